@@ -1,0 +1,71 @@
+"""What every test stands on: a home of its own, no keys, no network but loopback."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tests.server import Server
+
+settings.register_profile("ci", deadline=None, print_blob=True, derandomize=False)
+settings.load_profile("ci")
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home: nothing of the machine's owner is read or written."""
+    for name in list(os.environ):
+        if name.startswith(("CHATMEM_", "OPENAI_", "AZURE_")) or name.upper().endswith("_PROXY"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("CHATMEM_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("CHATMEM_CONFIG", str(tmp_path / "config.toml"))
+    (tmp_path / "config.toml").write_text("discover = false\n")
+    return tmp_path
+
+
+@pytest.fixture
+def run() -> Run:
+    """Runs the real program in a process of its own."""
+
+    def run(
+        *arguments: str, input: str | bytes | None = "", timeout: float = 60, **env: str
+    ) -> subprocess.CompletedProcess[str]:
+        data = input.encode() if isinstance(input, str) else input
+        done = subprocess.run(
+            [sys.executable, "-m", "chatmem", *arguments],
+            input=data,
+            capture_output=True,
+            timeout=timeout,
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **env},
+        )
+        return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    return run
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """An OpenAI-compatible server on loopback whose every byte a test decides, and whose address is configured."""
+    with Server() as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-test-canary-0123456789")
+        monkeypatch.setenv("CHATMEM_MODEL", "test-model")
+        yield server
+
+
+@pytest.fixture
+def chance(request: pytest.FixtureRequest) -> random.Random:
+    """A source of chance whose seed is printed when the test fails; CHATMEM_TEST_SEED repeats it."""
+    seed = int(os.environ.get("CHATMEM_TEST_SEED", random.randrange(1 << 32)))
+    print(f"seed: {seed}")
+    return random.Random(seed)

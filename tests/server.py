@@ -1,0 +1,141 @@
+"""A server of raw bytes on loopback: what a test wants a model server to do, to the byte."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+
+
+@dataclass
+class Request:
+    """What the program sent."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+Answer = bytes | Iterable[bytes] | Callable[[Request, socket.socket], None]
+
+
+def event(data: Any) -> bytes:
+    return b"data: " + (data if isinstance(data, bytes) else json.dumps(data).encode()) + b"\n\n"
+
+
+def delta(text: str | None = None, finish: str | None = None, **more: Any) -> bytes:
+    content = {} if text is None else {"content": text}
+    return event({"choices": [{"index": 0, "delta": content | more, "finish_reason": finish}]})
+
+
+def stream(*texts: str, finish: str | None = "stop", usage: dict[str, Any] | None = None, done: bool = True) -> bytes:
+    body = b"".join(delta(text) for text in texts)
+    if finish:
+        body += delta(finish=finish)
+    if usage:
+        body += event({"choices": [], "usage": usage})
+    return OK + body + (b"data: [DONE]\n\n" if done else b"")
+
+
+def status(code: int, body: Any = b"", *headers: str, kind: str = "application/json") -> bytes:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    head = [
+        f"HTTP/1.1 {code} X",
+        f"Content-Type: {kind}",
+        f"Content-Length: {len(data)}",
+        "Connection: close",
+        *headers,
+    ]
+    return "\r\n".join([*head, "", ""]).encode() + data
+
+
+def echo(request: Request) -> bytes:
+    """A reply that says how many messages it was sent, and what the last one was."""
+    messages = request.json["messages"]
+    prompt = sum(len(m["content"]) // 4 + 4 for m in messages)
+    return stream(
+        f"{len(messages)} messages; ",
+        f"last: {messages[-1]['content'][:100]}",
+        usage={"prompt_tokens": prompt, "completion_tokens": 5},
+    )
+
+
+@dataclass
+class Server:
+    """Answers each request with the next of `answers`, then by `otherwise`; remembers what it was asked."""
+
+    otherwise: Callable[[Request], Answer] = echo
+    answers: list[Answer] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+    models: list[dict[str, Any]] = field(default_factory=lambda: [{"id": "test-model"}])
+
+    def __enter__(self) -> Self:
+        self.socket = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port = self.socket.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/v1"
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.socket.close()
+
+    @property
+    def chats(self) -> list[Any]:
+        """The bodies of all chat requests so far."""
+        return [r.json for r in self.requests if r.path.endswith("/chat/completions")]
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self.socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            with connection:
+                request = _read(connection)
+                if request is None:
+                    return
+                self.requests.append(request)
+                if request.path.endswith("/models"):
+                    answer: Answer = status(200, {"object": "list", "data": self.models})
+                else:
+                    answer = self.answers.pop(0) if self.answers else self.otherwise(request)
+                if callable(answer):
+                    answer(request, connection)
+                elif isinstance(answer, bytes):
+                    connection.sendall(answer)
+                else:
+                    for piece in answer:
+                        connection.sendall(piece)
+        except OSError:
+            pass
+
+
+def _read(connection: socket.socket) -> Request | None:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        more = connection.recv(65536)
+        if not more:
+            return None
+        data += more
+    head, _, body = data.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    length = int(headers.get("content-length", 0))
+    while len(body) < length:
+        body += connection.recv(65536)
+    method, path, _ = first.split(" ", 2)
+    return Request(method, path, headers, body)
