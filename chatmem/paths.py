@@ -1,0 +1,81 @@
+"""Which folders are ours: data, config, cache and state, from the environment or the platform's habit."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where things are kept. Nothing here is created before something is written into it."""
+
+    data: Path
+    config: Path
+    cache: Path
+    state: Path
+
+    @classmethod
+    def from_environment(cls) -> Paths:
+        """`CHATMEM_DATA_DIR` and `CHATMEM_CONFIG` first, else what the platform says (platformdirs)."""
+        from platformdirs import PlatformDirs
+
+        folders = PlatformDirs("chatmem", appauthor=False)
+        data = os.environ.get("CHATMEM_DATA_DIR") or folders.user_data_dir
+        config = os.environ.get("CHATMEM_CONFIG") or f"{folders.user_config_dir}/config.toml"
+        cache, state = folders.user_cache_dir, folders.user_state_dir
+        if os.environ.get("CHATMEM_DATA_DIR"):
+            # One folder for everything, so that a test or a second identity leaves no trace elsewhere.
+            cache, state = f"{data}/cache", f"{data}/state"
+        return cls(*map(_absolute, (data, config, cache, state)))
+
+
+def _absolute(path: str) -> Path:
+    """The path with `~` resolved; where there is no home at all, one that cannot be written."""
+    home = os.path.expanduser(path)
+    return Path(os.path.abspath(f"/nonexistent{home[1:]}" if home.startswith("~") else home))
+
+
+def private_folder(folder: Path, system: Any = os) -> Path:
+    """Make `folder` and what is above it, readable by nobody else (0700), whatever the umask. Raises OSError."""
+    missing = []
+    for path in (folder, *folder.parents):
+        try:
+            system.stat(path)
+            break
+        except FileNotFoundError:
+            missing.append(path)
+    for path in reversed(missing):
+        try:
+            system.mkdir(path, 0o700)
+        except FileExistsError:
+            continue
+        system.chmod(path, 0o700)
+    return folder
+
+
+def private_file(path: Path, flags: int) -> int:
+    """Open a file of ours (0600, never through a symbolic link) and return its descriptor. Raises OSError."""
+    descriptor = os.open(path, flags | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    if flags & os.O_CREAT and hasattr(os, "fchmod"):
+        os.fchmod(descriptor, 0o600)
+    return descriptor
+
+
+def write_private(path: Path, data: bytes, replace: bool = True) -> None:
+    """Write a file of ours whole (0600): a reader sees the old or the new one. Raises OSError, FileExistsError."""
+    private_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with os.fdopen(private_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if replace:
+            os.replace(temporary, path)
+        else:
+            os.link(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,407 @@
+"""A conversation as plain data: messages, turns and summaries, replayed from a session's records.
+
+A record is one JSON object of the session file (see the README for the format). Replaying never fails and
+never forgets: a record that makes no sense is counted in `Session.damaged`, one of an unknown type in
+`Session.unknown`; the file keeps both.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+Record = dict[str, Any]
+
+VERSION = 1
+"""The major version of the record format; a higher one in a header is opened read-only."""
+
+STATUSES = ("complete", "length", "filtered", "interrupted", "truncated", "error")
+TITLE_WORDS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the server reported for one reply, in its own tokens; None where it said nothing."""
+
+    prompt: int | None = None
+    completion: int | None = None
+    cached: int | None = None
+
+    @classmethod
+    def from_record(cls, value: object) -> Usage | None:
+        if not isinstance(value, dict):
+            return None
+        counts = {k: n for k in ("prompt", "completion", "cached") if type(n := value.get(k)) is int and n >= 0}
+        return cls(**counts) if counts else None
+
+    def record(self) -> Record:
+        return {k: n for k in ("prompt", "completion", "cached") if (n := getattr(self, k)) is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One stored message. `parent` is the message it follows, or None for a first one."""
+
+    id: str
+    parent: str | None
+    role: str
+    content: str
+    time: str = ""
+    model: str | None = None
+    status: str = "complete"
+    usage: Usage | None = None
+    sent: Record | None = None
+
+    def record(self) -> Record:
+        """This message as a line of the session file; what only replies have is left out of questions."""
+        record: Record = {"type": "message", "id": self.id, "parent": self.parent, "role": self.role}
+        record |= {"content": self.content, "time": self.time}
+        if self.role == "assistant":
+            record |= {"model": self.model, "status": self.status}
+            if self.usage:
+                record["usage"] = self.usage.record()
+            if self.sent:
+                record["sent"] = self.sent
+        return record
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A question and what follows it until the next; numbered from 1 along the path."""
+
+    number: int
+    messages: tuple[Message, ...]
+    pinned: bool = False
+    excluded: bool = False
+
+    @property
+    def question(self) -> Message:
+        return self.messages[0]
+
+    @property
+    def id(self) -> str:
+        return self.messages[0].id
+
+    @property
+    def last(self) -> Message:
+        return self.messages[-1]
+
+    @cached_property
+    def reply(self) -> str:
+        """All replies of this turn as the model sees them: joined by a blank line, empty if there is none."""
+        replies = [m.content for m in self.messages if m.role == "assistant" and m.content.strip()]
+        return "\n\n".join(replies)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One part of the notes: the turns from message `start` to message `end`, in other words.
+
+    `without` names the turns inside the span that are not in the text (excluded or pinned when it was made).
+    """
+
+    id: str
+    start: str
+    end: str
+    level: int
+    text: str
+    model: str = ""
+    without: frozenset[str] = frozenset()
+    edited: bool = False
+
+    def record(self) -> Record:
+        record: Record = {"type": "summary", "id": self.id, "from": self.start, "to": self.end}
+        record |= {"level": self.level, "text": self.text, "model": self.model}
+        if self.without:
+            record["without"] = sorted(self.without)
+        if self.edited:
+            record["edited"] = True
+        return record
+
+
+@dataclass
+class Session:
+    """What the records of one session add up to: the tree of messages, and the path to its head."""
+
+    name: str = ""
+    header: Record = field(default_factory=dict)
+    settings: Record = field(default_factory=dict)
+    messages: dict[str, Message] = field(default_factory=dict)
+    summaries: dict[tuple[str, str, frozenset[str]], Summary] = field(default_factory=dict)
+    marks: dict[str, dict[str, bool]] = field(default_factory=dict)
+    head: str | None = None
+    prompt: str | None = None
+    """The system prompt in force, where it is not the session's own: a default, or one for a single message."""
+    damaged: int = 0
+    unknown: int = 0
+    _path: list[Message] | None = None
+    _turns: list[Turn] | None = None
+    _places: dict[str, int] = field(default_factory=dict)
+    _newest: str | None = None
+
+    @classmethod
+    def replay(cls, name: str, records: Iterable[Record]) -> Session:
+        session = cls(name)
+        for record in records:
+            session.apply(record)
+        return session
+
+    def apply(self, record: Record) -> None:
+        """Add one record, in the file's order. Never fails: nonsense is counted and left alone."""
+        read = _READERS.get(str(record.get("type")))
+        if read is None:
+            self.unknown += 1
+        elif not read(self, record):
+            self.damaged += 1
+
+    # What the records say
+
+    @property
+    def id(self) -> str:
+        return str(self.header.get("id", ""))
+
+    @property
+    def created(self) -> str:
+        first = next(iter(self.messages.values()), None)
+        return str(self.header.get("created") or (first.time if first else ""))
+
+    @property
+    def read_only(self) -> bool:
+        """Whether a newer chatmem wrote this, in a format that this one must not add to."""
+        version = self.header.get("chatmem", VERSION)
+        return not isinstance(version, int) or version > VERSION
+
+    @property
+    def system(self) -> str:
+        """The system prompt in force, byte for byte; empty for none."""
+        return str(self.settings.get("system") or "") if self.prompt is None else self.prompt
+
+    @property
+    def title(self) -> str:
+        """The title that was set, or else the first words of the first question."""
+        if title := self.settings.get("title"):
+            return str(title)
+        first = next((m for m in self.messages.values() if m.role == "user" and m.content.strip()), None)
+        if first is None:
+            return ""
+        words = first.content[:400].split()
+        return " ".join(words[:TITLE_WORDS])[:80] + ("…" if len(words) > TITLE_WORDS else "")
+
+    @property
+    def last_active(self) -> str:
+        return self.messages[self._newest].time if self._newest else self.created
+
+    @property
+    def model(self) -> str | None:
+        """The model of the newest reply on the path, or the one set for the session."""
+        answered = (m.model for m in reversed(self.path) if m.role == "assistant" and m.model)
+        return next(answered, None) or self.settings.get("model")
+
+    @property
+    def path(self) -> list[Message]:
+        """The conversation: the messages from the root to the head."""
+        if self._path is None:
+            path: list[Message] = []
+            at = self.head
+            while at is not None:
+                path.append(self.messages[at])
+                at = path[-1].parent
+            self._path = path[::-1]
+        return self._path
+
+    @property
+    def prologue(self) -> list[Message]:
+        """The messages on the path before the first question (an assistant's greeting, say)."""
+        first = next((i for i, m in enumerate(self.path) if m.role == "user"), len(self.path))
+        return self.path[:first]
+
+    @property
+    def turns(self) -> list[Turn]:
+        """The turns of the path, oldest first. Kept between calls: treat it as read-only."""
+        if self._turns is None:
+            self._turns = []
+            self._places = {}
+            for message in self.path:
+                self._grow(message)
+        return self._turns
+
+    @property
+    def places(self) -> dict[str, int]:
+        """The index in `turns` of each message's turn."""
+        return self._places if self.turns else {}
+
+    def place(self, ident: str) -> tuple[int, int]:
+        """Where a message stands on the path: the index of its turn, and its index in there."""
+        index = self.places[ident]
+        return index, next(i for i, m in enumerate(self.turns[index].messages) if m.id == ident)
+
+    @property
+    def unanswered(self) -> Message | None:
+        """The newest question on the path, if it has no reply yet."""
+        return self.turns[-1].question if self.turns and not self.turns[-1].reply else None
+
+    def turn(self, number: int) -> Turn | None:
+        return self.turns[number - 1] if 1 <= number <= len(self.turns) else None
+
+    def children(self, parent: str | None) -> list[Message]:
+        """The messages that follow `parent`, oldest first; more than one where the conversation branches."""
+        return [m for m in self.messages.values() if m.parent == parent]
+
+    def leaves(self) -> list[Message]:
+        """The last message of every branch, oldest first."""
+        parents = {m.parent for m in self.messages.values()}
+        return [m for m in self.messages.values() if m.id not in parents]
+
+    # How a record changes them
+
+    def _header(self, record: Record) -> bool:
+        self.header = self.header or record
+        return isinstance(record.get("chatmem", VERSION), int)
+
+    def _settings(self, record: Record) -> bool:
+        self.settings |= {k: v for k, v in record.items() if k != "type"}
+        self.settings = {k: v for k, v in self.settings.items() if v is not None}
+        return True
+
+    def _message(self, record: Record) -> bool:
+        message = _message_from(record)
+        if message is None:
+            return False
+        if message.id in self.messages:
+            return True  # written twice, by a store that retried: the first one counts
+        if message.parent is not None and message.parent not in self.messages:
+            # The line before it is damaged: better a gap than to lose all that came before.
+            object.__setattr__(message, "parent", self._newest)
+        self.messages[message.id] = message
+        self._newest = message.id
+        if message.parent == self.head and self._path is not None:
+            self._path.append(message)
+            if self._turns is not None:
+                self._grow(message)
+        else:
+            self._forget_path()
+        self.head = message.id
+        return True
+
+    def _summary(self, record: Record) -> bool:
+        texts = [record.get(k) for k in ("id", "from", "to", "text")]
+        level, without = record.get("level", 0), record.get("without", [])
+        if not all(isinstance(t, str) for t in texts) or type(level) is not int or not isinstance(without, list):
+            return False
+        ident, start, end, text = map(str, texts)
+        left_out = frozenset(map(str, without))
+        part = Summary(
+            ident, start, end, level, text, str(record.get("model", "")), left_out, bool(record.get("edited"))
+        )
+        self.summaries.pop((start, end, left_out), None)
+        if text:  # an empty text takes the part back
+            self.summaries[start, end, left_out] = part
+        return True
+
+    def _mark(self, record: Record) -> bool:
+        ident = record.get("message")
+        if not isinstance(ident, str):
+            return False
+        flags = {k: v for k in ("pinned", "excluded") if isinstance(v := record.get(k), bool)}
+        self.marks[ident] = self.marks.get(ident, {}) | flags
+        self._turns = None
+        return bool(flags)
+
+    def _head(self, record: Record) -> bool:
+        ident = record.get("message")
+        if ident is not None and ident not in self.messages:
+            return False
+        self.head = ident
+        self._forget_path()
+        return True
+
+    def _forget_path(self) -> None:
+        self._path = self._turns = None
+
+    def _grow(self, message: Message) -> None:
+        """Put the next message of the path into its turn."""
+        turns = self._turns
+        assert turns is not None
+        if message.role == "user":
+            turns.append(self._marked(len(turns) + 1, (message,)))
+        elif turns:
+            turns[-1] = self._marked(len(turns), (*turns[-1].messages, message))
+        self._places[message.id] = len(turns) - 1
+
+    def _marked(self, number: int, messages: tuple[Message, ...]) -> Turn:
+        if not self.marks:
+            return Turn(number, messages)
+        flags: dict[str, bool] = {}
+        for message in messages:
+            flags |= self.marks.get(message.id, {})
+        return Turn(number, messages, flags.get("pinned", False), flags.get("excluded", False))
+
+
+_READERS = {
+    "session": Session._header,
+    "settings": Session._settings,
+    "message": Session._message,
+    "summary": Session._summary,
+    "mark": Session._mark,
+    "head": Session._head,
+    "broken": lambda session, record: False,  # what stores give for a line that is no record
+}
+
+
+def _message_from(record: Record) -> Message | None:
+    """The message of a record, or None if the record is none."""
+    get = record.get
+    ident, parent, role, content = get("id"), get("parent"), get("role"), get("content")
+    if not (isinstance(ident, str) and ident and isinstance(role, str) and isinstance(content, str)):
+        return None
+    if parent is not None and not isinstance(parent, str):
+        return None
+    time, model, status, sent = get("time"), get("model"), get("status"), get("sent")
+    return Message(
+        ident,
+        parent,
+        role,
+        content,
+        time if isinstance(time, str) else "",
+        model if isinstance(model, str) else None,
+        status if status in STATUSES else "complete",
+        Usage.from_record(get("usage")),
+        sent if isinstance(sent, dict) else None,
+    )
+
+
+def header(name: str) -> Record:
+    """The first record of a new session."""
+    return {"type": "session", "chatmem": VERSION, "id": new_id(), "name": name, "created": now()}
+
+
+def now() -> str:
+    """The time as records hold it: UTC, to the millisecond, `2026-11-20T11:58:03.123Z`."""
+    moment = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+    return moment.removesuffix("+00:00") + "Z"
+
+
+def moment(text: str) -> datetime.datetime | None:
+    """The aware datetime that a record's time stands for, or None if it is none."""
+    try:
+        parsed = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=datetime.UTC)
+
+
+def new_id() -> str:
+    """A new id: 12 hex digits of the time in milliseconds, then 12 random ones, so that ids sort by age."""
+    return f"{int(time.time() * 1000):012x}{os.urandom(6).hex()}"
+
+
+def repaired(text: str) -> str:
+    """The text with split surrogate pairs joined and lone surrogates replaced, so that it can be stored and sent."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,0 +1,203 @@
+"""A session is what its records add up to."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatmem.session import Message, Session, moment, new_id, now, repaired
+
+
+def message(ident: str, parent: str | None, role: str = "user", content: str = "x", **more: Any) -> dict[str, Any]:
+    return {"type": "message", "id": ident, "parent": parent, "role": role, "content": content, "time": now(), **more}
+
+
+def talk(turns: int) -> Session:
+    session, head = Session("s"), None
+    for n in range(1, turns + 1):
+        session.apply(message(f"q{n}", head, "user", f"question {n}"))
+        session.apply(message(f"a{n}", f"q{n}", "assistant", f"answer {n}"))
+        head = f"a{n}"
+    return session
+
+
+def test_turns_are_numbered_from_one_along_the_path() -> None:
+    session = talk(3)
+    assert [(t.number, t.question.content, t.reply) for t in session.turns] == [
+        (n, f"question {n}", f"answer {n}") for n in (1, 2, 3)
+    ]
+
+
+def test_a_head_record_moves_the_path_and_loses_nothing() -> None:
+    session = talk(3)
+    session.apply({"type": "head", "message": "a1"})
+    assert [m.id for m in session.path] == ["q1", "a1"] and len(session.messages) == 6
+    session.apply(message("q2b", "a1"))
+    assert [m.id for m in session.path] == ["q1", "a1", "q2b"]
+    assert [m.id for m in session.leaves()] == ["a3", "q2b"]
+
+
+def test_a_null_head_begins_a_new_view_in_the_same_file() -> None:
+    session = talk(2)
+    session.apply({"type": "head", "message": None})
+    assert session.path == [] and session.turns == [] and len(session.messages) == 4
+
+
+def test_replies_in_a_row_are_joined_by_a_blank_line() -> None:
+    session = talk(1)
+    session.apply(message("a1b", "a1", "assistant", "more"))
+    assert session.turns[0].reply == "answer 1\n\nmore"
+
+
+def test_messages_before_the_first_question_are_the_prologue() -> None:
+    session = Session.replay("s", [message("g", None, "assistant", "Hello!"), message("q", "g")])
+    assert [m.id for m in session.prologue] == ["g"] and len(session.turns) == 1
+
+
+def test_a_message_whose_parent_is_damaged_follows_the_one_before_it() -> None:
+    session = Session.replay("s", [message("q1", None), message("a2", "lost", "assistant"), message("q3", "a2")])
+    assert [m.id for m in session.path] == ["q1", "a2", "q3"]
+
+
+def test_a_message_written_twice_counts_once() -> None:
+    session = Session.replay("s", [message("q1", None, content="first"), message("q1", None, content="second")])
+    assert [m.content for m in session.path] == ["first"]
+
+
+def test_later_settings_win_key_by_key_and_null_takes_back() -> None:
+    session = Session.replay(
+        "s", [{"type": "settings", "model": "a", "title": "T"}, {"type": "settings", "model": "b", "title": None}]
+    )
+    assert session.settings == {"model": "b"}
+
+
+def test_a_mark_is_on_a_whole_turn() -> None:
+    session = talk(2)
+    session.apply({"type": "mark", "message": "a1", "pinned": True})
+    assert [t.pinned for t in session.turns] == [True, False]
+    session.apply({"type": "mark", "message": "a1", "pinned": False})
+    assert not session.turns[0].pinned
+
+
+def test_the_last_summary_of_a_span_wins() -> None:
+    session = talk(2)
+    for text in ("one", "two"):
+        session.apply({"type": "summary", "id": text, "from": "q1", "to": "a1", "level": 0, "text": text})
+    assert [s.text for s in session.summaries.values()] == ["two"]
+
+
+def test_unknown_and_nonsensical_records_are_counted_and_change_nothing() -> None:
+    session = talk(1)
+    before = list(session.path)
+    for record in ({"type": "later"}, {"type": ["x"]}, {}):
+        session.apply(record)
+    for record in (
+        {"type": "message", "id": 3},
+        {"type": "head", "message": "nowhere"},
+        {"type": "mark"},
+        {"type": "summary"},
+    ):
+        session.apply(record)
+    assert (session.unknown, session.damaged, session.path) == (3, 4, before)
+
+
+def test_a_newer_major_version_is_read_only() -> None:
+    assert Session.replay("s", [{"type": "session", "chatmem": 2}]).read_only
+    assert not Session.replay("s", [{"type": "session", "chatmem": 1}]).read_only
+
+
+def test_the_title_is_the_first_words_of_the_first_question_until_one_is_set() -> None:
+    session = Session.replay("s", [message("q", None, content="one two three four five six seven eight nine")])
+    assert session.title == "one two three four five six seven eight…"
+    session.apply({"type": "settings", "title": "Counting"})
+    assert session.title == "Counting"
+
+
+def test_a_message_and_its_record_are_the_same_thing() -> None:
+    record = message(
+        "a", None, "assistant", "hi", model="m", status="length", usage={"prompt": 3}, sent={"strategy": "buffer"}
+    )
+    session = Session.replay("s", [record])
+    assert session.messages["a"].record() == record
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda x: st.lists(x) | st.dictionaries(st.text(), x),
+    max_leaves=8,
+)
+RECORDS = st.lists(
+    st.fixed_dictionaries(
+        {"type": st.sampled_from(["session", "settings", "message", "summary", "mark", "head"]) | JSON},
+        optional={
+            k: JSON
+            for k in (
+                "id",
+                "parent",
+                "role",
+                "content",
+                "message",
+                "from",
+                "to",
+                "text",
+                "level",
+                "pinned",
+                "chatmem",
+                "title",
+                "without",
+            )
+        },
+    )
+)
+
+
+@given(RECORDS)
+def test_replaying_anything_never_fails(records: list[dict[str, Any]]) -> None:
+    session = Session.replay("s", records)
+    for look in (
+        "path",
+        "turns",
+        "prologue",
+        "title",
+        "model",
+        "last_active",
+        "created",
+        "unanswered",
+        "read_only",
+        "places",
+    ):
+        getattr(session, look)
+    assert [m for t in session.turns for m in t.messages] == session.path[len(session.prologue) :]
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.sampled_from(["user", "assistant"])), max_size=40))
+def test_growing_one_by_one_and_replaying_whole_give_the_same_turns(steps: list[tuple[int, str]]) -> None:
+    records = []
+    for number, (parent, role) in enumerate(steps):
+        records.append(message(f"m{number}", f"m{parent % number}" if number else None, role, f"text {number}"))
+    growing = Session("s")
+    for record in records:
+        growing.apply(record)
+        growing.turns  # noqa: B018  # kept between records
+    whole = Session.replay("s", records)
+    assert growing.turns == whole.turns and growing.places == whole.places
+
+
+def test_ids_sort_by_age_and_times_are_utc() -> None:
+    assert len({new_id() for _ in range(1000)}) == 1000
+    assert now().endswith("Z") and moment(now()) is not None and moment("yesterday") is None
+
+
+def test_split_surrogates_are_joined_and_lone_ones_replaced() -> None:
+    assert repaired("a\ud83c\udf89b\ud800") == "a🎉b\ufffd"
+    json.dumps(repaired("\udfff"), ensure_ascii=False).encode()
+
+
+def test_a_question_is_unanswered_until_it_has_a_reply() -> None:
+    session = talk(1)
+    assert session.unanswered is None
+    session.apply(message("q2", "a1"))
+    assert isinstance(session.unanswered, Message) and session.unanswered.id == "q2"
