@@ -1,0 +1,145 @@
+"""The promise of a store: sessions as append-only records, durable when `append` returns, one writer at a time."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from chatmem.errors import NoSuchSession
+from chatmem.names import key, shortened
+from chatmem.session import Record, Session
+
+Say = Callable[[str], None]
+"""Where a store says what its user should know: one line each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What a list shows of a session."""
+
+    name: str
+    title: str
+    turns: int
+    messages: int
+    created: str
+    last_active: str
+    model: str | None
+    memory: str | None
+    id: str = ""
+
+    @classmethod
+    def of(cls, session: Session) -> Outline:
+        memory = session.settings.get("memory")
+        strategy = memory.get("strategy") if isinstance(memory, dict) else None
+        path = session.path
+        return cls(
+            session.name,
+            session.title,
+            sum(m.role == "user" for m in path),
+            len(path),
+            session.created,
+            session.last_active,
+            session.model,
+            str(strategy) if strategy else None,
+            session.id,
+        )
+
+    def record(self) -> dict[str, Any]:
+        """The fields of `sessions list --json`."""
+        names = ("name", "title", "turns", "messages", "created", "last_active", "model", "memory")
+        return {name: getattr(self, name) for name in names}
+
+
+class Log(ABC):
+    """One session's records, open for reading and appending."""
+
+    name: str
+
+    @abstractmethod
+    def read(self) -> tuple[list[Record], bool]:
+        """The records added since the last read, by whomever; and whether they are the whole session anew.
+
+        Anew means: the session was replaced meanwhile, and what was read before no longer counts.
+        """
+
+    @abstractmethod
+    def append(self, records: Iterable[Record]) -> None:
+        """Add records, all or none; they are durable on return. Raises NotSaved. Only inside `turn()`."""
+
+    @abstractmethod
+    @contextmanager
+    def turn(self, wait: bool = True) -> Iterator[None]:
+        """Be the only writer for a while. Raises Busy at once if another one is and `wait` is false."""
+        yield
+
+    def partial(self, skeleton: Record) -> Callable[[str], None]:
+        """Begin to keep an unfinished reply: returns what takes each piece of its text. Never raises.
+
+        `skeleton` is the reply's record without its text. Stores that cannot keep it do nothing.
+        """
+        return lambda text: None
+
+    def partial_done(self) -> None:
+        """Forget the unfinished reply: it has been appended whole. Never raises."""
+
+    def close(self) -> None:
+        """Let go of what is open. Nothing is lost by not calling it."""
+
+
+class Store(ABC):
+    """Where sessions are kept, by name. Names are unique ignoring case."""
+
+    kept: ClassVar[bool] = True
+    """Whether anything outlives the process."""
+
+    def __init__(self, say: Say = lambda line: None) -> None:
+        self.say = say
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """The names of all sessions, in no order. Raises NotSaved if the place cannot be read."""
+
+    @abstractmethod
+    def records(self, name: str) -> list[Record]:
+        """All records of a session, with what a dead process left of a reply; no lock, no change."""
+
+    @abstractmethod
+    def open(self, name: str, first: Iterable[Record] = ()) -> Log:
+        """A session to add to. With `first` it is created from them; the name must be free then (WrongUse)."""
+
+    @abstractmethod
+    def rename(self, name: str, new: str) -> None:
+        """Give a session another name. Raises WrongUse if the new one is taken."""
+
+    @abstractmethod
+    def delete(self, name: str, purge: bool = False) -> None:
+        """Remove a session: into the trash where there is one, or for good."""
+
+    def session(self, name: str) -> Session:
+        """A session as it reads now. Raises NoSuchSession with near names."""
+        name = self.find(name)
+        return Session.replay(name, self.records(name))
+
+    def find(self, name: str) -> str:
+        """The name as it is kept, found ignoring case. Raises NoSuchSession."""
+        names = self.names()
+        wanted = key(name)
+        for known in names:
+            if key(known) == wanted:
+                return known
+        raise self.missing(name, names)
+
+    def missing(self, name: str, names: Iterable[str]) -> NoSuchSession:
+        from difflib import get_close_matches
+
+        near = get_close_matches(key(name), by_key := {key(n): n for n in names}, 3, 0.5)
+        hint = f"Did you mean {' or '.join(repr(by_key[k]) for k in near)}?" if near else "See: chatmem sessions list"
+        return NoSuchSession(f"There is no session {shortened(name)!r}.", hint)
+
+    def outlines(self) -> list[Outline]:
+        """One outline per session, the one used last first."""
+        found = [Outline.of(self.session(name)) for name in self.names()]
+        return sorted(found, key=lambda o: (o.last_active, o.name), reverse=True)
