@@ -1,0 +1,226 @@
+"""How long a text is for a model: exact, calibrated or estimated, and which.
+
+Messages cost what OpenAI's rule says ("How to count tokens with tiktoken", OpenAI cookbook): 3 tokens a
+message and its role, 1 a name, and once 3 for the start of the reply. Texts are counted with tiktoken's
+table where a copy lies on this machine, else estimated by script and kind of text. Nothing here downloads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import math
+import os
+import re
+import tempfile
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from chatmem.session import Message
+
+PRIMER = 3
+"""Tokens that start the reply, counted once per request."""
+PER_MESSAGE = 3 + 1
+"""Tokens around one message: 3, and 1 for its role."""
+
+
+class Table(NamedTuple):
+    """A token table of tiktoken: the name of the file in its caches, and what it must hash to (SHA-256)."""
+
+    file: str
+    sha256: str
+    url: str
+
+
+_SOURCE = "https://openaipublic.blob.core.windows.net/encodings/{}.tiktoken"
+TABLES = {
+    "o200k_base": Table(
+        "fb374d419588a4632f3f557e76b4b70aebbca790",
+        "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
+        _SOURCE.format("o200k_base"),
+    ),
+    "cl100k_base": Table(
+        "9b5ad71b2ce5302211f9c61530b329a4922fc6a4",
+        "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
+        _SOURCE.format("cl100k_base"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Counter:
+    """Counts texts and messages for one model; counts are kept, so each text is counted once.
+
+    `ratio` scales every message: what servers reported for the last prompts over what we had counted.
+    """
+
+    encoding: str | None
+    count: Callable[[str], int]
+    ratio: float = 1.0
+    _known: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def how(self) -> str:
+        """`exact`, `calibrated` (scaled by what servers reported) or `estimated`."""
+        if self.ratio != 1.0:
+            return "calibrated"
+        return "exact" if self.encoding else "estimated"
+
+    def text(self, text: str) -> int:
+        return math.ceil(self.count(text) * self.ratio)
+
+    def message(self, content: str, key: str = "") -> int:
+        """What a message of this content costs. `key` names content that never changes, such as a stored id."""
+        raw = self._known.get(key or content)
+        if raw is None:
+            raw = self._known[key or content] = PER_MESSAGE + self.count(content)
+        return math.ceil(raw * self.ratio)
+
+    def scaled(self, ratio: float) -> Counter:
+        """The same counts, with another ratio."""
+        return replace(self, ratio=ratio)
+
+
+def counter(model: str, folders: Iterable[Path] = ()) -> Counter:
+    """The counter for a model: exact if its table lies in `folders` or a usual place, else an estimate."""
+    encoding = encoding_of(model)
+    path = find_table(encoding, tuple(folders)) if encoding else None
+    if encoding and path:
+        return Counter(encoding, _Exact(encoding, path))
+    return Counter(None, estimate)
+
+
+def encoding_of(model: str) -> str | None:
+    """The tiktoken encoding of a model's name, None for a model that is not like OpenAI's."""
+    name = model.lower().removeprefix("ft:").rpartition("/")[2].partition(":")[0]
+    if re.match(r"gpt-(4(?![.o\d])|3\.?5)", name):
+        return "cl100k_base"
+    return "o200k_base" if re.match(r"(gpt-|o\d|chatgpt-|codex)", name) else None
+
+
+def find_table(encoding: str, folders: tuple[Path, ...] = ()) -> Path | None:
+    """A copy of an encoding's table on this machine whose hash is right, or None."""
+    table = TABLES[encoding]
+    candidates = (folder / table.file for folder in (*folders, *_usual_places()))
+    return next((path for path in candidates if _is(path, table.sha256)), None)
+
+
+def calibration(path: Iterable[Message], model: str) -> float | None:
+    """Reported over counted tokens of the prompts of the last replies of `model`; None without a report.
+
+    `path` is walked from its end. The newest report weighs most, since the next prompt shares most with it.
+    """
+    weight, reported, counted = 1.0, 0.0, 0.0
+    for message in path:
+        if message.role != "assistant" or message.model != model or not message.sent or not message.usage:
+            continue
+        raw, prompt = message.sent.get("counted"), message.usage.prompt
+        if type(raw) is int and raw > 0 and prompt:
+            reported, counted, weight = reported + weight * prompt, counted + weight * raw, weight / 8
+            if weight < 1 / 100:
+                break
+    return ratio_of(reported, counted) if counted else None
+
+
+def ratio_of(reported: float, counted: float) -> float:
+    """The ratio of two token counts, to a percent, kept within 0.4 and 2.5 whatever a server claims."""
+    return min(2.5, max(0.4, round(reported / counted, 2)))
+
+
+class _Exact:
+    """tiktoken's counter for one table, loaded when it is first asked."""
+
+    def __init__(self, encoding: str, path: Path) -> None:
+        self.encoding, self.path = encoding, path
+
+    def __call__(self, text: str) -> int:
+        return len(_load(self.encoding, self.path).encode_ordinary(text))
+
+
+def warm(counter: Counter) -> None:
+    """Load what the counter needs; takes up to half a second the first time. For a background thread."""
+    counter.count("")
+
+
+_loading = threading.Lock()
+
+
+def _load(encoding: str, path: Path):  # type: ignore[no-untyped-def]  # tiktoken enters here alone
+    with _loading:
+        return _loaded(encoding, path)
+
+
+@cache
+def _loaded(encoding: str, path: Path):  # type: ignore[no-untyped-def]
+    import tiktoken
+
+    before = os.environ.get("TIKTOKEN_CACHE_DIR")
+    os.environ["TIKTOKEN_CACHE_DIR"] = str(path.parent)  # its hash was checked: nothing is fetched
+    try:
+        return tiktoken.get_encoding(encoding)
+    finally:
+        if before is None:
+            del os.environ["TIKTOKEN_CACHE_DIR"]
+        else:
+            os.environ["TIKTOKEN_CACHE_DIR"] = before
+
+
+def _usual_places() -> Iterable[Path]:
+    """Where tiktoken keeps its tables, and where installed packages carry copies of them."""
+    for variable in ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR"):
+        if folder := os.environ.get(variable):
+            yield Path(folder)
+    yield Path(tempfile.gettempdir(), "data-gym-cache")
+    for package, inside in (
+        ("litellm", "litellm_core_utils/tokenizers"),
+        ("llama_index", "core/_static/tiktoken_cache"),
+    ):
+        try:
+            spec = importlib.util.find_spec(package)
+        except (ImportError, ValueError):
+            continue
+        for place in (spec.submodule_search_locations or ()) if spec else ():
+            yield Path(place, inside)
+
+
+def _is(path: Path, sha256: str) -> bool:
+    try:
+        return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+    except OSError:
+        return False
+
+
+# An estimate by script and kind of text: each run costs what such runs cost on average in o200k_base.
+
+_RUNS = re.compile(
+    r"(?P<word>[A-Za-z]+)|(?P<digits>[0-9]+)|(?P<han>[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+)"
+    r"|(?P<kana>[\u3040-\u30ff]+)|(?P<hangul>[\uac00-\ud7af]+)|(?P<blank>[ \t]+)|(?P<line>\s*\n\s*)"
+    r"|(?P<mark>[!-/:-@\[-`{-~]+)|(?P<letters>[^\W\d_]+)|(?P<other>.)",
+    re.DOTALL,
+)
+
+
+def estimate(text: str) -> int:
+    """About how many tokens a text has, with no table at all."""
+    total = 0.0
+    for run in _RUNS.finditer(text):
+        total += _COST[run.lastgroup or "other"](run.end() - run.start())
+    return math.ceil(total)
+
+
+_COST: dict[str, Callable[[int], float]] = {
+    "word": lambda n: 1.0 if n <= 7 else 1.0 + (n - 7) / 5,
+    "digits": lambda n: math.ceil(n / 3),
+    "han": lambda n: 0.8 * n,
+    "kana": lambda n: 0.8 * n,
+    "hangul": lambda n: 0.8 * n,
+    "blank": lambda n: 0.0 if n == 1 else 0.6,
+    "line": lambda n: 0.6,
+    "mark": lambda n: 0.75 if n == 1 else 0.55 + 0.2 * n,
+    "letters": lambda n: max(1.0, n / 3.2),
+    "other": lambda n: 1.0,
+}
