@@ -1,0 +1,49 @@
+"""The promise of a model: messages in, an honest stream of pieces out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from chatmem.session import Usage
+
+Options = Mapping[str, Any]
+"""Sampling options by the names of the chat completions API: `temperature`, `max_tokens`, …"""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a reply as it arrives. Most have one field set.
+
+    `finish` is the server's word that the reply is over: a status of a stored message
+    (`complete`, `length` or `filtered`). A stream that ends without one was cut.
+    """
+
+    text: str = ""
+    reasoning: str = ""
+    notice: str = ""
+    usage: Usage | None = None
+    finish: str | None = None
+    model: str | None = None
+
+
+class Model(Protocol):
+    """Who answers."""
+
+    @property
+    def name(self) -> str:
+        """The name it is asked for by, and stored under."""
+
+    @property
+    def window(self) -> int | None:
+        """The tokens that messages and reply may take together; None if nobody knows."""
+
+    def stream(self, messages: Sequence[Mapping[str, str]], options: Options) -> Iterator[Piece]:
+        """The reply, piece by piece. Raises ServerFailed, KeyRefused, LimitReached, ReplyIncomplete.
+
+        Closing the iterator ends the request at once.
+        """
+
+    def warm(self) -> None:
+        """Do early what the first request needs, such as an import. For a background thread; raises as `stream`."""

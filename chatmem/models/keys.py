@@ -1,0 +1,47 @@
+"""Where an API key comes from: a config of our own eyes only, a command, or a variable of the environment."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Callable
+from typing import Protocol
+
+from chatmem.errors import KeyRefused
+
+PATIENCE = 60.0
+"""Seconds a key command may take: a password manager may ask its owner something."""
+
+
+class KeySource(Protocol):
+    """The settings that say where the key is."""
+
+    @property
+    def api_key(self) -> str | None: ...
+    @property
+    def api_key_cmd(self) -> str | None: ...
+    @property
+    def api_key_env(self) -> str: ...
+
+
+def key_of(source: KeySource) -> Callable[[], str] | None:
+    """What gives the key when it is needed, or None if none is set. Calling it may raise KeyRefused."""
+    if key := source.api_key:
+        return lambda: key
+    if command := source.api_key_cmd:
+        return lambda: _printed(command)
+    if source.api_key_env and (value := os.environ.get(source.api_key_env, "").strip()):
+        return lambda: value
+    return None
+
+
+def _printed(command: str) -> str:
+    """The first line that a command prints. What it prints is never shown, not even when it fails."""
+    name = command.split()[0] if command.split() else command
+    try:
+        done = subprocess.run(shlex.split(command), capture_output=True, timeout=PATIENCE, check=True, text=True)
+        return done.stdout.strip().splitlines()[0]
+    except (OSError, ValueError, subprocess.SubprocessError, IndexError) as error:
+        status = f" (exit {error.returncode})" if isinstance(error, subprocess.CalledProcessError) else ""
+        raise KeyRefused(f"The key command {name!r} gave no key{status}.", "Run it yourself to see why.") from None

@@ -1,0 +1,496 @@
+"""Any server that speaks OpenAI's chat completions, and Azure: one honest stream out of what it sends.
+
+The openai client gives keys, headers and typed status errors; the body is read by our own tolerant reader, since
+the client ends a cut stream without an error and dies of a ping. A reply is complete when the server said so,
+with a finish reason or `[DONE]`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from chatmem.errors import ChatmemError, LimitReached, ReplyIncomplete, ServerFailed, WrongUse
+from chatmem.models import faults
+from chatmem.models.base import Options, Piece
+from chatmem.models.sse import events
+from chatmem.session import Usage
+from chatmem.settings import setting
+
+LONGEST_REPLY = 16 << 20
+"""The most characters of one reply."""
+LONGEST_WAIT = 60.0
+"""The most seconds a `Retry-After` is obeyed."""
+RETRIES = 2
+PLACEHOLDER = "none"
+"""The key that is sent to a server which was configured without one."""
+
+_FINISH = {"length": "length", "max_tokens": "length", "content_filter": "filtered", "safety": "filtered"}
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """How many seconds to wait for a server."""
+
+    connect: float = setting(10.0, "Seconds to wait for a connection.", least=0.01)
+    first: float | None = setting(
+        None,
+        "Seconds to wait for the first piece; unset is 120, and 600 for a server on this machine.",
+        least=0.01,
+        example=120.0,
+    )
+    silence: float = setting(120.0, "Seconds without any text after which a reply counts as broken off.", least=0.01)
+
+
+@dataclass
+class OpenAIModel:
+    """A model behind an OpenAI-compatible server."""
+
+    name: str
+    base_url: str = "https://api.openai.com/v1"
+    key: Callable[[], str] = lambda: PLACEHOLDER
+    organization: str = ""
+    window: int | None = None
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    azure_version: str = ""
+    _client: Any = field(default=None, repr=False)
+    _usage_refused: bool = False
+
+    def __post_init__(self) -> None:
+        check_url(self.base_url)
+
+    @property
+    def where(self) -> str:
+        """The server as a person would name it."""
+        return urlsplit(self.base_url).netloc or self.base_url
+
+    @property
+    def local(self) -> bool:
+        return is_loopback(self.base_url)
+
+    def stream(self, messages: Sequence[Mapping[str, str]], options: Options) -> Iterator[Piece]:
+        tries = 0
+        while True:
+            reply = _Reply(self.where, self.name)
+            try:
+                yield from self._attempt(messages, options, reply)
+                return
+            except _Again as again:
+                error, wait = again.error, again.wait
+            if tries == RETRIES or wait > LONGEST_WAIT:
+                raise error
+            tries += 1
+            wait = wait or 0.5 * 2**tries
+            yield Piece(
+                notice=f"{error.message.rstrip('.')}: again in {wait:.0f} s."
+                if wait >= 1
+                else f"{error.message.rstrip('.')}: again."
+            )
+            time.sleep(wait)
+
+    def warm(self) -> None:
+        import_openai()
+        self._connect()
+
+    def models(self) -> list[dict[str, Any]]:
+        """What the server's `/models` lists. Raises the same errors as `stream`."""
+        import_openai()
+        import openai
+
+        try:
+            raw = self._connect().with_options(timeout=10.0).models.with_raw_response.list()
+            body = json.loads(raw.http_response.content)
+        except openai.APIStatusError as error:
+            raise faults.refused(error.status_code, error.body, self.where, self.name) from error
+        except openai.OpenAIError as error:
+            raise faults.unreachable(error, self.where) from error
+        except (ValueError, RecursionError) as error:
+            raise ServerFailed(f"{self.where} lists no models.", "Does base_url need /v1 at its end?") from error
+        data = body.get("data") if isinstance(body, dict) else body
+        return (
+            [m for m in data if isinstance(m, dict) and isinstance(m.get("id"), str)] if isinstance(data, list) else []
+        )
+
+    # One attempt
+
+    def _attempt(self, messages: Sequence[Mapping[str, str]], options: Options, reply: _Reply) -> Iterator[Piece]:
+        import_openai()
+        import httpx2
+        import openai
+
+        try:
+            with self._request(messages, options) as response:
+                with _Watch(response.http_response, self._first, self.timeouts.silence) as watch:
+                    try:
+                        for piece in _pieces(response, reply):
+                            if piece.text or piece.reasoning:
+                                watch.heard()
+                            yield piece
+                    except (httpx2.HTTPError, httpx2.StreamError, OSError, ValueError) as error:
+                        raise self._cut(error, reply, watch) from error
+                    if watch.barked and not reply.finish:
+                        raise self._cut(TimeoutError(), reply, watch)
+                reply.check()
+        except openai.APIStatusError as error:
+            if self._without_usage(error):
+                yield from self._attempt(messages, options, reply)
+                return
+            raise self._status(error) from error
+        except openai.APIConnectionError as error:
+            raise _Again(faults.unreachable(error, self.where)) from error
+        except (openai.OpenAIError, httpx2.InvalidURL, UnicodeError) as error:
+            raise faults.unreachable(error, self.where) from error
+
+    def _request(self, messages: Sequence[Mapping[str, str]], options: Options) -> Any:
+        body = {name: value for name, value in options.items() if value is not None}
+        if not self._usage_refused:
+            body["stream_options"] = {"include_usage": True}
+        completions = self._connect().chat.completions.with_streaming_response
+        return completions.create(model=self.name, messages=list(messages), stream=True, extra_body=body)
+
+    def _connect(self) -> Any:
+        if self._client is None:
+            import httpx2
+            import openai
+
+            key = checked_key(self.key())
+            timeout = httpx2.Timeout(self._first, connect=self.timeouts.connect)
+            with _quiet_environment():
+                http = openai.DefaultHttpxClient(trust_env=not self.local, follow_redirects=False, timeout=timeout)
+                common: dict[str, Any] = {
+                    "api_key": key,
+                    "max_retries": 0,
+                    "timeout": timeout,
+                    "http_client": http,
+                }
+                if self.azure_version:
+                    self._client = openai.AzureOpenAI(
+                        azure_endpoint=self.base_url, api_version=self.azure_version, **common
+                    )
+                else:
+                    self._client = openai.OpenAI(
+                        base_url=self.base_url, organization=self.organization or None, **common
+                    )
+        return self._client
+
+    @property
+    def _first(self) -> float:
+        return self.timeouts.first or (600.0 if self.local else 120.0)
+
+    def _status(self, error: Any) -> Exception:
+        headers = error.response.headers
+        wait = _retry_after(headers.get("retry-after"), headers.get("retry-after-ms"))
+        failure = faults.refused(error.status_code, error.body, self.where, self.name, wait)
+        if error.status_code == 404 and self.name in failure.message:
+            failure.hint = self._near() or failure.hint
+        quota = isinstance(failure, LimitReached) and "quota" in failure.message
+        if error.status_code in faults.RETRIED and not quota and type(failure) in (ServerFailed, LimitReached):
+            return _Again(failure, wait)
+        return failure
+
+    def _near(self) -> str:
+        """The server's models with names like ours, as a hint."""
+        from difflib import get_close_matches
+
+        try:
+            names = [str(m["id"]) for m in self.models()]
+        except ChatmemError:
+            return ""
+        near = get_close_matches(self.name, names, 3, 0.3) or names[:3]
+        return f"Did you mean {' or '.join(map(repr, near))}? All: chatmem models" if near else ""
+
+    def _without_usage(self, error: Any) -> bool:
+        """Whether the server refused `stream_options`, so that it is asked again without, for good."""
+        text = faults.words_of(error.body) + str(error)
+        if self._usage_refused or error.status_code not in (400, 422) or "stream_options" not in text:
+            return False
+        self._usage_refused = True
+        return True
+
+    def _cut(self, error: Exception, reply: _Reply, watch: _Watch) -> Exception:
+        if watch.barked and not reply.anything:
+            return ServerFailed(
+                f"{self.where} sent nothing for {watch.limit:.0f} s.",
+                "Is it loading a model? /retry, or raise timeouts.first.",
+            )
+        if watch.barked:
+            return ReplyIncomplete(
+                f"{self.where} fell silent for {watch.limit:.0f} s.",
+                "What arrived is kept. /retry asks again.",
+            )
+        return faults.broken_off(error, self.where) if reply.anything else _Again(faults.unreachable(error, self.where))
+
+
+class _Again(Exception):
+    """A failure before the first piece, after which the same request may succeed."""
+
+    def __init__(self, error: ChatmemError, wait: float | None = None) -> None:
+        super().__init__(error.message)
+        self.error, self.wait = error, wait or 0.0
+
+
+@dataclass
+class _Reply:
+    """What is known of a reply so far."""
+
+    where: str
+    model: str
+    size: int = 0
+    reasoned: bool = False
+    finish: str | None = None
+    done: bool = False
+    skipped: int = 0
+
+    @property
+    def anything(self) -> bool:
+        return self.size > 0
+
+    def check(self) -> None:
+        """Raise if what ended was no complete reply."""
+        if self.finish or (self.done and self.anything):
+            if not self.anything and self.finish == "complete":
+                raise self._empty()
+            return
+        if not self.anything:
+            raise self._empty()
+
+    def _empty(self) -> ServerFailed:
+        thought = " It only thought." if self.reasoned else ""
+        noted = f" {self.skipped} broken events were skipped." if self.skipped else ""
+        return ServerFailed(
+            f"{self.where} sent an empty reply.{thought}{noted}", "Try again: /retry, or another model."
+        )
+
+
+def _pieces(response: Any, reply: _Reply) -> Iterator[Piece]:
+    """The pieces in a response whose status was good, whatever its body turns out to be."""
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    chunks = response.iter_bytes()
+    if kind in ("application/json", "text/html", "application/problem+json"):
+        yield from _whole(b"".join(_capped(chunks)), reply)
+        return
+    first = b""
+    for chunk in chunks:  # an event stream, unless its first byte says otherwise
+        first += chunk
+        if first.strip():
+            break
+    if first.lstrip(b"\xef\xbb\xbf \r\n\t")[:1] in (b"{", b"<"):
+        yield from _whole(first + b"".join(_capped(chunks)), reply)
+        return
+    yield from _stream(_joined(first, chunks), reply)
+
+
+def _stream(chunks: Iterator[bytes], reply: _Reply) -> Iterator[Piece]:
+    for name, data in events(chunks):
+        if name == "comment" or not data.strip():
+            continue
+        if data.strip() == "[DONE]":
+            reply.done = True
+            break
+        try:
+            body = json.loads(data)
+        except (ValueError, RecursionError):
+            if name == "error":
+                raise faults.in_stream(data, reply.where, reply.model, reply.anything) from None
+            reply.skipped += 1
+            continue
+        if name == "ping" or not isinstance(body, dict):
+            if name == "error":
+                raise faults.in_stream(body, reply.where, reply.model, reply.anything)
+            continue
+        yield from _event(name, body, reply)
+    if reply.done and not reply.finish and reply.anything:
+        reply.finish = "complete"
+        yield Piece(finish="complete")
+    if reply.skipped and reply.anything:
+        yield Piece(notice=f"{reply.where} sent {reply.skipped} broken events: they were skipped.")
+
+
+def _event(name: str, body: dict[str, Any], reply: _Reply) -> Iterator[Piece]:
+    choices = body.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+    delta = choice.get("delta") if isinstance(choice.get("delta"), dict) else choice.get("message")
+    delta = delta if isinstance(delta, dict) else {}
+    text = _text(delta.get("content")) or _text(delta.get("refusal")) or _text(choice.get("text"))
+    thought = _text(delta.get("reasoning_content")) or _text(delta.get("reasoning"))
+    if thought:
+        reply.reasoned = True
+        yield Piece(reasoning=thought)
+    if text:
+        reply.size += len(text)
+        yield Piece(text=text)
+        if reply.size > LONGEST_REPLY:
+            raise ReplyIncomplete(f"The reply is over {LONGEST_REPLY >> 20} MB long.", "What arrived is kept.")
+    if usage := _usage(body.get("usage")):
+        yield Piece(usage=usage)
+    if body.get("error") or (name == "error" and not choice):
+        raise faults.in_stream(body, reply.where, reply.model, reply.anything)
+    reason = choice.get("finish_reason")
+    if isinstance(reason, str) and reason:
+        if reason in ("error", "insufficient_system_resource"):
+            raise faults.in_stream({"error": f"finish reason {reason}"}, reply.where, reply.model, reply.anything)
+        reply.finish = _FINISH.get(reason, "complete")
+        yield Piece(finish=reply.finish)
+
+
+def _whole(data: bytes, reply: _Reply) -> Iterator[Piece]:
+    """A body that is no stream: a whole completion is used, anything else is an error."""
+    text = data.decode("utf-8", "replace").lstrip("\ufeff")
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        if not text.strip():
+            return
+        raise ServerFailed(
+            f"{reply.where} answered with no reply but {faults.said(text) or 'something else'}.",
+            "Is base_url an API, not a web page? Does it need /v1 at its end? A proxy's login page?",
+        ) from None
+    if not isinstance(body, dict) or body.get("error") or not isinstance(body.get("choices"), list):
+        raise faults.in_stream(body, reply.where, reply.model, False)
+    yield from _event("message", body, reply)
+    if reply.anything and not reply.finish:
+        reply.finish = "complete"
+        yield Piece(finish="complete")
+
+
+def _text(content: object) -> str:
+    """The text of a content that may be a string, null, or a list of parts."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        parts = (p.get("text") if isinstance(p, dict) else p for p in content)
+        return "".join(p for p in parts if isinstance(p, str))
+    return ""
+
+
+def _usage(usage: object) -> Usage | None:
+    if not isinstance(usage, dict):
+        return None
+    details = usage.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else usage.get("prompt_cache_hit_tokens")
+    return Usage.from_record(
+        {"prompt": usage.get("prompt_tokens"), "completion": usage.get("completion_tokens"), "cached": cached}
+    )
+
+
+def _capped(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > LONGEST_REPLY:
+            raise ServerFailed(f"The server sent over {LONGEST_REPLY >> 20} MB that are no stream.", "Check base_url.")
+        yield chunk
+
+
+def _joined(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    if first:
+        yield first
+    yield from rest
+
+
+def _retry_after(seconds: str | None, milliseconds: str | None) -> float | None:
+    for text, scale in ((milliseconds, 0.001), (seconds, 1.0)):
+        try:
+            wait = float(text) * scale if text else 0.0
+        except ValueError:
+            continue
+        if 0 < wait < 1e6:
+            return wait
+    return None
+
+
+class _Watch:
+    """Ends a response that has been without text for too long, although its connection may be alive.
+
+    Reads block, and comments reset a socket's own time limit; so a thread looks on, and shuts the socket down.
+    """
+
+    def __init__(self, response: Any, first: float, silence: float) -> None:
+        self.response, self.limit, self.silence = response, first, silence
+        self.barked = False
+        self._last = time.monotonic()
+        self._over = threading.Event()
+
+    def __enter__(self) -> _Watch:
+        limits = self.response.request.extensions.get("timeout")
+        if isinstance(limits, dict):
+            limits["read"] = None  # from here on, this watch is the time limit
+        threading.Thread(target=self._look, daemon=True, name="silence").start()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._over.set()
+
+    def heard(self) -> None:
+        """There was text: the clock starts again."""
+        self._last = time.monotonic()
+        self.limit = self.silence
+
+    def _look(self) -> None:
+        while (left := self._last + self.limit - time.monotonic()) > 0:
+            if self._over.wait(left):
+                return
+        self.barked = True
+        stream = self.response.extensions.get("network_stream")
+        socket = stream.get_extra_info("socket") if stream else None
+        if socket is not None:
+            with contextlib.suppress(OSError):
+                socket.shutdown(2)
+
+
+def check_url(url: str) -> None:
+    """Raises WrongUse unless `url` can be a server's address."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        good = False
+    if not good or any(c.isspace() or not c.isprintable() for c in url):
+        raise WrongUse(f"base_url {url!r} is no address of a server.", "It should look like http://127.0.0.1:11434/v1")
+    if parts.username or parts.password:
+        raise WrongUse(
+            "base_url carries a user name or a password.",
+            "Give the key with api_key_env or api_key_cmd instead.",
+        )
+
+
+def checked_key(key: str) -> str:
+    """The key without the white space around it. Raises WrongUse if it holds what no header can."""
+    key = key.strip()
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise WrongUse(
+            "The API key is empty or holds characters that no key has.",
+            "Copy it again; it was not shown or sent.",
+        )
+    return key
+
+
+def is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    return host in ("localhost", "::1") or host.endswith(".localhost") or host.startswith("127.")
+
+
+@contextlib.contextmanager
+def _quiet_environment() -> Iterator[None]:
+    """Hide what the openai client would pick up by surprise: another key, a project, headers, a log."""
+    hidden = {k: os.environ.pop(k) for k in list(os.environ) if k.startswith(("OPENAI_", "AZURE_OPENAI_"))}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+_importing = threading.Lock()
+
+
+def import_openai() -> None:
+    """Import the openai client (0.4 s); the REPL does so in the background once its prompt shows."""
+    with _importing, _quiet_environment():
+        import openai  # noqa: F401
