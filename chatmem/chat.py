@@ -1,0 +1,327 @@
+"""One turn, told from start to end; and what else may be done to a conversation.
+
+`chat` alone writes: every record of a session passes `_keep`, under the session's lock. What cannot be saved is
+kept in memory, said once, and tried again with the next record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from chatmem.errors import Busy, ChatmemError, ContextExceeded, NotSaved, ReplyIncomplete, WrongUse
+from chatmem.memory.base import Strategy
+from chatmem.memory.plan import Plan, Recall, budget_of, cost, plan
+from chatmem.models.base import Model, Options, Piece
+from chatmem.session import Message, Record, Session, Turn, header, new_id, now, repaired
+from chatmem.stores.base import Log, Say, Store
+from chatmem.tokens import Counter, calibration
+
+
+@dataclass(frozen=True)
+class Choice:
+    """All that is chosen for a turn: who answers, what it is shown, and how."""
+
+    model: Model
+    strategy: Strategy
+    count: Callable[[str], Counter]
+    """From a model's name to its counter."""
+    options: Options = field(default_factory=dict)
+    system: str = ""
+    window: int | None = None
+    """The context window in tokens, where it is configured or was learned; else the model's word counts."""
+
+    @property
+    def budget(self) -> int:
+        return budget_of(self.window or self.model.window, self.options.get("max_tokens"))
+
+
+Choose = Callable[[Mapping[str, Any]], Choice]
+"""From a session's own settings to a choice; `assemble` knows how."""
+
+
+class Chat:
+    """A conversation that goes on: a session, a model that answers, a memory strategy that chooses."""
+
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        choose: Choose,
+        say: Say = lambda line: None,
+        wait: bool = True,
+        wanted: Record | None = None,
+    ) -> None:
+        """Open session `name`, or begin it with the first thing that is kept. `wanted` are settings to store in it."""
+        self.store, self.name, self.choose, self.tell, self.wait = store, name, choose, say, wait
+        self.session = Session(name)
+        self.reply: Message | None = None
+        """The last reply that was stored."""
+        self.not_saved: NotSaved | None = None
+        self._log: Log | None = None
+        self._unsaved: list[Record] = []
+        self._choice: Choice | None = None
+        self._recall: Recall | None = None
+        self._open(wanted or {})
+
+    # The turn
+
+    def say(self, text: str) -> Iterator[Piece]:
+        """Ask the model `text`: the question is on disk before it leaves, the reply before this ends."""
+        with self._turn():
+            question = Message(new_id(), self.session.head, "user", repaired(text), now())
+            self._keep(question.record())
+            yield from self._answer(question)
+
+    def retry(self, number: int | None = None, text: str | None = None) -> Iterator[Piece]:
+        """Ask a question again, by default the newest; with `text`, in other words. The old reply stays on a branch."""
+        with self._turn():
+            turn = self._turn_of(number)
+            question = turn.question
+            if text is not None:
+                question = Message(new_id(), question.parent, "user", repaired(text), now())
+                self._keep({"type": "head", "message": question.parent}, question.record())
+            elif self.session.head != question.id:
+                self._keep({"type": "head", "message": question.id})
+            yield from self._answer(question)
+
+    def _answer(self, question: Message) -> Iterator[Piece]:
+        """The reply to a stored question, piece by piece; however it ends, what arrived is kept."""
+        view = self.plan(question)
+        for notice in view.notices:
+            yield Piece(notice=notice)
+        try:
+            yield from self._stream(view)
+        except ContextExceeded as error:
+            if error.limit is None or error.limit >= (
+                self.choice.window or self.choice.model.window or error.limit + 1
+            ):
+                raise
+            self._choice = replace(self.choice, window=error.limit)
+            yield Piece(
+                notice=f"The model's window is {error.limit:,} tokens: the memory is fitted into it and sent again."
+            )
+            yield from self._stream(self.plan(question))
+
+    def _stream(self, view: Plan) -> Iterator[Piece]:
+        model = self.choice.model
+        reply = Message(new_id(), self.session.head, "assistant", "", now(), model.name, sent=view.digest())
+        keep = self._log.partial(reply.record()) if self._log else lambda text: None
+        text, status, usage = "", "interrupted", None
+        try:
+            for piece in model.stream(view.messages, self.choice.options):
+                if piece.text:
+                    text += piece.text
+                    keep(piece.text)
+                usage = piece.usage or usage
+                status = piece.finish or status
+                yield piece
+            status = "truncated" if status == "interrupted" else status
+        except ChatmemError as error:
+            status = "truncated" if isinstance(error, ReplyIncomplete) else "error"
+            raise
+        finally:
+            with _undisturbed():
+                self.reply = None
+                if text:
+                    self.reply = replace(reply, content=repaired(text), status=status, usage=usage, time=now())
+                    self._keep(self.reply.record())
+                if self._log:
+                    self._log.partial_done()
+        if status == "truncated":
+            raise ReplyIncomplete(
+                "The server ended the reply without saying that it is complete.",
+                "What arrived is kept. /retry asks again.",
+            )
+
+    # Looking
+
+    @property
+    def choice(self) -> Choice:
+        if self._choice is None:
+            self._choice = self.choose(self.session.settings)
+            self.session.prompt = self._choice.system
+        return self._choice
+
+    @property
+    def counter(self) -> Counter:
+        """The model's counter, scaled by what servers reported for the last prompts on the path."""
+        name = self.choice.model.name
+        counter, ratio = self.choice.count(name), calibration(reversed(self.session.path), name)
+        return counter.scaled(ratio) if ratio else counter
+
+    def plan(self, question: Message | str | None = None, strategy: Strategy | None = None) -> Plan:
+        """What the model would be shown with this question, and why. Changes nothing."""
+        choice = self.choice
+        return plan(self.session, question, strategy or choice.strategy, self.counter, choice.budget, self._recall)
+
+    # Changing what is kept
+
+    def set(self, **settings: Any) -> None:
+        """Store settings for this session (None takes one back), and use them from now on."""
+        with self._turn():
+            self._keep({"type": "settings", **settings})
+        self._choice = None
+
+    def mark(self, number: int, **flags: bool) -> Turn:
+        """Pin, unpin, exclude or include a turn. Raises WrongUse, also for pins of over half the budget."""
+        turn = self._turn_of(number)
+        if flags.get("pinned"):
+            pins = [t for t in self.session.turns if t.pinned or t is turn]
+            tokens, most = (
+                sum(cost(self.counter, t) for t in pins),
+                self.choice.strategy.limit(self.choice.budget) // 2,
+            )
+            if tokens > most:
+                raise WrongUse(
+                    f"Pins of {tokens:,} tokens would take over half of the budget of {most * 2:,}.",
+                    "/unpin another turn first.",
+                )
+        with self._turn():
+            self._keep({"type": "mark", "message": turn.id, **flags})
+        return self._turn_of(number)
+
+    def move(self, head: str | None) -> None:
+        """Go on from another message: the conversation up to it is the path, the rest stays on its branch."""
+        with self._turn():
+            self._keep({"type": "head", "message": head})
+
+    def close(self) -> None:
+        """Leave. What could not be saved is tried once more."""
+        if self.store.kept and any(record["type"] == "message" for record in self._unsaved):
+            with contextlib.suppress(ChatmemError), self._turn():
+                self._flush()
+        if self._log:
+            self._log.close()
+
+    # Keeping
+
+    @property
+    def started(self) -> bool:
+        """Whether there is anything to come back to."""
+        return self._log is not None
+
+    def _open(self, wanted: Record) -> None:
+        try:
+            name = self.store.find(self.name)
+        except ChatmemError as error:
+            if error.exit_code != 9:
+                raise
+            self._unsaved = [header(self.name)]
+            self._unsaved += [{"type": "settings", **wanted}] if wanted else []
+            for record in self._unsaved:
+                self.session.apply(record)
+            return
+        self.name = name
+        try:
+            self._log = self.store.open(name)
+        except (NotSaved, PermissionError) as error:
+            self.session = self.store.session(name)
+            self._say_not_saved(error if isinstance(error, NotSaved) else NotSaved(f"{name!r} can only be read."))
+        else:
+            self._read_on()
+            if not self.session.read_only:
+                with contextlib.suppress(Busy, NotSaved), self._log.turn(wait=False):
+                    self._read_on()
+        changed = {k: v for k, v in wanted.items() if self.session.settings.get(k) != v}
+        if changed:
+            self.set(**changed)
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Hold the session's lock, and pick up what another process added."""
+        if self.session.read_only:
+            raise WrongUse(
+                f"Session {self.name!r} was written by a newer chatmem: it can only be read.",
+                "Update chatmem.",
+            )
+        with contextlib.ExitStack() as held:
+            try:
+                if self._log is None:
+                    self._create()
+                assert self._log is not None
+                held.enter_context(self._log.turn(self.wait))
+                self._read_on()
+            except NotSaved as error:
+                self._say_not_saved(error)
+            yield
+
+    def _create(self) -> None:
+        """Begin the session's file; if another process was quicker with the name, join it."""
+        try:
+            self._log = self.store.open(self.name, self._unsaved)
+            self._unsaved = []
+        except WrongUse:
+            name = self.store.find(self.name)
+            self._log = self.store.open(name)
+            self._unsaved = [r for r in self._unsaved if r["type"] != "session"]
+            self.session = Session(name)
+            self._read_on()
+        self._read_on(apply=False)
+
+    def _read_on(self, apply: bool = True) -> None:
+        assert self._log is not None
+        records, anew = self._log.read()
+        if anew:
+            self.session = Session(self._log.name, prompt=self.session.prompt)
+            self._recall = None
+        if apply or anew:
+            if any(record.get("type") == "settings" for record in records):
+                self._choice = None
+            for record in records:
+                self.session.apply(record)
+        if self._log.name != self.name:
+            self.name = self.session.name = self._log.name
+
+    def _keep(self, *records: Record) -> None:
+        """Take records into the session and make them durable, together with what could not be saved before."""
+        for record in records:
+            self.session.apply(record)
+        self._unsaved += records
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._log is None:
+            return
+        try:
+            self._log.append(self._unsaved)
+        except NotSaved as error:
+            self._say_not_saved(error)
+        else:
+            self._unsaved = []
+            self.not_saved = None
+
+    def _say_not_saved(self, error: NotSaved) -> None:
+        if self.not_saved is None or self.not_saved.message != error.message:
+            self.tell(f"Not saved: {error.message} {error.hint}".rstrip())
+        self.not_saved = error
+
+    def _turn_of(self, number: int | None) -> Turn:
+        turns = self.session.turns
+        turn = self.session.turn(number) if number is not None else (turns[-1] if turns else None)
+        if turn is None:
+            there = f"There are turns 1 to {len(turns)}." if turns else "There is none yet."
+            raise WrongUse(f"There is no turn {number}." if number is not None else "There is no question yet.", there)
+        return turn
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Put Ctrl-C, SIGTERM and SIGHUP off until the block is done, so that no save stops half-way."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    names = [s for n in ("SIGINT", "SIGTERM", "SIGHUP") if (s := getattr(signal, n, None))]
+    before = {name: signal.signal(name, lambda number, frame: came.append(number)) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+        for number in dict.fromkeys(came):
+            signal.raise_signal(number)
