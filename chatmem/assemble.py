@@ -1,0 +1,184 @@
+"""From settings to a ready Chat: the only room that knows every choice."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from chatmem import config, tokens
+from chatmem.chat import Chat, Choice
+from chatmem.config import Config, Settings
+from chatmem.errors import ChatmemError, KeyRefused, ServerFailed
+from chatmem.models.base import Model, Options, Piece
+from chatmem.models.discover import servers, window_of
+from chatmem.models.keys import key_of
+from chatmem.models.offline import NAME as OFFLINE
+from chatmem.models.offline import OfflineModel
+from chatmem.models.openai_api import PLACEHOLDER, OpenAIModel
+from chatmem.paths import Paths
+from chatmem.session import Record
+from chatmem.stores import Say, Store, open_store
+
+OPENAI = "https://api.openai.com/v1"
+OPENAI_MODEL = "gpt-4o-mini"
+CONNECT = (
+    "Connect one: set OPENAI_API_KEY, or start a local server such as Ollama (or name any server in OPENAI_BASE_URL)."
+)
+
+_WINDOWS = {
+    "gpt-5": 400_000,
+    "gpt-4.1": 1_047_576,
+    "gpt-4o": 128_000,
+    "chatgpt-4o": 128_000,
+    "gpt-4-turbo": 128_000,
+    "gpt-4": 8_192,
+    "gpt-3.5": 16_385,
+    "o1": 200_000,
+    "o3": 200_000,
+    "o4-mini": 200_000,
+}
+"""Context windows of OpenAI's models by the start of their names, as OpenAI states them."""
+
+
+@dataclass
+class Assembly:
+    """A command's flags and the places it works with; everything else is worked out when asked for."""
+
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    say: Say = lambda line: None
+    wait: bool = True
+    offline: bool = False
+    """Whether the offline model steps in when no other is connected."""
+
+    @cached_property
+    def paths(self) -> Paths:
+        return Paths.from_environment()
+
+    @cached_property
+    def config(self) -> Config:
+        """The settings in force outside any session."""
+        return self.configured({})
+
+    def configured(self, session: Mapping[str, Any]) -> Config:
+        """The settings in force for a session's own settings."""
+        return config.resolve(config.layers_of(self.paths.config, config.stored(session), self.flags))
+
+    @cached_property
+    def store(self) -> Store:
+        settings = self.config.settings
+        return open_store(settings.store, self.paths.data, settings.user or "", self.say)
+
+    def chat(self, name: str, wanted: Record | None = None, store: Store | None = None) -> Chat:
+        """The chat on a session; `wanted` are settings to store in it."""
+        return Chat(store or self.store, name, self.choose, self.say, self.wait, wanted)
+
+    def choose(self, session: Mapping[str, Any]) -> Choice:
+        """All that is chosen for a session, from flags to defaults."""
+        settings = self.configured(session).settings
+        model = Later(settings, self)
+        return Choice(
+            model,
+            settings.strategy,
+            self.counter,
+            settings.options,
+            settings.system or "",
+            settings.context_window,
+        )
+
+    @cached_property
+    def counters(self) -> dict[str, tokens.Counter]:
+        return {}
+
+    def counter(self, model: str) -> tokens.Counter:
+        """The counter for a model's name; one each, so that counts are kept."""
+        if model not in self.counters:
+            self.counters[model] = tokens.counter(model, [self.paths.cache])
+        return self.counters[model]
+
+    def warm(self, chat: Chat) -> None:
+        """Do early what the first turn needs: find the model, import its client, load its token table. Never raises."""
+        with contextlib.suppress(ChatmemError):
+            model = chat.choice.model
+            tokens.warm(chat.choice.count(model.name))
+            model.warm()
+
+    def connect(self, settings: Settings) -> Model:
+        """The model that these settings mean: as configured, else OpenAI's, else a local server's, else offline."""
+        if settings.model == OFFLINE:
+            return OfflineModel()
+        key = key_of(settings)
+        if settings.base_url or key:
+            return self._configured(settings, settings.base_url or OPENAI)
+        if settings.discover:
+            for found in servers():
+                names = [str(m["id"]) for m in found.models]
+                if found.models and (settings.model is None or settings.model in names):
+                    model = found.models[names.index(settings.model) if settings.model else 0]
+                    self.say(f"Using {model['id']} on {found.kind} at {found.base_url}, found running here.")
+                    return OpenAIModel(
+                        str(model["id"]), found.base_url, window=window_of(model), timeouts=settings.timeouts
+                    )
+        if settings.model is None and self.offline:
+            self.say(f"No language model is connected: the built-in offline model answers. {CONNECT}")
+            return OfflineModel()
+        wanted = f" for {settings.model!r}" if settings.model else ""
+        raise KeyRefused(f"No language model is connected{wanted}.", f"{CONNECT} Or use the built-in one: -m offline")
+
+    def _configured(self, settings: Settings, base_url: str) -> Model:
+        name = settings.model or (OPENAI_MODEL if base_url == OPENAI else "")
+        model = OpenAIModel(
+            name,
+            base_url,
+            key_of(settings) or (lambda: PLACEHOLDER),
+            settings.organization or "",
+            settings.context_window or _known_window(name),
+            settings.timeouts,
+            settings.api_version if settings.kind == "azure" else "",
+        )
+        if not name:
+            offered = model.models()
+            if not offered:
+                raise ServerFailed(f"{model.where} offers no model.", "Name one: -m NAME, or model = … in the config.")
+            model.name = str(offered[0]["id"])
+            model.window = model.window or window_of(offered[0])
+        return model
+
+
+class Later:
+    """The model of some settings, connected when it is first asked for: looking for one may take a moment."""
+
+    def __init__(self, settings: Settings, assembly: Assembly) -> None:
+        self.settings, self.assembly = settings, assembly
+        self._model: Model | None = None
+        self._connecting = threading.Lock()
+
+    @property
+    def model(self) -> Model:
+        with self._connecting:
+            if self._model is None:
+                self._model = self.assembly.connect(self.settings)
+            return self._model
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    @property
+    def window(self) -> int | None:
+        return self.model.window
+
+    def stream(self, messages: Sequence[Mapping[str, str]], options: Options) -> Iterator[Piece]:
+        return self.model.stream(messages, options)
+
+    def warm(self) -> None:
+        self.model.warm()
+
+
+def _known_window(model: str) -> int | None:
+    name = model.lower().rpartition("/")[2]
+    fitting = [start for start in _WINDOWS if name.startswith(start)]
+    return _WINDOWS[max(fitting, key=len)] if fitting else None
