@@ -1,0 +1,100 @@
+"""Lists and conversations: a table or a page on a terminal, plain lines into a pipe."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from chatmem.screen.safe import show, show_line
+from chatmem.screen.terminal import Terminal
+from chatmem.session import Message, Session, moment
+from chatmem.stores import Outline
+
+
+def table(terminal: Terminal, outlines: Sequence[Outline]) -> None:
+    """The sessions as a table; tabs between the columns where nobody reads but a program."""
+    heads = ("name", "title", "last used", "turns", "model", "memory")
+    rows = [(o.name, o.title, ago(o.last_active), str(o.turns), o.model or "", o.memory or "") for o in outlines]
+    columns(terminal, heads, rows, numbers={3}, flexible=1)
+
+
+def columns(
+    terminal: Terminal,
+    heads: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    numbers: Collection[int] = (),
+    flexible: int = 0,
+) -> None:
+    """Rows of text in columns; `numbers` are set right, the `flexible` one gives way where it is narrow."""
+    rows = [[show_line(cell) for cell in row] for row in rows]
+    if not terminal.interactive:
+        for row in rows:
+            terminal.answer("\t".join(row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(box=None, pad_edge=False, header_style="dim" if terminal.colour else "")
+    for index, head in enumerate(heads):
+        grid.add_column(
+            head,
+            justify="right" if index in numbers else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            ratio=1 if index == flexible else None,
+        )
+    for row in rows:
+        grid.add_row(*(Text(cell) for cell in row))
+    console: Any = Console(file=terminal.out, width=terminal.width, no_color=not terminal.colour, highlight=False)
+    console.print(grid)
+
+
+def conversation(terminal: Terminal, session: Session) -> None:
+    """A whole conversation, a line per speaker above each message."""
+    for message in session.path:
+        terminal.answer(terminal.styled(_speaker(session, message), "dim", terminal.out))
+        terminal.answer(show(message.content.rstrip("\n")) + "\n")
+
+
+def last_turns(terminal: Terminal, session: Session, most: int = 12) -> None:
+    """The last turn of a session, dimmed, at most so many lines of it."""
+    for message in session.turns[-1].messages if session.turns else ():
+        mark = ">" if message.role == "user" else " "
+        lines = message.content.strip().split("\n")
+        lines = lines if len(lines) <= most // 2 else [*lines[: most // 2 - 1], "…"]
+        for line in lines:
+            terminal.note(f"{mark} {line[: terminal.width * 2]}")
+        if message.role == "assistant" and message.status != "complete":
+            terminal.note(f"  ({message.status})")
+    if session.unanswered:
+        terminal.note("This question has no reply yet: /retry sends it.")
+
+
+def _speaker(session: Session, message: Message) -> str:
+    place = session.places.get(message.id)
+    parts = [str(place + 1)] if place is not None and message.role == "user" else []
+    parts += [message.role, *([message.model] if message.model else [])]
+    parts += [message.status] if message.status != "complete" else []
+    return show_line(" · ".join(parts))
+
+
+def ago(time: str) -> str:
+    """How long ago a record's time is, in words."""
+    then = moment(time)
+    if then is None:
+        return ""
+    seconds = (datetime.datetime.now(datetime.UTC) - then).total_seconds()
+    if seconds < 90:
+        return "just now"
+    for unit, size, most in (
+        ("min", 60, 90),
+        ("h", 3600, 36),
+        ("days", 86400, 14),
+        ("weeks", 604800, 9),
+        ("months", 2629800, 18),
+    ):
+        if seconds < size * most:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds / 31557600:.0f} years ago"

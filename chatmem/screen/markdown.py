@@ -1,0 +1,131 @@
+"""Streamed Markdown that stays right in the scrollback.
+
+What is final is printed once and never touched again; only the open block is drawn anew, at most 12.5 times a second,
+clipped to the screen. The open block is drawn without automatic line wrap, so that a character whose width the
+terminal sees differently cannot shift the rows that are taken back.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Self
+
+from chatmem.screen.blocks import Blocks
+from chatmem.screen.page import Renderer
+from chatmem.screen.reply import NARROWEST
+from chatmem.screen.safe import show, show_line
+from chatmem.screen.terminal import Terminal
+
+FRAME = 0.08
+"""Seconds between two frames."""
+
+
+class MarkdownStream:
+    """Shows one reply while it arrives: `feed` it, and leave it when the reply is over."""
+
+    def __init__(self, terminal: Terminal, frame: float = FRAME) -> None:
+        self.terminal, self.frame = terminal, frame
+        self.text = ""
+        self._blocks = Blocks()
+        self._waiting = ""
+        self._thought = ""
+        self._thinking = False
+        self._live = 0
+        self._renderer = self._new_renderer()
+        self._lock = threading.Lock()
+        self._news = threading.Event()
+        self._over = False
+        self._failed: OSError | None = None
+
+    def __enter__(self) -> Self:
+        if self.frame:
+            threading.Thread(target=self._paint, daemon=True, name="screen").start()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        with self._lock:
+            self._over = True
+            self._draw(final=True)
+        self._news.set()
+
+    def feed(self, text: str, thought: str = "") -> None:
+        """Take more of the reply, and of what the model thinks aloud."""
+        if self._failed:
+            raise self._failed
+        with self._lock:
+            self.text += text
+            self._waiting += text
+            self._thought += thought
+        if text or thought:
+            self._news.set()
+
+    def note(self, line: str) -> None:
+        """Put a line of ours between what is final and what is open."""
+        with self._lock:
+            self._draw(above=[self.terminal.styled(show_line(line), "dim", self.terminal.out)])
+
+    def draw(self) -> None:
+        """Draw what there is now. The painter calls it; without one, whoever feeds."""
+        with self._lock:
+            if not self._over:
+                self._draw()
+
+    def _paint(self) -> None:
+        while not self._over:
+            self._news.wait()
+            self._news.clear()
+            try:
+                self.draw()
+            except OSError as error:  # nobody reads any more: the feeder hears of it
+                self._failed = error
+                return
+            time.sleep(self.frame)
+
+    def _draw(self, final: bool = False, above: list[str] | None = None) -> None:
+        size = self.terminal.size()
+        if size.columns != self._renderer.width:
+            self._renderer = self._new_renderer()
+        lines = list(above or [])
+        lines += self._thoughts(final)
+        waiting, self._waiting = self._waiting, ""
+        if waiting and waiting[-1] == "\r" and not final:
+            waiting, self._waiting = waiting[:-1], "\r"
+        lines += self._renderer.lines(self._blocks.feed(show(waiting)))
+        if final:
+            lines += self._renderer.lines(self._blocks.finish())
+        live = [] if final else self._open(size.lines)
+        if not lines and not live and not self._live:
+            return
+        back = f"\x1b[{self._live}A" if self._live else ""
+        clear = "\r\x1b[J" if self._live else ""
+        drawn = "".join(f"{line}\n" for line in lines)
+        if live:
+            drawn += "\x1b[?7l" + "".join(f"{line}\n" for line in live) + "\x1b[?7h"
+        self._live = len(live)
+        self.terminal.raw(back + clear + drawn)
+
+    def _open(self, height: int) -> list[str]:
+        thought = self._thought.rpartition("\n")[2]
+        lines = [self._dim(show(thought)[-self._renderer.width + 1 :])] if thought and self._thinking else []
+        lines += self._renderer.lines(self._blocks.open())
+        return lines[-max(1, height - 1) :]
+
+    def _thoughts(self, final: bool) -> list[str]:
+        """The whole lines of what the model thinks aloud, dimmed, while it has said nothing yet."""
+        if not self._thought:
+            return []
+        self._thinking = not (self._waiting or final)
+        whole, newline, rest = self._thought.rpartition("\n")
+        if not self._thinking:
+            whole, newline, rest = self._thought, "", ""
+        self._thought = rest
+        lines = [self._dim(show(line)) for line in whole.split("\n")] if whole or newline else []
+        return lines if self._thinking or not lines else [*lines, ""]
+
+    def _dim(self, text: str) -> str:
+        return self.terminal.styled(text, "dim", self.terminal.out)
+
+    def _new_renderer(self) -> Renderer:
+        encoding = (getattr(self.terminal.out, "encoding", "") or "utf-8").lower().replace("-", "")
+        return Renderer(max(NARROWEST, self.terminal.width), self.terminal.colour, encoding not in ("utf8", "utf16"))

@@ -1,0 +1,55 @@
+"""A reply on its way to the reader: as text into a pipe, as Markdown on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from chatmem.models.base import Piece
+from chatmem.screen.terminal import Terminal, is_tty
+
+NARROWEST = 20
+"""Columns below which Markdown is shown as plain text."""
+
+
+def print_reply(terminal: Terminal, pieces: Iterable[Piece]) -> str:
+    """Show a reply while it arrives, and return its text. Notices go beside it."""
+    if terminal.interactive and terminal.width >= NARROWEST:
+        from chatmem.screen.markdown import (
+            MarkdownStream,
+        )  # Rich's Markdown comes with it, and only when it is needed
+
+        with MarkdownStream(terminal) as stream:
+            for piece in _watched(terminal, pieces):
+                if piece.notice:
+                    stream.note(piece.notice)
+                stream.feed(piece.text, piece.reasoning)
+            return stream.text
+    text = ""
+    safe = is_tty(terminal.out)
+    try:
+        for piece in _watched(terminal, pieces):
+            if piece.notice:
+                terminal.note(piece.notice)
+            if piece.text:
+                text += piece.text
+                terminal.answer(piece.text, end="") if safe else terminal.raw(piece.text)
+    finally:
+        if text and not text.endswith("\n"):
+            terminal.raw("\n")
+    return text
+
+
+_ENDED = {
+    "length": "The reply ended at its token limit; /set max_tokens raises it.",
+    "filtered": "The server's content filter ended the reply.",
+}
+
+
+def _watched(terminal: Terminal, pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """The pieces, and a line at the end where the server says that something is missing."""
+    ended = None
+    for piece in pieces:
+        ended = piece.finish or ended
+        yield piece
+    if ended in _ENDED:
+        yield Piece(notice=_ENDED[ended])
