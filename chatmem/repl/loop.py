@@ -1,0 +1,91 @@
+"""Read, dispatch, show, again."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import threading
+from collections.abc import Iterator
+
+from chatmem.assemble import Assembly
+from chatmem.chat import Chat
+from chatmem.errors import ChatmemError
+from chatmem.models.base import Piece
+from chatmem.repl import commands
+from chatmem.repl.prompt import Prompt, quiet_keys
+from chatmem.screen.listing import ago, last_turns
+from chatmem.screen.reply import print_reply
+from chatmem.screen.terminal import Terminal
+
+
+class Room:
+    """A chat, the prompt before it, and the screen behind it."""
+
+    def __init__(self, chat: Chat, assembly: Assembly, terminal: Terminal) -> None:
+        self.chat, self.assembly, self.terminal = chat, assembly, terminal
+        self.prompt = Prompt(self)
+        self.over = False
+        assembly.say = chat.tell = self.note
+
+    def note(self, line: str) -> None:
+        """A line beside the conversation, above the prompt while one is typing; from any thread."""
+        self.prompt.above(lambda: self.terminal.note(line))
+
+    def run(self) -> int:
+        """Sit here until the reader leaves; returns the exit code."""
+        self.greet()
+        warm = threading.Thread(target=self._warm, daemon=True, name="warm")
+        try:
+            while not self.over:
+                try:
+                    line = self.prompt.read(ready=warm.start if warm.ident is None else None)
+                except KeyboardInterrupt:
+                    self.terminal.note("Ctrl-D leaves; a Ctrl-C during a reply stops it.")
+                    continue
+                except (EOFError, OSError):
+                    break
+                self.take(line)
+        finally:
+            self.leave()
+        return 7 if self.chat.not_saved and self.chat.store.kept else 0
+
+    def greet(self) -> None:
+        """One line on the session, and its last turn; three lines for a newcomer."""
+        session = self.chat.session
+        if not self.chat.started:
+            self.terminal.note(f"New session {self.chat.name!r}. /help shows the commands, Ctrl-D leaves.")
+            return
+        turns = len(session.turns)
+        title = f" · {session.title}" if session.title else ""
+        self.terminal.note(f"Session {self.chat.name!r}{title} · {turns} turns · last used {ago(session.last_active)}")
+        last_turns(self.terminal, session)
+
+    def take(self, line: str) -> None:
+        """Do what was typed: a command, or a message."""
+        if not line.strip():
+            return
+        try:
+            if commands.is_command(line):
+                commands.run(self, line)
+            else:
+                self.show(self.chat.say(commands.plain(line)))
+        except KeyboardInterrupt:
+            self.terminal.note("Stopped. What arrived is kept; /retry asks again.")
+        except ChatmemError as error:
+            self.terminal.error(error)
+
+    def show(self, pieces: Iterator[Piece]) -> None:
+        """Show a reply while it arrives; keys typed meanwhile wait for the prompt."""
+        with quiet_keys(), contextlib.closing(pieces):  # type: ignore[type-var]
+            print_reply(self.terminal, pieces)
+
+    def leave(self) -> None:
+        """Say how to come back."""
+        self.chat.close()
+        if self.chat.started and self.chat.store.kept:
+            self.terminal.note(f"To go on: chatmem chat -s {shlex.quote(self.chat.name)}")
+
+    def _warm(self) -> None:
+        """While the reader types: find the model, import its client, load its token table."""
+        self.assembly.warm(self.chat)
+        self.prompt.refresh()

@@ -1,0 +1,185 @@
+"""The line one types into: keys, completion, toolbar, history (prompt-toolkit)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.application import run_in_terminal
+from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
+from prompt_toolkit.enums import EditingMode
+from prompt_toolkit.filters import Condition, completion_is_selected, is_searching
+from prompt_toolkit.formatted_text import AnyFormattedText
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.input.ansi_escape_sequences import ANSI_SEQUENCES
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.keys import Keys
+
+from chatmem.paths import private_file, private_folder
+from chatmem.repl import commands
+from chatmem.screen.safe import show_line
+
+if TYPE_CHECKING:
+    from chatmem.repl.loop import Room
+
+# Shift-Enter, where a terminal reports it, is what Alt-Enter is.
+for _sequence in ("\x1b[13;2u", "\x1b[27;2;13~"):
+    ANSI_SEQUENCES[_sequence] = (Keys.Escape, Keys.ControlM)
+
+
+class Prompt:
+    """Reads one message or command at a time."""
+
+    def __init__(self, room: Room) -> None:
+        self.room = room
+        self.multiline = room.assembly.config.settings.screen.multiline
+        self.toolbar = room.assembly.config.settings.screen.toolbar
+        self._session: PromptSession[str] | None = None
+        self._next = ""
+
+    def read(self, ready: Callable[[], None] | None = None) -> str:
+        """The next message. `ready` is called once keys are taken. Raises EOFError, KeyboardInterrupt."""
+        if self._session is None:
+            self._session = self._make()
+        text, self._next = self._next, ""
+        return self._session.prompt("> ", default=text, pre_run=ready)
+
+    def fill(self, text: str) -> None:
+        """Put a text into the next prompt, to be edited and sent."""
+        self._next = text
+
+    def refresh(self) -> None:
+        """Draw the toolbar anew; from any thread."""
+        if self._session is not None:
+            self._session.app.invalidate()
+
+    def above(self, show: Callable[[], None]) -> None:
+        """Run what prints a line: at once, or above the line that is being typed."""
+        app = self._session.app if self._session else None
+        if app is None or not app.is_running or app.loop is None:
+            show()
+            return
+        app.loop.call_soon_threadsafe(lambda: run_in_terminal(show))
+
+    def _make(self) -> PromptSession[str]:
+        screen = self.room.assembly.config.settings.screen
+        return PromptSession(
+            multiline=True,
+            prompt_continuation="  ",
+            key_bindings=self._keys(),
+            history=_history(self.room.assembly.paths.state) if screen.history else InMemoryHistory(),
+            auto_suggest=AutoSuggestFromHistory(),
+            search_ignore_case=True,
+            completer=Commands(self.room),
+            complete_while_typing=True,
+            editing_mode=EditingMode.VI if screen.editing == "vi" else EditingMode.EMACS,
+            bottom_toolbar=self._toolbar if self.toolbar else None,
+            enable_suspend=True,
+            tempfile_suffix=".md",
+            style=None,
+            include_default_pygments_style=False,
+        )
+
+    def _keys(self) -> KeyBindings:
+        keys = KeyBindings()
+        typing = ~is_searching & ~completion_is_selected
+        swapped = Condition(lambda: self.multiline)
+
+        def send(event: KeyPressEvent) -> None:
+            event.current_buffer.validate_and_handle()
+
+        def new_line(event: KeyPressEvent) -> None:
+            event.current_buffer.insert_text("\n")
+
+        keys.add("enter", filter=typing & ~swapped)(send)
+        keys.add("enter", filter=typing & swapped)(new_line)
+        keys.add("escape", "enter", filter=~is_searching & ~swapped)(new_line)
+        keys.add("escape", "enter", filter=~is_searching & swapped)(send)
+        keys.add("c-j", filter=~is_searching)(new_line)
+
+        @keys.add("enter", filter=completion_is_selected & ~is_searching)
+        def take_completion(event: KeyPressEvent) -> None:
+            event.current_buffer.complete_state = None
+
+        @keys.add("c-c")
+        def clear(event: KeyPressEvent) -> None:
+            if event.current_buffer.text:
+                event.current_buffer.reset()
+            else:
+                event.app.exit(exception=KeyboardInterrupt, style="class:aborting")
+
+        @keys.add("c-x", "c-e")
+        def edit(event: KeyPressEvent) -> None:
+            event.current_buffer.open_in_editor(validate_and_handle=False)
+
+        return keys
+
+    def _toolbar(self) -> AnyFormattedText:
+        return show_line(self.room.chat.name)
+
+
+class Commands(Completer):
+    """Completes slash commands, with their help."""
+
+    def __init__(self, room: Room) -> None:
+        self.room = room
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
+        line = document.text_before_cursor
+        if not line.startswith("/") or " " in line or "\n" in line:
+            return
+        for command in commands.TABLE.values():
+            if command.name.startswith(line[1:]):
+                yield Completion(f"/{command.name}", -len(line), display_meta=command.help)
+
+
+class PrivateHistory(FileHistory):
+    """A history file of ours alone; lines that begin with a space are not remembered, and no failure matters."""
+
+    def store_string(self, string: str) -> None:
+        if not string.startswith(" "):
+            with contextlib.suppress(OSError):
+                super().store_string(string)
+
+    def load_history_strings(self) -> Iterable[str]:
+        try:
+            return list(super().load_history_strings())
+        except OSError:
+            return []
+
+
+def _history(folder: Path) -> History:
+    try:
+        private_folder(folder)
+        os.close(private_file(folder / "history", os.O_WRONLY | os.O_CREAT | os.O_APPEND))
+    except OSError:
+        return InMemoryHistory()
+    return PrivateHistory(str(folder / "history"))
+
+
+@contextlib.contextmanager
+def quiet_keys() -> Iterator[None]:
+    """While a reply arrives: what is typed does not show, is not lost, and Enter stays Enter; Ctrl-C still stops."""
+    try:
+        import termios
+
+        descriptor = sys.stdin.fileno()
+        before = termios.tcgetattr(descriptor)
+    except (ImportError, OSError, ValueError, termios.error):
+        yield
+        return
+    quiet: list[Any] = termios.tcgetattr(descriptor)
+    quiet[0] &= ~termios.ICRNL
+    quiet[3] &= ~(termios.ECHO | termios.ICANON)
+    termios.tcsetattr(descriptor, termios.TCSANOW, quiet)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSANOW, before)
