@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -314,7 +314,7 @@ class Session:
 
     def _head(self, record: Record) -> bool:
         ident = record.get("message")
-        if ident is not None and ident not in self.messages:
+        if ident is not None and (not isinstance(ident, str) or ident not in self.messages):
             return False
         self.head = ident
         self._forget_path()
@@ -342,7 +342,7 @@ class Session:
         return Turn(number, messages, flags.get("pinned", False), flags.get("excluded", False))
 
 
-_READERS = {
+_READERS: dict[str, Callable[[Session, Record], bool]] = {
     "session": Session._header,
     "settings": Session._settings,
     "message": Session._message,

@@ -132,9 +132,8 @@ JSON = st.recursive(
 RECORDS = st.lists(
     st.fixed_dictionaries(
         {"type": st.sampled_from(["session", "settings", "message", "summary", "mark", "head"]) | JSON},
-        optional={
-            k: JSON
-            for k in (
+        optional=dict.fromkeys(
+            (
                 "id",
                 "parent",
                 "role",
@@ -148,8 +147,9 @@ RECORDS = st.lists(
                 "chatmem",
                 "title",
                 "without",
-            )
-        },
+            ),
+            JSON,
+        ),
     )
 )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import threading
 from dataclasses import dataclass
@@ -54,6 +53,8 @@ def servers(ports: dict[int, tuple[str, str]] | None = None, patience: float = P
 
 
 def _ask(port: int, found: dict[int, Found], patience: float) -> None:
+    import http.client  # ten milliseconds that only this needs
+
     kind, path = PORTS.get(port, ("a server", "/v1"))
     base_url = f"http://127.0.0.1:{port}{path}"
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=patience)

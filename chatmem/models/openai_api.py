@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -162,22 +162,22 @@ class OpenAIModel:
 
             key = checked_key(self.key())
             timeout = httpx2.Timeout(self._first, connect=self.timeouts.connect)
-            with _quiet_environment():
-                http = openai.DefaultHttpxClient(trust_env=not self.local, follow_redirects=False, timeout=timeout)
-                common: dict[str, Any] = {
-                    "api_key": key,
-                    "max_retries": 0,
-                    "timeout": timeout,
-                    "http_client": http,
-                }
-                if self.azure_version:
-                    self._client = openai.AzureOpenAI(
-                        azure_endpoint=self.base_url, api_version=self.azure_version, **common
-                    )
-                else:
-                    self._client = openai.OpenAI(
-                        base_url=self.base_url, organization=self.organization or None, **common
-                    )
+            http = openai.DefaultHttpxClient(trust_env=not self.local, follow_redirects=False, timeout=timeout)
+            common: dict[str, Any] = {"api_key": key, "max_retries": 0, "timeout": timeout, "http_client": http}
+            # What is given is not looked for in the environment.
+            common |= {"organization": self.organization, "project": "", "webhook_secret": ""}
+            client: Any
+            if self.azure_version:
+                client = openai.AzureOpenAI(
+                    azure_endpoint=self.base_url, api_version=self.azure_version, azure_ad_token="", **common
+                )
+            else:
+                client = openai.OpenAI(base_url=self.base_url, admin_api_key="", **common)
+            # The client has no switch for the headers it takes from OPENAI_CUSTOM_HEADERS.
+            client._custom_headers = {"OpenAI-Project": openai.omit}
+            if not self.organization:
+                client._custom_headers["OpenAI-Organization"] = openai.omit
+            self._client = client
         return self._client
 
     @property
@@ -477,20 +477,13 @@ def is_loopback(url: str) -> bool:
     return host in ("localhost", "::1") or host.endswith(".localhost") or host.startswith("127.")
 
 
-@contextlib.contextmanager
-def _quiet_environment() -> Iterator[None]:
-    """Hide what the openai client would pick up by surprise: another key, a project, headers, a log."""
-    hidden = {k: os.environ.pop(k) for k in list(os.environ) if k.startswith(("OPENAI_", "AZURE_OPENAI_"))}
-    try:
-        yield
-    finally:
-        os.environ.update(hidden)
-
-
 _importing = threading.Lock()
 
 
 def import_openai() -> None:
     """Import the openai client (0.4 s); the REPL does so in the background once its prompt shows."""
-    with _importing, _quiet_environment():
+    with _importing:
         import openai  # noqa: F401
+
+        for name in ("openai", "httpx2", "httpcore2"):  # OPENAI_LOG would have them write down what is said
+            logging.getLogger(name).setLevel(logging.WARNING)

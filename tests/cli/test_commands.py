@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Run
-from tests.server import Server, delta, status, stream
-from tests.server import OK
+from tests.server import OK, Server, delta, status, stream
 
 NEMO = "My name is Nemo.\nWhat is my name?\n"
 
