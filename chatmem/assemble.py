@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,7 @@ from chatmem.errors import ChatmemError, KeyRefused, ServerFailed
 from chatmem.models.base import Model, Options, Piece
 from chatmem.models.discover import servers, window_of
 from chatmem.models.keys import key_of
+from chatmem.models.learned import Learned
 from chatmem.models.offline import NAME as OFFLINE
 from chatmem.models.offline import OfflineModel
 from chatmem.models.openai_api import PLACEHOLDER, OpenAIModel
@@ -83,28 +84,37 @@ class Assembly:
         return Choice(
             model,
             settings.strategy,
-            self.counter,
+            lambda name: self.counter(name, model.server),
             settings.options,
             settings.system or "",
             settings.context_window,
+            Later(replace(settings, model=settings.fold.model), self) if settings.fold.model else None,
+            lambda **facts: self.learned.put(model.server, model.name, **facts),
         )
+
+    @cached_property
+    def learned(self) -> Learned:
+        return Learned(self.paths.cache / "servers.json")
 
     @cached_property
     def counters(self) -> dict[str, tokens.Counter]:
         return {}
 
-    def counter(self, model: str) -> tokens.Counter:
-        """The counter for a model's name; one each, so that counts are kept."""
+    def counter(self, model: str, server: str = "") -> tokens.Counter:
+        """The counter for a model's name, one each, so that counts are kept; scaled as that server taught us last."""
         if model not in self.counters:
             self.counters[model] = tokens.counter(model, [self.paths.cache])
-        return self.counters[model]
+        counter, ratio = self.counters[model], self.learned.get(server, model, "ratio")
+        return counter.scaled(tokens.ratio_of(ratio, 1.0)) if isinstance(ratio, float | int) else counter
 
     def warm(self, chat: Chat) -> None:
         """Do early what the first turn needs: find the model, import its client, load its token table. Never raises."""
         with contextlib.suppress(ChatmemError):
             model = chat.choice.model
-            tokens.warm(chat.choice.count(model.name))
             model.warm()
+            tokens.warm(chat.choice.count(model.name))
+            if chat.choice.strategy.recall(chat.choice.budget):
+                chat.index()
 
     def connect(self, settings: Settings) -> Model:
         """The model that these settings mean: as configured, else OpenAI's, else a local server's, else offline."""
@@ -170,6 +180,11 @@ class Later:
     @property
     def window(self) -> int | None:
         return self.model.window
+
+    @property
+    def server(self) -> str:
+        """The server's address, empty for the offline model."""
+        return getattr(self.model, "base_url", "")
 
     def stream(self, messages: Sequence[Mapping[str, str]], options: Options) -> Iterator[Piece]:
         return self.model.stream(messages, options)

@@ -9,15 +9,19 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chatmem.errors import Busy, ChatmemError, ContextExceeded, NotSaved, ReplyIncomplete, WrongUse
 from chatmem.memory.base import Strategy
-from chatmem.memory.plan import Plan, Recall, budget_of, cost, plan
+from chatmem.memory.compare import Row, compare
+from chatmem.memory.fold import Fold, Summariser
+from chatmem.memory.plan import Plan, Wire, budget_of, cost, plan
+from chatmem.memory.recall import FullText
+from chatmem.memory.summary import SummaryStrategy
 from chatmem.models.base import Model, Options, Piece
-from chatmem.session import Message, Record, Session, Turn, header, new_id, now, repaired
+from chatmem.session import Message, Record, Session, Summary, Turn, header, new_id, now, repaired
 from chatmem.stores.base import Log, Say, Store
 from chatmem.tokens import Counter, calibration
 
@@ -34,6 +38,10 @@ class Choice:
     system: str = ""
     window: int | None = None
     """The context window in tokens, where it is configured or was learned; else the model's word counts."""
+    fold_model: Model | None = None
+    """Who makes the notes; None is the chat's own model."""
+    learn: Callable[..., None] = lambda **facts: None
+    """Takes what a server taught: `ratio=` of its tokens to ours, `window=` in tokens."""
 
     @property
     def budget(self) -> int:
@@ -65,7 +73,12 @@ class Chat:
         self._log: Log | None = None
         self._unsaved: list[Record] = []
         self._choice: Choice | None = None
-        self._recall: Recall | None = None
+        self._recall: FullText | None = None
+        self.fold: Fold | None = None
+        """The fold that runs, or ran last."""
+        self._fold_taken = 0
+        self._fold_failures = 0
+        self._fold_rest = 0
         self._open(wanted or {})
 
     # The turn
@@ -92,7 +105,7 @@ class Chat:
     def _answer(self, question: Message) -> Iterator[Piece]:
         """The reply to a stored question, piece by piece; however it ends, what arrived is kept."""
         view = self.plan(question)
-        for notice in view.notices:
+        for notice in (*view.notices, *self._first_left_out(view)):
             yield Piece(notice=notice)
         try:
             yield from self._stream(view)
@@ -105,7 +118,10 @@ class Chat:
             yield Piece(
                 notice=f"The model's window is {error.limit:,} tokens: the memory is fitted into it and sent again."
             )
-            yield from self._stream(self.plan(question))
+            self._choice.learn(window=error.limit)
+            view = self.plan(question)
+            yield from self._stream(view)
+        self._begin_fold(view)
 
     def _stream(self, view: Plan) -> Iterator[Piece]:
         model = self.choice.model
@@ -130,6 +146,8 @@ class Chat:
                 if text:
                     self.reply = replace(reply, content=repaired(text), status=status, usage=usage, time=now())
                     self._keep(self.reply.record())
+                    if ratio := calibration([self.reply], model.name):
+                        self.choice.learn(ratio=ratio)
                 if self._log:
                     self._log.partial_done()
         if status == "truncated":
@@ -157,7 +175,28 @@ class Chat:
     def plan(self, question: Message | str | None = None, strategy: Strategy | None = None) -> Plan:
         """What the model would be shown with this question, and why. Changes nothing."""
         choice = self.choice
-        return plan(self.session, question, strategy or choice.strategy, self.counter, choice.budget, self._recall)
+        strategy = strategy or choice.strategy
+        recalls = strategy.recall(strategy.limit(choice.budget)) > 0
+        return plan(self.session, question, strategy, self.counter, choice.budget, self.index() if recalls else None)
+
+    def compare(self, question: str | None, strategies: Sequence[Strategy]) -> list[Row]:
+        """What each strategy would make of this session."""
+        return compare(self.session, question, strategies, self.counter, self.choice.budget, self.index())
+
+    def index(self) -> FullText:
+        """The full-text index of the session, up to date; built on first use, or early, in the background."""
+        if self._recall is None:
+            self._recall = FullText()
+        self._recall.update(self.session)
+        return self._recall
+
+    def _first_left_out(self, view: Plan) -> Iterator[str]:
+        """A line the first time that a turn is no longer sent word for word."""
+        last = next((m.sent for m in reversed(self.session.path) if m.sent), {})
+        gone = next(view.left_out, None)
+        if gone and not last.get("left_out"):
+            title = " ".join(gone.question.content.split())[:40]
+            yield f"Turn {gone.number} (“{title}”) is no longer sent word for word: /pin {gone.number} keeps it."
 
     # Changing what is kept
 
@@ -185,13 +224,28 @@ class Chat:
             self._keep({"type": "mark", "message": turn.id, **flags})
         return self._turn_of(number)
 
+    def edit_notes(self, part: Summary, text: str) -> None:
+        """Put other words in place of a part's; empty ones take it back, so that it is made anew."""
+        with self._turn():
+            self._keep(replace(part, id=new_id(), text=repaired(text), edited=bool(text)).record())
+
     def move(self, head: str | None) -> None:
         """Go on from another message: the conversation up to it is the path, the rest stays on its branch."""
         with self._turn():
             self._keep({"type": "head", "message": head})
 
+    def finish_fold(self, seconds: float) -> None:
+        """Wait for a fold that runs, for at most so long, and keep what it made."""
+        if self.fold and self.fold.join(seconds) and self._log:
+            with self._turn():
+                pass
+
     def close(self) -> None:
-        """Leave. What could not be saved is tried once more."""
+        """Leave. What a fold has made is kept, what could not be saved is tried once more; nothing is waited for."""
+        if self.fold and self._fold_taken < len(self.fold.parts) and self._log:
+            self.wait = False
+            with contextlib.suppress(ChatmemError), self._turn():
+                pass
         if self.store.kept and any(record["type"] == "message" for record in self._unsaved):
             with contextlib.suppress(ChatmemError), self._turn():
                 self._flush()
@@ -246,6 +300,7 @@ class Chat:
                 assert self._log is not None
                 held.enter_context(self._log.turn(self.wait))
                 self._read_on()
+                self._take_fold()
             except NotSaved as error:
                 self._say_not_saved(error)
             yield
@@ -284,6 +339,32 @@ class Chat:
         self._unsaved += records
         self._flush()
 
+    def _begin_fold(self, view: Plan) -> None:
+        """Fold what has fallen out, or soon will, in the background; after a failure, rest for 1, 2, 4, 8 turns."""
+        self._fold_rest -= self._fold_rest > 0
+        strategy = view.strategy
+        if not view.fold_before or self._fold_rest or (self.fold and self.fold.running):
+            return
+        if isinstance(strategy, SummaryStrategy) and (notes := strategy.notes(view.budget)):
+            model = self.choice.fold_model or self.choice.model
+            self.fold = Fold.of(self.session, view.fold_before, notes, _summariser(model), self.counter)
+            self._fold_taken = 0
+            self.fold.start()
+
+    def _take_fold(self) -> None:
+        """Keep the parts a fold has made, those that are still true of this path."""
+        if self.fold is None:
+            return
+        over, parts = not self.fold.running, self.fold.parts[self._fold_taken :]
+        self._fold_taken += len(parts)
+        places = self.session.places
+        if true := [part.record() for part in parts if part.start in places and part.end in places]:
+            self._keep(*true)
+        if over:
+            self._fold_failures = self._fold_failures + 1 if self.fold.error else 0
+            self._fold_rest = min(8, 2**self._fold_failures // 2) if self.fold.error else 0
+            self.fold = None
+
     def _flush(self) -> None:
         if self._log is None:
             return
@@ -307,6 +388,16 @@ class Chat:
             there = f"There are turns 1 to {len(turns)}." if turns else "There is none yet."
             raise WrongUse(f"There is no turn {number}." if number is not None else "There is no question yet.", there)
         return turn
+
+
+def _summariser(model: Model) -> Summariser:
+    """A model as who makes notes."""
+
+    def ask(messages: Sequence[Wire], most: int) -> tuple[str, str | None]:
+        pieces = list(model.stream(messages, {"max_tokens": most}))
+        return "".join(p.text for p in pieces), next((p.finish for p in reversed(pieces) if p.finish), None)
+
+    return Summariser(model.name, model.window, ask)
 
 
 @contextlib.contextmanager

@@ -63,6 +63,8 @@ def ask(
         here.exit_code = error.exit_code
     finally:
         pieces.close()  # type: ignore[attr-defined]
+        if name and here.exit_code == 0:
+            one.finish_fold(here.settings.fold.wait)
         one.close()
     reply = one.reply
     if json_ and reply:

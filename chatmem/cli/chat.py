@@ -67,6 +67,7 @@ def piped(here: Here, one: Chat) -> None:
                 failures.insert(0, 7) if 7 not in failures else None
             elif one.reply and one.reply.status != "complete":
                 failures.append(6)
+        one.finish_fold(here.settings.fold.wait)
     finally:
         one.close()
     here.exit_code = failures[0] if failures else 0

@@ -87,6 +87,12 @@ class Plan:
         """The id of the first turn of the tail."""
         return self.turns[self.start].id if self.start < len(self.turns) else None
 
+    @property
+    def left_out(self) -> Iterator[Turn]:
+        """The answered turns that are not sent word for word, oldest first."""
+        shown = {turn.id for turn in self.pins}
+        return (t for t in self.turns[: self.start] if sendable(t) and t.id not in shown)
+
     def digest(self) -> dict[str, Any]:
         """What a reply's record keeps of the plan it answered: enough to explain it, and to find the cut again."""
         digest: dict[str, Any] = {
@@ -95,6 +101,8 @@ class Plan:
             "tail": self.tail,
         }
         digest |= {"tokens": self.tokens, "counted": self.counted, "counting": self.counter.how}
+        if out := sum(1 for _ in self.left_out):
+            digest["left_out"] = out
         if self.parts:
             digest["parts"] = [part.id for part in self.parts]
         if self.pins:
@@ -242,7 +250,7 @@ def plan(
     fixed = base + asked + sum(cost(counter, turn) for turn in pins)
     parts = _valid_parts(session, turns) if strategy.summarises else []
     notes = strategy.notes(budget) if isinstance(strategy, SummaryStrategy) else 0
-    found = strategy.recall(budget) if recall and question is not None else 0
+    found = strategy.recall(budget) if recall else 0
 
     def weight(turn: Turn) -> int | None:
         if not sendable(turn):

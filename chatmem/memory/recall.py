@@ -1,0 +1,163 @@
+"""Full-text recall of what a view leaves out: SQLite's FTS5 in memory, no model and no embedding.
+
+Terms are the content words of the question, rare ones only; hits are ranked by bm25 and come with the message after
+them, which more often than the hit itself holds the answer. Scripts without spaces are indexed as pairs of characters.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from chatmem.memory.plan import Found
+from chatmem.session import Message, Session
+
+MOST_TERMS = 24
+MOST_HITS = 40
+LONG = 320
+"""Characters from which on a message is cut to the sentences that matter."""
+FREQUENT = 0.15
+"""The share of messages from which on a term says nothing."""
+RARE = 0.04
+"""The share of messages up to which a term is rare; a question without one recalls nothing."""
+RELEVANT = 0.3
+"""The share of the best hit's score down to which a hit counts."""
+
+_STOP = frozenset(
+    (
+        "a about after again all also am an and any are as at be because been before being but by can could did do "
+        "does doing done down ever every few for from get gets getting give go goes going gone got had has have having "
+        "he hello her here hers hey hi him his how i if in into is it its just kind know known let like long made make "
+        "many may maybe me might mine more most much must my never no nor not now of off often oh ok okay on once one "
+        "only or other our out over own please quite rather really remember right said same say see she should since "
+        "so some something still such sure take tell than thank thanks that the their them then there these they thing "
+        "things think this those though through to told too under until up upon us use used very want wanted was way "
+        "we well went were what when where which while who whom whose why will with without would yes yet you your yours "
+        "again anything call called many name whats thats dont didnt im ive"
+    ).split()
+) - {"name"}
+_WORD = re.compile(r"[^\W_]+(?:['’.\-/:@][^\W_]+)*")
+_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\u0e00-\u0e7f]+")
+_SENTENCE = re.compile(r"(?<=[.!?。！？])\s*|\n+")
+
+
+class FullText:
+    """The index of one session. `update` it with the session, then `find`; both from any thread."""
+
+    def __init__(self) -> None:
+        import sqlite3  # only who recalls pays for it
+
+        self._lock = threading.Lock()
+        self._known: dict[str, int] = {}
+        self._messages: list[Message] = []
+        self._base = sqlite3.connect(":memory:", check_same_thread=False)
+        tokenizer = "tokenize='porter unicode61 remove_diacritics 2'"
+        self._base.executescript(
+            f"""
+            CREATE VIRTUAL TABLE messages USING fts5(text, content='', {tokenizer});
+            CREATE VIRTUAL TABLE terms USING fts5vocab(messages, row);
+            CREATE VIRTUAL TABLE asked USING fts5(text, {tokenizer});
+            CREATE VIRTUAL TABLE asked_terms USING fts5vocab(asked, instance);
+            """
+        )
+
+    def update(self, session: Session) -> None:
+        """Take in what the session has and the index has not, of every branch."""
+        with self._lock:
+            if len(self._messages) >= len(session.messages):
+                return
+            new = [m for m in list(session.messages.values())[len(self._messages) :] if m.id not in self._known]
+            for message in new:
+                self._known[message.id] = len(self._messages)
+                self._messages.append(message)
+            rows = ((self._known[m.id], _indexed(m.content)) for m in new if m.role in ("user", "assistant"))
+            self._base.executemany("INSERT INTO messages(rowid, text) VALUES (?, ?)", rows)
+
+    def find(self, question: str, left_out: Callable[[str], bool]) -> Sequence[Sequence[Found]]:
+        """Groups of lines, best first: each hit with the message that follows it, if that is left out too."""
+        with self._lock:
+            terms = self._terms(question)
+            hits = list(self._hits(terms, left_out)) if terms else []
+        words = {term.lower() for term in terms}
+        groups = []
+        for message in hits:
+            lines = [Found(message, _excerpt(message.content, words))]
+            place = self._known[message.id] + 1
+            after = self._messages[place] if place < len(self._messages) else None
+            if after and after.parent == message.id and after.role in ("user", "assistant") and left_out(after.id):
+                lines.append(Found(after, _excerpt(after.content, words)))
+            groups.append(lines)
+        return groups
+
+    def _hits(self, terms: list[str], left_out: Callable[[str], bool]) -> Iterator[Message]:
+        query = " OR ".join(f'"{term}"' for term in terms)
+        rows = self._base.execute(
+            "SELECT rowid, rank FROM messages WHERE messages MATCH ? ORDER BY rank LIMIT 400", (query,)
+        )
+        best, count = None, 0
+        for place, rank in rows:
+            message = self._messages[place]
+            if not left_out(message.id):
+                continue
+            best = rank if best is None else best
+            if rank > best * RELEVANT or count == MOST_HITS:  # ranks are negative: the lower, the better
+                return
+            count += 1
+            yield message
+
+    def _terms(self, question: str) -> list[str]:
+        """The question's words that say something in this conversation; none if none of them is rare."""
+        words = list(dict.fromkeys(_words(question)))[: 4 * MOST_TERMS]
+        if not words:
+            return []
+        self._base.execute("DELETE FROM asked")
+        self._base.executemany("INSERT INTO asked(rowid, text) VALUES (?, ?)", enumerate(words))
+        rows = self._base.execute(
+            "SELECT a.doc, min(coalesce(t.doc, 0))"
+            " FROM asked_terms a LEFT JOIN terms t ON t.term = a.term GROUP BY a.doc"
+        )
+        total = max(1, len(self._messages))
+        known = sorted((spread, place) for place, spread in rows if 0 < spread <= max(3.0, total * FREQUENT))
+        if not known or known[0][0] > max(3.0, total * RARE):
+            return []
+        return [words[place] for _, place in known[:MOST_TERMS]]
+
+
+def _words(text: str) -> Iterator[str]:
+    """Content words, and pairs of characters of scripts without spaces."""
+    for run in _UNSPACED.findall(text):
+        yield from (run[i : i + 2] for i in range(max(1, len(run) - 1)))
+    for word in _WORD.findall(_UNSPACED.sub(" ", text)):
+        plain = word.replace("’", "'")
+        plain = plain[:-2] if plain.lower().endswith("'s") else plain
+        if plain.lower().replace("'", "") not in _STOP and (len(plain) > 1 or plain.isdigit()):
+            yield plain.replace('"', "")
+
+
+def _indexed(text: str) -> str:
+    """A message as the index takes it: runs of scripts without spaces as pairs of characters."""
+    if text.isascii():
+        return text
+    return _UNSPACED.sub(lambda run: " " + " ".join(_pairs(run[0])) + " ", text)
+
+
+def _pairs(run: str) -> Iterable[str]:
+    return (run[i : i + 2] for i in range(max(1, len(run) - 1)))
+
+
+def _excerpt(text: str, words: set[str]) -> str:
+    """A long message cut to the sentences that hold a word of the question, and their neighbours."""
+    text = text.strip()
+    if len(text) <= LONG:
+        return " ".join(text.split())
+    sentences = [s for s in _SENTENCE.split(text) if s and s.strip()]
+    stems = {word[: max(3, len(word) - 3)] for word in words}
+    hits = [n for n, s in enumerate(sentences) if any(stem in s.lower() for stem in stems)]
+    wanted = sorted({m for n in hits[:4] for m in (n - 1, n, n + 1) if 0 <= m < len(sentences)}) or [0, 1]
+    kept, last = [], -1
+    for n in wanted:
+        if n < len(sentences):
+            kept.append(("… " if n != last + 1 else "") + sentences[n].strip()[: 2 * LONG])
+            last = n
+    return " ".join(" ".join(kept).split()) + (" …" if last != len(sentences) - 1 else "")
