@@ -73,9 +73,9 @@ class Assembly:
         settings = self.config.settings
         return open_store(settings.store, self.paths.data, settings.user or "", self.say)
 
-    def chat(self, name: str, wanted: Record | None = None, store: Store | None = None) -> Chat:
-        """The chat on a session; `wanted` are settings to store in it."""
-        return Chat(store or self.store, name, self.choose, self.say, self.wait, wanted)
+    def chat(self, name: str, wanted: Record | None = None, store: Store | None = None, look: bool = False) -> Chat:
+        """The chat on a session; `wanted` are settings to store in it. To `look` changes nothing."""
+        return Chat(store or self.store, name, self.choose, self.say, self.wait, wanted, look)
 
     def choose(self, session: Mapping[str, Any]) -> Choice:
         """All that is chosen for a session, from flags to defaults."""

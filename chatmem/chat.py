@@ -17,7 +17,7 @@ from chatmem.errors import Busy, ChatmemError, ContextExceeded, NotSaved, ReplyI
 from chatmem.memory.base import Strategy
 from chatmem.memory.compare import Row, compare
 from chatmem.memory.fold import Fold, Summariser
-from chatmem.memory.plan import Plan, Wire, budget_of, cost, plan
+from chatmem.memory.plan import Plan, Wire, budget_of, cost, cover, plan
 from chatmem.memory.recall import FullText
 from chatmem.memory.summary import SummaryStrategy
 from chatmem.models.base import Model, Options, Piece
@@ -63,8 +63,12 @@ class Chat:
         say: Say = lambda line: None,
         wait: bool = True,
         wanted: Record | None = None,
+        look: bool = False,
     ) -> None:
-        """Open session `name`, or begin it with the first thing that is kept. `wanted` are settings to store in it."""
+        """Open session `name`, or begin it with the first thing that is kept. `wanted` are settings to store in it.
+
+        To `look` is to read it and no more: nothing is repaired, locked or stored.
+        """
         self.store, self.name, self.choose, self.tell, self.wait = store, name, choose, say, wait
         self.session = Session(name)
         self.reply: Message | None = None
@@ -79,7 +83,10 @@ class Chat:
         self._fold_taken = 0
         self._fold_failures = 0
         self._fold_rest = 0
-        self._open(wanted or {})
+        if look:
+            self.session = store.session(name)
+        else:
+            self._open(wanted or {})
 
     # The turn
 
@@ -182,6 +189,10 @@ class Chat:
     def compare(self, question: str | None, strategies: Sequence[Strategy]) -> list[Row]:
         """What each strategy would make of this session."""
         return compare(self.session, question, strategies, self.counter, self.choice.budget, self.index())
+
+    def notes(self) -> list[Summary]:
+        """The parts that stand for turns of this path, oldest first."""
+        return [part for _, _, part in cover(self.session, self.session.turns, len(self.session.turns))]
 
     def index(self) -> FullText:
         """The full-text index of the session, up to date; built on first use, or early, in the background."""

@@ -331,7 +331,8 @@ class Session:
             turns.append(self._marked(len(turns) + 1, (message,)))
         elif turns:
             turns[-1] = self._marked(len(turns), (*turns[-1].messages, message))
-        self._places[message.id] = len(turns) - 1
+        if turns:
+            self._places[message.id] = len(turns) - 1
 
     def _marked(self, number: int, messages: tuple[Message, ...]) -> Turn:
         if not self.marks:

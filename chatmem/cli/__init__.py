@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from chatmem.cli import ask, chat, config, export, sessions
+from chatmem.cli import ask, chat, config, context, export, sessions
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
@@ -20,7 +20,7 @@ app = typer.Typer(
     context_settings=CONTEXT,
     rich_markup_mode=None,
 )
-for group in (chat, ask, sessions, export, config):
+for group in (chat, ask, sessions, export, context, config):
     group.register(app)
 
 

@@ -56,8 +56,9 @@ class Strategy(ABC):
 class Room:
     """The turns before the question, and how many tokens the tail of them may take.
 
-    Costs are worked out from the end, as far as somebody asks. `limit` holds while everything fits;
-    as soon as something must be left out, `reserve` of it is kept for what stands in for it.
+    Costs are worked out from the end, as far as somebody asks. `limit` holds while everything fits; as soon as
+    something must be left out, `reserve` of it is kept for what stands in for it. As long as the cut stays where
+    it is, `spare` of that reserve is known not to be needed.
     """
 
     turns: Sequence[Turn]
@@ -65,6 +66,7 @@ class Room:
     """What a turn adds to the tail: None if it cannot be sent, 0 if it is shown anyway (a pin)."""
     limit: int
     reserve: int = 0
+    spare: int = 0
     cut: int | None = None
     """Where the tail of the last reply under the same settings began."""
     ends: Sequence[int] = ()
@@ -80,8 +82,14 @@ class Room:
         return sums[min(wanted, len(sums) - 1)]
 
     def fits(self, start: int) -> bool:
-        limit = self.limit if start == 0 else self.limit - self.reserve
+        limit = self.high(start)
         return self.cost(start, limit) <= limit
+
+    def high(self, start: int) -> int:
+        """The tokens that a tail from `start` may take before the cut moves."""
+        if start == 0:
+            return self.limit
+        return self.limit - self.reserve + (self.spare if start == self.cut else 0)
 
     def longest(self, share: float = 1.0) -> int:
         """Where the longest run of whole newest turns begins that takes at most `share` of the limit.
@@ -110,13 +118,8 @@ class Room:
 LowWater = float | Literal["auto"]
 
 
-def low_water_setting() -> Any:
-    return setting(
-        "auto",
-        "When over budget, cut down to this share of it; auto is 0.6, and 0.8 from 16384 up.",
-        least=0.1,
-        most=1.0,
-    )
+def low_water_setting(auto: str = "0.6, and 0.8 from 16384 up") -> Any:
+    return setting("auto", f"When over budget, cut down to this share of it; auto is {auto}.", least=0.1, most=1.0)
 
 
 def share(low_water: LowWater, limit: int) -> float:

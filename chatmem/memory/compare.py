@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from chatmem.errors import DoesNotFit
 from chatmem.memory import spec_of
 from chatmem.memory.base import Strategy
+from chatmem.memory.facts import facts_of
 from chatmem.memory.plan import Plan, Recall, Wire, plan, sendable
 from chatmem.session import Session
 from chatmem.tokens import PRIMER, Counter
 
 LOOK_BACK = 40
 """How many of the last turns are played again to see how much of each prompt repeats the one before."""
-
-FACTS = {
-    "url": re.compile(r"https?://[^\s<>()\[\]\"']+"),
-    "date": re.compile(r"\b\d{4}-\d\d-\d\d\b|\b\d{1,2}[./]\d{1,2}[./]\d{2,4}\b|\b\d{1,2}:\d\d\b"),
-    "code": re.compile(r"\b(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[A-Za-z0-9]+(?:[-_][A-Za-z0-9]+)*\b"),
-    "number": re.compile(r"(?<![\w.-])\d[\d,.]*\d\b|(?<![\w.-])\d\b"),
-    "name": re.compile(r"(?<=[a-z,;:] )[A-Z][a-z]{2,}(?: [A-Z][a-z]+)*"),
-}
-"""What counts as a fact of a conversation, without a model: one expression per kind."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +63,6 @@ def compare(
             )
         )
     return rows
-
-
-def facts_of(texts: Iterator[str] | Sequence[str]) -> set[str]:
-    """The names, numbers, codes, dates and addresses in some texts."""
-    return {found for text in texts for kind in FACTS.values() for found in kind.findall(text)}
 
 
 def share_kept(facts: set[str], view: Plan) -> float | None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from chatmem.errors import ChatmemError, ContextExceeded, ServerFailed
+from chatmem.memory.facts import missing
 from chatmem.memory.plan import Wire, budget_of, cover, foldable
 from chatmem.session import Session, Summary, Turn, new_id, repaired
 from chatmem.tokens import Counter
@@ -102,6 +103,8 @@ class Fold:
             while pair := self._pair():
                 first, second = pair
                 text = self._call(PROMPT + MERGE, f"{first.text}\n\n---\n\n{second.text}", self.notes // 2)
+                lost = [*missing(second.text, text), *missing(first.text, text, newer=second.text)]
+                text = self._with_lost(text, lost, self.notes // 2)
                 span = self._span(first.start, second.end)
                 self._made(span, max(first.level, second.level) + 1, text)
         except ChatmemError as error:
@@ -182,7 +185,19 @@ class Fold:
             if smaller < 128 or (most and smaller >= most):
                 raise
             return self._noted(chunk, smaller)
-        return _cut("\n".join(notes), self.counter, self._limit)
+        said = "\n".join(text for t in chunk if foldable(t) for text in (t.question.content, t.reply))
+        note = _cut("\n".join(notes), self.counter, self._limit)
+        return self._with_lost(note, missing(said, note), self._limit)
+
+    def _with_lost(self, notes: str, lost: Iterable[str], limit: int) -> str:
+        """The notes, and to the letter what facts a summariser dropped, as far as there is room."""
+        room = min(limit - self.counter.text(notes), max(LEAST, limit // 3))
+        for sentence in lost:
+            tokens = self.counter.text(sentence) + 2
+            if tokens <= room:
+                notes += f"\n- {sentence}"
+                room -= tokens
+        return notes
 
     def _call(self, prompt: str, text: str, limit: int) -> str:
         """One answer of the summariser, within `limit` tokens. Raises ServerFailed for what is no note."""

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from chatmem.errors import DoesNotFit
 from chatmem.memory import spec_of
-from chatmem.memory.base import Room, Strategy, share
+from chatmem.memory.base import Room, Strategy
 from chatmem.memory.summary import SummaryStrategy
 from chatmem.session import Message, Session, Summary, Turn
 from chatmem.tokens import PRIMER, Counter
@@ -257,8 +257,10 @@ def plan(
             return None
         return 0 if turn.id in pinned else cost(counter, turn)
 
-    room = Room(turns, weight, budget - fixed, min(notes + found, budget - fixed))
+    room = Room(turns, weight, budget - fixed, min(notes + found // 2, budget - fixed))
     room.cut = _stored_cut(session, strategy, budget, len(turns))
+    if room.cut and notes:
+        room.spare = notes - min(notes, _size_of_notes(_cover(parts, room.cut), counter))
     room.ends = sorted({end + 1 for _, end, _ in parts})
     start = len(turns) if dropped_pins else strategy.tail(room)
     while start < len(turns) and not sendable(turns[start]):
@@ -421,6 +423,11 @@ def _notes(
     return [], prompt
 
 
+def _size_of_notes(parts: list[tuple[int, int, Summary]], counter: Counter) -> int:
+    """About the tokens that parts take in the system message, with the lines around them."""
+    return sum(counter.message(part.text, part.id) for _, _, part in parts) + 40 if parts else 0
+
+
 def _quoted(text: str, mark: str) -> str:
     """Foreign text inside a marked block: it cannot close the block."""
     return text.strip().replace(mark, mark.replace("[", "(").replace("]", ")"))
@@ -472,10 +479,10 @@ def _fold_before(strategy: Strategy, room: Room, start: int, parts: list[tuple[i
     """Up to which turn folding is due: what has fallen out, and near the limit also what will fall out next."""
     if not isinstance(strategy, SummaryStrategy):
         return 0
-    turns, tokens, before = room.turns, room.limit - room.reserve, start
+    turns, tokens, before = room.turns, room.high(room.cut or start), start
     used = room.cost(start)
     if used >= tokens * FOLD_FROM:
-        left = used - tokens * (1 - share(strategy.low_water, room.limit))
+        left = used - tokens * (1 - strategy.low)
         while before < len(turns) - 1 and room.cost(before) > left:
             before += 1
     covered = {i for first, last, _ in _cover(parts, before) for i in range(first, last + 1)}

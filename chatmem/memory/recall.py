@@ -33,8 +33,8 @@ _STOP = frozenset(
         "only or other our out over own please quite rather really remember right said same say see she should since "
         "so some something still such sure take tell than thank thanks that the their them then there these they thing "
         "things think this those though through to told too under until up upon us use used very want wanted was way "
-        "we well went were what when where which while who whom whose why will with without would yes yet you your yours "
-        "again anything call called many name whats thats dont didnt im ive"
+        "we well went were what when where which while who whom whose why will with without would yes yet you your "
+        "yours again anything call called many name whats thats dont didnt im ive"
     ).split()
 ) - {"name"}
 _WORD = re.compile(r"[^\W_]+(?:['’.\-/:@][^\W_]+)*")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +25,7 @@ from prompt_toolkit.input.ansi_escape_sequences import ANSI_SEQUENCES
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
 
+from chatmem.errors import WrongUse
 from chatmem.paths import private_file, private_folder
 from chatmem.repl import commands
 from chatmem.screen.safe import show_line
@@ -54,6 +58,21 @@ class Prompt:
     def fill(self, text: str) -> None:
         """Put a text into the next prompt, to be edited and sent."""
         self._next = text
+
+    def edited(self, text: str) -> str:
+        """A text as it comes back from the reader's editor. Raises WrongUse if there is none."""
+        editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+        descriptor, name = tempfile.mkstemp(suffix=".md")
+        path = Path(name)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+            subprocess.run([*shlex.split(editor), name], check=True)
+            return path.read_text(encoding="utf-8", errors="replace")
+        except (OSError, ValueError, subprocess.CalledProcessError) as error:
+            raise WrongUse(f"The editor {editor!r} failed.", "Set EDITOR to one that is installed.") from error
+        finally:
+            path.unlink(missing_ok=True)
 
     def refresh(self) -> None:
         """Draw the toolbar anew; from any thread."""

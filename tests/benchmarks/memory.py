@@ -1,0 +1,348 @@
+"""What each memory strategy keeps of a long conversation, and at which cost; measured without a model.
+
+    python -m tests.benchmarks.memory [--quick]
+
+Seeded conversations of 300 turns with planted facts, some corrected later. The summariser is an oracle: it knows only
+what it is shown, gives back the facts in it, newest value first served, and loses each with 3 % per call. So what is
+lost is lost by the engine. A fact counts as kept when its newest value stands in what the model would see.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from chatmem import memory, tokens
+from chatmem.errors import DoesNotFit
+from chatmem.memory.base import Strategy
+from chatmem.memory.compare import common
+from chatmem.memory.fold import Fold, Summariser
+from chatmem.memory.plan import Plan, Wire, plan
+from chatmem.memory.recall import FullText
+from chatmem.memory.summary import SummaryStrategy
+from chatmem.session import Session
+from chatmem.tokens import Counter
+
+_THINGS = (
+    "router garage locker bicycle piano greenhouse cellar office gate sauna library studio attic boiler safe".split()
+)
+_PEOPLE = (
+    "dentist plumber cousin neighbour teacher landlord trainer lawyer baker painter pilot barber tailor nurse".split()
+)
+_OTHER = {  # another word for each, which shares no stem with it
+    "router": "wifi box", "garage": "place for the car", "locker": "metal cabinet", "bicycle": "two-wheeler", "piano": "instrument with keys",
+    "greenhouse": "glass shed", "cellar": "room below ground", "office": "workplace", "gate": "front entrance", "sauna": "hot room",
+    "library": "book collection", "studio": "art space", "attic": "top floor", "boiler": "heating unit", "safe": "strongbox",
+    "dentist": "person for my teeth", "plumber": "pipe fixer", "cousin": "relative", "neighbour": "person next door", "teacher": "educator",
+    "landlord": "owner of the flat", "trainer": "gym coach", "lawyer": "attorney", "baker": "bread maker", "painter": "wall decorator",
+    "pilot": "aviator", "barber": "hairdresser", "tailor": "suit maker", "nurse": "caregiver",
+}  # fmt: skip
+_FILLER = (
+    "about above across actually afternoon almost along already although always among around asking away background became "
+    "become before began behind below beside better between beyond breakfast bring brought build busy careful carry certain "
+    "chance change choose clear close coffee common complete consider continue corner could course cover create cross daily "
+    "dinner direct double early easy either enough entire evening every exact example expect explain family famous farther "
+    "feeling figure final finish follow forget forward garden general gentle given glass ground happen hardly heard heavy help "
+    "history hold hope hour however huge idea imagine important inside instead interest journey kitchen large later laugh learn "
+    "leave letter level light little local lower lunch major manage matter maybe meaning measure middle minute moment morning "
+    "mostly mountain music natural near nearly necessary never nothing notice number often open order other outside perhaps "
+    "picture plain point possible pretty problem proper quarter question quick quiet quite rather reach ready real reason "
+    "regular remain repeat rest result river road round season second seem several share short simple single small someone "
+    "sometimes spring stand start station still stone story street strong sudden summer table teach thought through today "
+    "together tomorrow toward travel trouble turn under until usual village visit wait walk water weather week weekend while "
+    "window winter within without wonder wooden world write yesterday"
+).split()
+
+
+@dataclass
+class Fact:
+    """Something that is said once and may be asked for; `value` is what counts."""
+
+    key: str
+    thing: str
+    value: str
+    turn: int
+    role: str
+    old: str = ""
+
+    def sentence(self, corrected: bool = False) -> str:
+        return (
+            f"Correction: {self.key} is {self.value} now."
+            if corrected
+            else f"{self.key[0].upper()}{self.key[1:]} is {self.value}."
+        )
+
+    def questions(self) -> dict[str, str]:
+        return {
+            "same words": f"What is {self.key}?",
+            "paraphrase": f"Can you tell me again which one I have for the {self.thing}?",
+            "no shared word": f"Please remind me of that detail concerning my {_OTHER[self.thing]}.",
+        }
+
+
+@dataclass
+class Conversation:
+    """Turns of text with facts in them."""
+
+    turns: list[tuple[str, str]] = field(default_factory=list)
+    facts: list[Fact] = field(default_factory=list)
+    corrections: dict[int, Fact] = field(default_factory=dict)
+
+    @classmethod
+    def make(cls, seed: int, count: int = 300) -> Conversation:
+        chance = random.Random(seed)
+        talk = cls()
+        keys = [
+            (
+                f"the code for my {t}",
+                t,
+                lambda: f"{chance.choice('KXQZJ')}{chance.choice('KXQZJ')}-{chance.randrange(1000, 9999)}",
+            )
+            for t in _THINGS
+        ]
+        keys += [
+            (
+                f"the name of my {p}",
+                p,
+                lambda: (
+                    "".join(
+                        chance.choice(s)
+                        for s in (
+                            ["Bra", "Kel", "Dro", "Mur", "Vas"],
+                            ["lin", "dor", "mit", "gar"],
+                            ["ski", "son", "vic", "ton", "ley"],
+                        )
+                    )
+                    + str(chance.randrange(10, 99))
+                ),
+            )
+            for p in _PEOPLE
+        ]
+        keys += [
+            (
+                f"the phone number of my {p}",
+                p,
+                lambda: f"0{chance.randrange(100, 999)} {chance.randrange(100000, 999999)}",
+            )
+            for p in _PEOPLE
+        ]
+        chance.shuffle(keys)
+        places = sorted(chance.sample(range(2, count - 20), 42))
+        for turn, (key, thing, value) in zip(places, keys, strict=False):
+            talk.facts.append(Fact(key, thing, value(), turn, "user" if chance.random() < 0.7 else "assistant"))
+        for fact in chance.sample(talk.facts, 10):
+            later = chance.randrange(fact.turn + 5, count - 5)
+            fact.old, fact.value = fact.value, next(v for k, _, v in keys if k == fact.key)()
+            talk.corrections[later] = fact
+        planted = {f.turn: f for f in talk.facts}
+        for turn in range(count):
+            texts = {"user": cls._filler(chance, 20, 60), "assistant": cls._filler(chance, 40, 130)}
+            if fact := planted.get(turn):
+                shown = Fact(fact.key, fact.thing, fact.old or fact.value, turn, fact.role)
+                texts[fact.role] += " " + shown.sentence()
+            if fact := talk.corrections.get(turn):
+                texts["user"] += " " + fact.sentence(corrected=True)
+            talk.turns.append((texts["user"], texts["assistant"]))
+        return talk
+
+    @staticmethod
+    def _filler(chance: random.Random, least: int, most: int) -> str:
+        words = [chance.choice(_FILLER) for _ in range(chance.randrange(least, most))]
+        for place in range(9, len(words), 11):
+            words[place] += "."
+        return " ".join(words).capitalize() + "."
+
+    def known(self, turn: int) -> list[tuple[Fact, str]]:
+        """The facts said by the end of a turn, with the value that holds then."""
+        corrected = {f.key for t, f in self.corrections.items() if t <= turn}
+        return [(f, f.value if not f.old or f.key in corrected else f.old) for f in self.facts if f.turn <= turn]
+
+
+class Oracle:
+    """A summariser that loses nothing it should not, but each fact with some chance per call."""
+
+    def __init__(self, talk: Conversation, chance: random.Random, keep: float, fail: float, counter: Counter) -> None:
+        self.talk, self.chance, self.keep, self.fail, self.counter = talk, chance, keep, fail, counter
+        self.calls = 0
+        self.tokens = 0
+
+    def ask(self, messages: Sequence[Wire], most: int) -> tuple[str, str | None]:
+        self.calls += 1
+        text = messages[-1]["content"]
+        self.tokens += self.counter.text(text)
+        if self.chance.random() < self.fail:
+            raise ConnectionError("the summariser is down")
+        lines = []
+        for fact in self.talk.facts:
+            places = {value: text.rfind(value) for value in (fact.old, fact.value) if value}
+            value, place = max(places.items(), key=lambda p: p[1])
+            if place >= 0 and self.chance.random() < self.keep:
+                lines.append((place, f"{fact.key}: {value}"))
+        lines.sort(reverse=True)
+        while lines and self.counter.text("\n".join(line for _, line in lines)) > most:
+            lines.pop()
+        return "\n".join(line for _, line in reversed(lines)) or "(nothing)", "complete"
+
+
+@dataclass
+class Figures:
+    """What one run gave."""
+
+    recall: float
+    asked: dict[str, float]
+    stale: int
+    reuse: float
+    tokens: float
+    calls: int
+    blocked: int
+    violations: int
+    lost: int
+
+
+def play(
+    talk: Conversation,
+    strategy: Strategy,
+    budget: int,
+    counter: Counter,
+    keep: float = 0.97,
+    fail: float = 0.0,
+    seed: int = 0,
+) -> Figures:
+    """Play a conversation under a strategy: plan, reply, fold; look at every view."""
+    session, index = Session("bench"), FullText()
+    oracle = Oracle(talk, random.Random(seed), keep, fail, counter)
+    summariser = Summariser("oracle", 128_000, oracle.ask)
+    recall, sizes, stale = [], [], 0
+    total = same = violations = blocked = 0
+    before: Plan | None = None
+    failures = rest = 0
+    for number, (question, reply) in enumerate(talk.turns):
+        session.apply(
+            {
+                "type": "message",
+                "id": f"q{number}",
+                "parent": session.head,
+                "role": "user",
+                "content": question,
+                "time": "2026-01-01T00:00:00Z",
+            }
+        )
+        index.update(session)
+        uses = index if strategy.recall(strategy.limit(budget)) else None
+        try:
+            view = plan(session, session.path[-1], strategy, counter, budget, uses)
+        except DoesNotFit:
+            blocked += 1
+            continue
+        text = "\n".join(m["content"] for m in view.messages)
+        roles = [m["role"] for m in view.messages if m["role"] != "system"]
+        violations += view.tokens > budget or roles[0] != "user" or any(a == b for a, b in pairwise(roles))
+        violations += not view.messages[-1]["content"].endswith(question)
+        sizes.append(view.tokens)
+        if before is not None and number > 20:
+            total += view.tokens
+            same += common(before.messages, view.messages, counter)
+        before = view
+        if number and number % 10 == 0:
+            known = talk.known(number)
+            if known:
+                recall.append(sum(value in text for _, value in known) / len(known))
+            stale += sum(
+                bool(f.old) and value == f.value and f.old in text and f.value not in text for f, value in known
+            )
+        session.apply(
+            {
+                "type": "message",
+                "id": f"a{number}",
+                "parent": f"q{number}",
+                "role": "assistant",
+                "content": reply,
+                "time": "2026-01-01T00:00:00Z",
+                "sent": view.digest(),
+            }
+        )
+        rest -= rest > 0
+        if view.fold_before and not rest and isinstance(strategy, SummaryStrategy):
+            fold = Fold.of(session, view.fold_before, strategy.notes(view.budget), summariser, counter)
+            fold.run()
+            for part in fold.parts:
+                session.apply(part.record())
+            failures = failures + 1 if fold.error else 0
+            rest = min(8, 2**failures // 2) if fold.error else 0
+    asked = {}
+    index.update(session)
+    uses = index if strategy.recall(strategy.limit(budget)) else None
+    for form in ("same words", "paraphrase", "no shared word"):
+        hits = []
+        for fact in talk.facts:
+            view = plan(session, fact.questions()[form], strategy, counter, budget, uses)
+            hits.append(fact.value in "\n".join(m["content"] for m in view.messages))
+        asked[form] = statistics.mean(hits)
+    stored = {m.content for m in session.messages.values()}
+    lost = sum(text not in stored for turn in talk.turns for text in turn)
+    return Figures(
+        statistics.mean(recall),
+        asked,
+        stale,
+        same / max(1, total),
+        statistics.mean(sizes),
+        oracle.calls,
+        blocked,
+        violations,
+        lost,
+    )
+
+
+SPECS = (
+    "buffer",
+    "window:17",
+    "token-trim:{}",
+    "token-trim,max_tokens={}",
+    "summary,max_tokens={},recall_tokens=0",
+    "summary:{}",
+)
+
+
+def table(
+    budgets: Sequence[int], seeds: Sequence[int], specs: Sequence[str] = SPECS, fails: Sequence[float] = (0.0, 0.3)
+) -> list[str]:
+    """The figures as rows of a Markdown table."""
+    counter = tokens.counter("gpt-4o")
+    rows = [
+        f"counted: {counter.how}; seeds {list(seeds)}",
+        "| budget | strategy | failing folds | recall | same words | paraphrase | no shared word | stale | prefix reuse | tokens | fold calls | violations |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    talks = {seed: Conversation.make(seed) for seed in seeds}
+    for budget in budgets:
+        for spec in specs:
+            strategy = memory.from_table(memory.table_of(spec.format(budget)))
+            for fail in fails if strategy.summarises else (0.0,):
+                found = [play(talks[s], strategy, budget, counter, fail=fail, seed=s) for s in seeds]
+                mean = lambda get, found=found: statistics.mean(map(get, found))  # noqa: E731
+                cells = [str(budget), spec.format(budget), f"{fail:.0%}", f"{mean(lambda f: f.recall):.2f}"]
+                cells += [f"{mean(lambda f, form=form: f.asked[form]):.2f}" for form in found[0].asked]
+                cells += [
+                    str(sum(f.stale for f in found)),
+                    f"{mean(lambda f: f.reuse):.2f}",
+                    f"{mean(lambda f: f.tokens):.0f}",
+                ]
+                cells += [f"{mean(lambda f: f.calls):.0f}", str(sum(f.violations + f.blocked + f.lost for f in found))]
+                rows.append("| " + " | ".join(cells) + " |")
+                print(rows[-1], flush=True)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true")
+    quick = parser.parse_args().quick
+    table((4000,) if quick else (2000, 4000, 12000), (1,) if quick else (1, 2, 3))
+
+
+if __name__ == "__main__":
+    main()
