@@ -10,7 +10,10 @@ def main() -> None:
     if sys.argv[1:] in (["--version"], ["-V"]):
         from chatmem import __version__
 
-        print(f"chatmem {__version__}")
+        try:
+            print(f"chatmem {__version__}", flush=True)
+        except OSError as error:
+            sys.exit(f"The answer could not be written: {error.strerror}.")
         return
     from chatmem.cli import main as front_door
 

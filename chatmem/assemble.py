@@ -55,6 +55,8 @@ class Assembly:
     offline: bool = False
     """Whether the offline model steps in when no other is connected."""
 
+    _told: list[list[str]] = field(default_factory=list)
+
     @cached_property
     def paths(self) -> Paths:
         return Paths.from_environment()
@@ -66,7 +68,11 @@ class Assembly:
 
     def configured(self, session: Mapping[str, Any]) -> Config:
         """The settings in force for a session's own settings."""
-        return config.resolve(config.layers_of(self.paths.config, config.stored(session), self.flags))
+        good, bad = config.stored(session)
+        if bad and bad not in self._told:
+            self._told.append(bad)
+            self.say(f"The session's own {' and '.join(bad)} make no sense here and are left aside.")
+        return config.resolve(config.layers_of(self.paths.config, good, self.flags))
 
     @cached_property
     def store(self) -> Store:

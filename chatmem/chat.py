@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from chatmem.errors import Busy, ChatmemError, ContextExceeded, NotSaved, ReplyIncomplete, WrongUse
+from chatmem.errors import Busy, ChatmemError, ContextExceeded, NoSuchSession, NotSaved, ReplyIncomplete, WrongUse
 from chatmem.memory.base import Strategy
 from chatmem.memory.compare import Row, compare
 from chatmem.memory.fold import Fold, Summariser
@@ -73,7 +73,10 @@ class Chat:
         self.session = Session(name)
         self.reply: Message | None = None
         """The last reply that was stored."""
+        self.asked: Message | None = None
+        """The last question, once it was taken into the session."""
         self.not_saved: NotSaved | None = None
+        self._locked = False
         self._log: Log | None = None
         self._unsaved: list[Record] = []
         self._choice: Choice | None = None
@@ -90,14 +93,15 @@ class Chat:
 
     # The turn
 
-    def say(self, text: str) -> Iterator[Piece]:
+    def say(self, text: str) -> Generator[Piece]:
         """Ask the model `text`: the question is on disk before it leaves, the reply before this ends."""
+        self.asked = None
         with self._turn():
-            question = Message(new_id(), self.session.head, "user", repaired(text), now())
+            self.asked = question = Message(new_id(), self.session.head, "user", repaired(text), now())
             self._keep(question.record())
             yield from self._answer(question)
 
-    def retry(self, number: int | None = None, text: str | None = None) -> Iterator[Piece]:
+    def retry(self, number: int | None = None, text: str | None = None) -> Generator[Piece]:
         """Ask a question again, by default the newest; with `text`, in other words. The old reply stays on a branch."""
         with self._turn():
             turn = self._turn_of(number)
@@ -156,7 +160,7 @@ class Chat:
                     if ratio := calibration([self.reply], model.name):
                         self.choice.learn(ratio=ratio)
                 if self._log:
-                    self._log.partial_done()
+                    self._log.partial_done(stored=not self._unsaved)
         if status == "truncated":
             raise ReplyIncomplete(
                 "The server ended the reply without saying that it is complete.",
@@ -274,8 +278,10 @@ class Chat:
         try:
             name = self.store.find(self.name)
         except ChatmemError as error:
-            if error.exit_code != 9:
+            if not isinstance(error, NoSuchSession | NotSaved):
                 raise
+            if isinstance(error, NotSaved):
+                self._say_not_saved(error)
             self._unsaved = [header(self.name)]
             self._unsaved += [{"type": "settings", **wanted}] if wanted else []
             for record in self._unsaved:
@@ -284,9 +290,9 @@ class Chat:
         self.name = name
         try:
             self._log = self.store.open(name)
-        except (NotSaved, PermissionError) as error:
+        except NotSaved as error:
             self.session = self.store.session(name)
-            self._say_not_saved(error if isinstance(error, NotSaved) else NotSaved(f"{name!r} can only be read."))
+            self._say_not_saved(error)
         else:
             self._read_on()
             if not self.session.read_only:
@@ -305,20 +311,24 @@ class Chat:
                 "Update chatmem.",
             )
         with contextlib.ExitStack() as held:
+            self._locked = False
             try:
                 if self._log is None:
                     self._create()
                 assert self._log is not None
                 held.enter_context(self._log.turn(self.wait))
                 self._read_on()
+                self._locked = True
                 self._take_fold()
             except NotSaved as error:
                 self._say_not_saved(error)
             yield
 
     def _create(self) -> None:
-        """Begin the session's file; if another process was quicker with the name, join it."""
+        """Begin the session's file; if it is there already, join it."""
         try:
+            if not any(record["type"] == "session" for record in self._unsaved):
+                raise WrongUse("It is there, and could not be opened before.")
             self._log = self.store.open(self.name, self._unsaved)
             self._unsaved = []
         except WrongUse:
@@ -327,6 +337,7 @@ class Chat:
             self._unsaved = [r for r in self._unsaved if r["type"] != "session"]
             self.session = Session(name)
             self._read_on()
+            return
         self._read_on(apply=False)
 
     def _read_on(self, apply: bool = True) -> None:
@@ -377,15 +388,16 @@ class Chat:
             self.fold = None
 
     def _flush(self) -> None:
-        if self._log is None:
+        if self._log is None or not self._locked:
             return
         try:
             self._log.append(self._unsaved)
         except NotSaved as error:
             self._say_not_saved(error)
         else:
-            self._unsaved = []
-            self.not_saved = None
+            if self.not_saved:
+                self._log.partial_done()
+            self._unsaved, self.not_saved = [], None
 
     def _say_not_saved(self, error: NotSaved) -> None:
         if self.not_saved is None or self.not_saved.message != error.message:

@@ -104,7 +104,7 @@ class Price:
 
 def _memory_settings() -> Any:
     kinds: list[tuple[str, Any, Any]] = [
-        ("strategy", str, setting("summary", f"One of: {', '.join(memory.STRATEGIES)}."))
+        ("strategy", Literal[tuple(memory.STRATEGIES)], setting("summary", f"One of: {', '.join(memory.STRATEGIES)}."))
     ]
     for name, cls in memory.STRATEGIES.items():
         kinds.append((name.replace("-", "_"), cls, setting(cls, (cls.__doc__ or "").splitlines()[0])))
@@ -140,9 +140,7 @@ class Settings(Server):
     def strategy(self) -> Strategy:
         """The strategy that was chosen, with its settings."""
         chosen: Any = self.memory
-        name = chosen.strategy
-        if name not in memory.STRATEGIES:
-            raise WrongUse(f"There is no memory strategy {name!r}.", unknown(name, list(memory.STRATEGIES)).hint)
+        name: str = chosen.strategy
         return cast(Strategy, getattr(chosen, name.replace("-", "_")))
 
 
@@ -199,6 +197,12 @@ def from_file(path: Path) -> dict[str, Any]:
         raise WrongUse(f"The config {path} is over {LARGEST >> 20} MB long.", "That is no config file.")
     try:
         table = tomllib.loads(data.decode())
+    except UnicodeDecodeError as error:
+        before = data[: error.start]
+        line, column = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
+        raise WrongUse(
+            f"The config {path} is no UTF-8 (at line {line}, column {column}).", "Save it as UTF-8."
+        ) from error
     except (ValueError, RecursionError) as error:
         raise WrongUse(f"The config {path} is no TOML: {error}.", "Open it with: chatmem config edit") from error
     if mode & 0o077 and os.name == "posix" and _has_key(table):
@@ -206,15 +210,23 @@ def from_file(path: Path) -> dict[str, Any]:
     try:
         read(Settings, table)
     except WrongUse as error:
-        line = _line_of(data.decode(), error.message)
-        raise WrongUse(f"{path}{f', line {line}' if line else ''}: {error.message}", error.hint) from error
+        place = _place_of(data.decode(), error.message)
+        raise WrongUse(f"{path}{place}: {error.message}", error.hint) from error
     return table
 
 
-def stored(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a session's record that the config knows: the rest is the session's own business."""
-    known = {"model", "profile", "system", "memory", "options"}
-    return {k: v for k, v in settings.items() if k in known}
+def stored(session: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The settings of a session's record that hold here, and the names of those that make no sense."""
+    good: dict[str, Any] = {}
+    bad = []
+    for name in ("model", "profile", "system", "memory", "options"):
+        if name in session:
+            try:
+                read(Settings, _nested({name: session[name]}))
+                good[name] = session[name]
+            except WrongUse:
+                bad.append(name)
+    return good, bad
 
 
 def walk(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
@@ -355,11 +367,13 @@ def _has_key(table: Mapping[str, Any]) -> bool:
     return any(isinstance(t, dict) and t.get("api_key") for t in tables)
 
 
-def _line_of(text: str, message: str) -> int | None:
-    """The line of the setting that an error names, as well as a search can tell."""
+def _place_of(text: str, message: str) -> str:
+    """Line and column of the setting that an error names, as well as a search can tell."""
     named = re.search(r"setting '([^']+)'|^([\w.\-]+) should", message)
     if not named:
-        return None
+        return ""
     key = re.escape((named[1] or named[2]).rpartition(".")[2])
-    lines = text.split("\n")
-    return next((n for n, line in enumerate(lines, 1) if re.match(rf"\s*(\[.*\b)?[\"']?{key}\b", line)), None)
+    for number, line in enumerate(text.split("\n"), 1):
+        if found := re.match(rf"\s*(?:\[.*\b)?[\"']?({key})\b", line):
+            return f", line {number}, column {found.start(1) + 1}"
+    return ""

@@ -17,6 +17,7 @@ from chatmem.errors import WrongUse
 LONGEST = 64
 LONGEST_BYTES = 200
 
+_INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 _RESERVED = {"con", "prn", "aux", "nul", "conin$", "conout$"}
 _RESERVED |= {f"{port}{n}" for port in ("com", "lpt") for n in (*range(10), "¹", "²", "³")}
 
@@ -37,13 +38,13 @@ _NOUNS = (
 ).split()
 
 
-def checked(name: str) -> str:
+def checked(name: str, what: str = "session") -> str:
     """The name in the form it is kept in (NFC), or WrongUse with the nearest good name."""
     if _PLAIN.fullmatch(name):
         return name
     nfc = unicodedata.normalize("NFC", name)
     if problem := _problem(nfc):
-        raise WrongUse(f"A session cannot be called {shortened(nfc)!r}: {problem}.", f"Try {nearest(name)!r}.")
+        raise WrongUse(f"A {what} cannot be called {shortened(nfc)!r}: {problem}.", f"Try {nearest(name)!r}.")
     return nfc
 
 
@@ -92,7 +93,7 @@ def shortened(text: str, longest: int = 40) -> str:
 
 
 def _allowed(char: str) -> bool:
-    return char in "._- " or unicodedata.category(char)[0] in "LMN"
+    return char in "._- " or (unicodedata.category(char)[0] in "LMN" and not _INVISIBLE.match(char))
 
 
 def _problem(name: str) -> str | None:
@@ -105,8 +106,8 @@ def _problem(name: str) -> str | None:
     if bad := next((c for c in name if not _allowed(c)), None):
         shown = f"{bad!r}" if bad.isprintable() else f"U+{ord(bad):04X}"
         return f"only letters, digits, spaces and . _ - may stand in a name, not {shown}"
-    if name != name.strip(" "):
-        return "it begins or ends with a space"
+    if name != " ".join(name.split(" ")).strip() or "  " in name:
+        return "it begins or ends with a space, or has two in a row"
     if name[0] in ".-":
         return f"it begins with {name[0]!r}"
     if name[-1] == ".":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,18 +65,43 @@ def private_file(path: Path, flags: int) -> int:
     return descriptor
 
 
-def write_private(path: Path, data: bytes, replace: bool = True) -> None:
-    """Write a file of ours whole (0600): a reader sees the old or the new one. Raises OSError, FileExistsError."""
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file of ours whole (0600): a reader sees the old or the new one. Raises OSError."""
     private_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with os.fdopen(private_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if replace:
-            os.replace(temporary, path)
-        else:
-            os.link(temporary, path)
+        _write(private_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), data)
+        os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write a new file (0600). Raises FileExistsError, or another OSError, and then leaves nothing behind."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        _write(descriptor, data)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def write_over(path: Path, data: bytes) -> None:
+    """Write into what a path means, whatever that is: a file keeps its place and mode, a device is written to."""
+    path = path.resolve()
+    if not path.exists():
+        write_new(path, data)
+    elif path.is_file():
+        mode = path.stat().st_mode & 0o777
+        write_private(path, data)
+        path.chmod(mode)
+    else:
+        _write(os.open(path, os.O_WRONLY | os.O_CLOEXEC), data)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.fsync(descriptor)

@@ -174,7 +174,7 @@ class Session:
     def read_only(self) -> bool:
         """Whether a newer chatmem wrote this, in a format that this one must not add to."""
         version = self.header.get("chatmem", VERSION)
-        return not isinstance(version, int) or version > VERSION
+        return isinstance(version, int) and version > VERSION
 
     @property
     def system(self) -> str:
@@ -200,7 +200,8 @@ class Session:
     def model(self) -> str | None:
         """The model of the newest reply on the path, or the one set for the session."""
         answered = (m.model for m in reversed(self.path) if m.role == "assistant" and m.model)
-        return next(answered, None) or self.settings.get("model")
+        model = next(answered, None) or self.settings.get("model")
+        return model if isinstance(model, str) else None
 
     @property
     def path(self) -> list[Message]:
@@ -367,7 +368,7 @@ def _message_from(record: Record) -> Message | None:
         ident,
         parent,
         role,
-        content,
+        repaired(content),
         time if isinstance(time, str) else "",
         model if isinstance(model, str) else None,
         status if status in STATUSES else "complete",

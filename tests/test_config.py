@@ -144,10 +144,10 @@ def test_the_key_of_one_server_is_not_sent_to_another(home: Path) -> None:
     ("text", "words"),
     [
         ("model = \n", "line 1, column 9"),
-        ('modle = "x"\n', "line 1: There is no setting 'modle' here"),
+        ('modle = "x"\n', "line 1, column 1: There is no setting 'modle' here"),
         (
             "[memory.window]\nturns = 'ten'\n",
-            "line 2: memory.window.turns should be a whole number of at least 0, not 'ten'",
+            "line 2, column 1: memory.window.turns should be a whole number of at least 0, not 'ten'",
         ),
         ("x = " + "[" * 5000, "no TOML"),
         ("\x00", "no TOML"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 
 import typer
@@ -36,7 +37,12 @@ def _version(version: bool = typer.Option(False, "--version", "-V", help="Show t
 def main() -> None:
     """Run a command. The collector rests until it is running: imports make no garbage."""
     gc.disable()
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115
     try:
         app(prog_name="chatmem")
     except KeyboardInterrupt:  # before a command could catch it
         sys.exit(130)
+    except OSError as error:
+        sys.exit(f"The answer could not be written: {error.strerror}.")

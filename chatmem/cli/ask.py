@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from chatmem import names
-from chatmem.cli.chat import latest
+from chatmem.cli.chat import latest, taken
 from chatmem.cli.door import Here, command
 from chatmem.cli.options import Continue, Json, Memory, Model, Session, System
 from chatmem.errors import ReplyIncomplete, WrongUse
@@ -46,10 +46,10 @@ def ask(
     """Ask one question. Without -s or -c nothing is kept."""
     question = _question(text)
     given = here.with_flags(model=model, memory=memory, system=system)
-    name = session or (latest(here) if continue_ else None)
-    store = here.assembly.store if name else MemoryStore(here.terminal.note)
-    creates = name is None or names.key(name) not in {names.key(n) for n in store.names()}
-    one = here.assembly.chat(names.checked(name or "ask"), given if creates else {}, store)
+    name = session if session is not None else latest(here) if continue_ else None
+    store = here.assembly.store if name is not None else MemoryStore(here.terminal.note)
+    creates = name is None or names.key(name) not in {names.key(n) for n in taken(store)}
+    one = here.assembly.chat(names.checked("ask" if name is None else name), given if creates else {}, store)
     pieces = one.say(question)
     try:
         if json_:
@@ -62,7 +62,7 @@ def ask(
         here.terminal.error(error)
         here.exit_code = error.exit_code
     finally:
-        pieces.close()  # type: ignore[attr-defined]
+        pieces.close()
         if name and here.exit_code == 0:
             one.finish_fold(here.settings.fold.wait)
         one.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Annotated
 
@@ -11,9 +12,10 @@ from chatmem import names
 from chatmem.chat import Chat
 from chatmem.cli.door import Here, command
 from chatmem.cli.options import Continue, Memory, Model, Session, System
-from chatmem.errors import ChatmemError, NoSuchSession
+from chatmem.errors import ChatmemError, NoSuchSession, NotSaved
 from chatmem.screen.reply import print_reply
 from chatmem.screen.terminal import is_tty
+from chatmem.stores import Store
 from chatmem.stores.memory import MemoryStore
 
 
@@ -40,7 +42,10 @@ def chat(
         wanted["profile"] = here.flags["profile"]
     here.assembly.offline = True
     store = MemoryStore(here.terminal.note) if ephemeral else here.assembly.store
-    name = latest(here) if continue_ and not session and not ephemeral else session or names.fresh(store.names())
+    if session is not None:
+        name = session
+    else:
+        name = latest(here) if continue_ and not ephemeral else names.fresh(taken(store))
     one = here.assembly.chat(names.checked(name), wanted, store)
     if is_tty(sys.stdin) and is_tty(sys.stdout):
         from chatmem.repl.loop import Room
@@ -59,7 +64,8 @@ def piped(here: Here, one: Chat) -> None:
             if not line.strip():
                 continue
             try:
-                print_reply(here.terminal, one.say(line))
+                with contextlib.closing(one.say(line)) as pieces:
+                    print_reply(here.terminal, pieces)
             except ChatmemError as error:
                 here.terminal.error(error)
                 failures.append(error.exit_code)
@@ -71,6 +77,14 @@ def piped(here: Here, one: Chat) -> None:
     finally:
         one.close()
     here.exit_code = failures[0] if failures else 0
+
+
+def taken(store: Store) -> list[str]:
+    """The names that are taken, as far as anybody can tell."""
+    try:
+        return store.names()
+    except NotSaved:
+        return []
 
 
 def latest(here: Here) -> str:

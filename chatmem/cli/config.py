@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ from chatmem.cli.door import Here, command
 from chatmem.cli.options import Json
 from chatmem.errors import NotSaved, WrongUse
 from chatmem.models.keys import key_of
-from chatmem.paths import write_private
+from chatmem.paths import private_folder, write_new
 
 app = typer.Typer(help="Show the configuration, or change it.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -36,7 +37,7 @@ def show(
     """Show the settings in force. Secrets are masked."""
     found = here.assembly.config
     rows = [
-        (name, _masked(value, extra), found.origins.get(name, "default"))
+        (name, _masked(name, value, extra), found.origins.get(name, "default"))
         for name, value, extra in config.walk(found.settings)
     ]
     rows.append(
@@ -72,6 +73,8 @@ def init(here: Here) -> None:
 def edit(here: Here) -> None:
     """Open the config file in $VISUAL or $EDITOR, and check it afterwards."""
     target = here.assembly.paths.config
+    if target.is_dir():
+        raise WrongUse(f"The config {str(target)!r} is a folder.", "Set CHATMEM_CONFIG to a file.")
     if not target.exists():
         _create(here)
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
@@ -86,22 +89,26 @@ def edit(here: Here) -> None:
 def _create(here: Here) -> None:
     target = here.assembly.paths.config
     try:
-        write_private(target, config.example().encode(), replace=False)
+        private_folder(target.parent)
+        write_new(target, config.example().encode())
     except FileExistsError:
         raise WrongUse(f"There is already a config {str(target)!r}.", "Open it with: chatmem config edit") from None
     except OSError as error:
         raise NotSaved(f"The config {str(target)!r} could not be written: {error.strerror}.") from error
 
 
-def _masked(value: Any, extra: Any) -> Any:
-    return _mask(str(value)) if value and extra.get("secret") else value
+def _masked(name: str, value: Any, extra: Any) -> Any:
+    """The value with what is secret in it made unreadable: keys, and the user and password of an address."""
+    if value and (extra.get("secret") or re.search(r"(key|token|secret|password)$", name)) and isinstance(value, str):
+        return value if name.endswith(("api_key_env", "api_key_cmd")) else _mask(value)
+    return re.sub(r"(?<=://)[^/@\s]*@", "…@", value) if isinstance(value, str) else value
 
 
 def _key_row(here: Here) -> str:
     """The key in force, masked; a key command is not run just to show that it is there."""
     settings = here.settings
     if settings.api_key_cmd and not settings.api_key:
-        return f"(from {settings.api_key_cmd.split()[0]})"
+        return f"(from {' '.join(settings.api_key_cmd.split()[:1])!r})"
     key = key_of(settings)
     return _mask(key()) if key else "(none)"
 

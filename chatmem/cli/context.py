@@ -56,5 +56,6 @@ def _look(here: Here, name: str | None, memory: str | None, model: str | None) -
     """The chat on a session that is only looked at: nothing is stored."""
     here.with_flags(memory=memory, model=model)
     here.assembly.offline = True
+    here.assembly.say = lambda line: None
     store = here.assembly.store
     return here.assembly.chat(store.find(name) if name else latest(here), look=True)

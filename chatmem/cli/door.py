@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import inspect
 import os
 import signal
@@ -75,6 +76,9 @@ class Here:
 
     def with_flags(self, **flags: Any) -> dict[str, Any]:
         """Add a command's own flags; returns those that were given, in the form in which a session stores them."""
+        for name, value in flags.items():
+            if value == "" and name != "system":
+                raise WrongUse(f"--{name} is empty.", "Leave it out, or give it a value.")
         if flags.get("memory"):
             flags["memory"] = table_of(flags["memory"])
         if text := flags.get("system"):
@@ -121,6 +125,8 @@ def command(
 def answering(here: Here) -> Iterator[None]:
     """The outermost catcher: every failure leaves as one line and an exit code."""
     _catch_signals()
+    gc.freeze()
+    gc.enable()
     try:
         yield
     except ChatmemError as error:
@@ -185,7 +191,8 @@ def _catch_signals() -> None:
     """SIGTERM and SIGHUP raise, so that what arrived is kept; a second one kills."""
 
     def leave(number: int, frame: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
+        # A terminal that goes away may hang up twice; who terminates twice means it.
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
         raise Terminated(number)
 
     for name in ("SIGTERM", "SIGHUP"):

@@ -12,7 +12,7 @@ from chatmem.cli.door import Here, command
 from chatmem.cli.options import MaybeName
 from chatmem.errors import NotSaved, WrongUse
 from chatmem.formats import FORMATS, named
-from chatmem.paths import write_private
+from chatmem.paths import write_new, write_over
 
 
 def register(app: typer.Typer) -> None:
@@ -40,9 +40,7 @@ def export(
         here.terminal.answer(text, end="")
         return
     try:
-        if output.exists() and not force:
-            raise FileExistsError
-        write_private(output, text.encode("utf-8", "replace"), replace=force)
+        (write_over if force else write_new)(output, text.encode("utf-8", "replace"))
     except FileExistsError:
         raise WrongUse(f"There is already a file {str(output)!r}.", "--force overwrites it.") from None
     except OSError as error:

@@ -62,7 +62,7 @@ def answer(messages: Sequence[Mapping[str, str]]) -> str:
         return extract(question)
     if not _is_question(question):
         return _acknowledge(question)
-    known = [(m["role"], sentence) for m in (*context, last) for sentence in _sentences(m["content"])]
+    known = [_said(m["role"], sentence) for m in (*context, last) for sentence in _sentences(m["content"])]
     found = _best(question, known)
     count = len(messages)
     if found is None:
@@ -86,6 +86,12 @@ def extract(transcript: str, most: int = 12) -> str:
         scored.append((facts * 2 + rare / (1 + len(words) ** 0.5), index, line))
     best = sorted(sorted(scored, reverse=True)[:most], key=lambda s: s[1])
     return "\n".join(f"- {line}" for _, _, line in best)
+
+
+def _said(role: str, sentence: str) -> tuple[str, str]:
+    """Who said a sentence, and what: a quoted line names its speaker."""
+    quoted = re.match(r"(?:\d{4}-\d\d-\d\d )?(user|assistant): (.+)", sentence)
+    return (quoted[1], quoted[2]) if quoted else (role, sentence)
 
 
 def _acknowledge(statement: str) -> str:

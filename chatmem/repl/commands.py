@@ -42,7 +42,7 @@ def command(name: str, usage: str = "") -> Callable[[Callable[[Room, str], None]
 
 def is_command(line: str) -> bool:
     """Whether a line is a command: it begins with one slash, and is one line (a paste of several never is)."""
-    return line.startswith("/") and not line.startswith("//") and "\n" not in line
+    return line.startswith("/") and not line.startswith("//") and "\n" not in line.rstrip("\n")
 
 
 def plain(line: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from chatmem.assemble import Assembly
 from chatmem.chat import Chat
@@ -25,6 +25,7 @@ class Room:
         self.chat, self.assembly, self.terminal = chat, assembly, terminal
         self.prompt = Prompt(self)
         self.over = False
+        terminal.commands = True
         assembly.say = chat.tell = self.note
 
     def note(self, line: str) -> None:
@@ -52,7 +53,10 @@ class Room:
     def greet(self) -> None:
         """One line on the session, and its last turn; three lines for a newcomer."""
         session = self.chat.session
-        if not self.chat.started:
+        if not self.chat.store.kept:
+            self.terminal.note("Nothing of this is kept. /help shows the commands, Ctrl-D leaves.")
+            return
+        if not session.path and not self.chat.started:
             self.terminal.note(f"New session {self.chat.name!r}. /help shows the commands, Ctrl-D leaves.")
             return
         turns = len(session.turns)
@@ -68,22 +72,37 @@ class Room:
             if commands.is_command(line):
                 commands.run(self, line)
             else:
-                self.show(self.chat.say(commands.plain(line)))
+                self.say(commands.plain(line))
         except KeyboardInterrupt:
             self.terminal.note("Stopped. What arrived is kept; /retry asks again.")
         except ChatmemError as error:
             self.terminal.error(error)
 
-    def show(self, pieces: Iterator[Piece]) -> None:
+    def say(self, text: str) -> None:
+        """Send a message; if it could not even be taken in, it is back in the prompt."""
+        self.chat.asked = None
+        try:
+            self.show(self.chat.say(text))
+        except (KeyboardInterrupt, ChatmemError) as error:
+            if self.chat.asked is not None:
+                raise
+            self.prompt.fill(text)
+            if isinstance(error, ChatmemError):
+                raise
+            self.terminal.note("Not sent: it is back in the prompt.")
+
+    def show(self, pieces: Generator[Piece]) -> None:
         """Show a reply while it arrives; keys typed meanwhile wait for the prompt."""
-        with quiet_keys(), contextlib.closing(pieces):  # type: ignore[type-var]
+        with quiet_keys(), contextlib.closing(pieces):
             print_reply(self.terminal, pieces)
 
     def leave(self) -> None:
         """Say how to come back."""
         self.chat.close()
         if self.chat.started and self.chat.store.kept:
-            self.terminal.note(f"To go on: chatmem chat -s {shlex.quote(self.chat.name)}")
+            flags = self.assembly.flags
+            where = "".join(f" --{name} {shlex.quote(flags[name])}" for name in ("store", "user") if name in flags)
+            self.terminal.note(f"To go on: chatmem chat -s {shlex.quote(self.chat.name)}{where}")
 
     def _warm(self) -> None:
         """While the reader types: find the model, import its client, load its token table."""

@@ -53,7 +53,9 @@ class Prompt:
         if self._session is None:
             self._session = self._make()
         text, self._next = self._next, ""
-        return self._session.prompt("> ", default=text, pre_run=ready)
+        typed = self._session.prompt("> ", default=text, pre_run=ready)
+        # Bytes that the terminal's encoding has no character for were UTF-8 after all.
+        return typed if typed.isascii() else typed.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
     def fill(self, text: str) -> None:
         """Put a text into the next prompt, to be edited and sent."""
@@ -89,11 +91,12 @@ class Prompt:
 
     def _make(self) -> PromptSession[str]:
         screen = self.room.assembly.config.settings.screen
+        remembers = screen.history and self.room.chat.store.kept
         return PromptSession(
             multiline=True,
             prompt_continuation="  ",
             key_bindings=self._keys(),
-            history=_history(self.room.assembly.paths.state) if screen.history else InMemoryHistory(),
+            history=_history(self.room.assembly.paths.state) if remembers else InMemoryHistory(),
             auto_suggest=AutoSuggestFromHistory(),
             search_ignore_case=True,
             completer=Commands(self.room),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+
+from wcwidth import wcswidth
 
 from chatmem.screen.safe import show, show_line
 from chatmem.screen.terminal import Terminal
@@ -26,29 +27,40 @@ def columns(
     numbers: Collection[int] = (),
     flexible: int = 0,
 ) -> None:
-    """Rows of text in columns; `numbers` are set right, the `flexible` one gives way where it is narrow."""
+    """Rows of text in columns; `numbers` are set right, the `flexible` one gives way, then the last ones go."""
     rows = [[show_line(cell) for cell in row] for row in rows]
     if not terminal.interactive:
         for row in rows:
             terminal.answer("\t".join(row))
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    table = [list(heads), *rows]
+    widths = [max(cell_width(row[i]) for row in table) for i in range(len(heads))]
+    while len(widths) > 1 and sum(widths) + 2 * (len(widths) - 1) - widths[flexible] + 12 > terminal.width:
+        if len(widths) - 1 == flexible:
+            break
+        widths.pop()
+    over = sum(widths) + 2 * (len(widths) - 1) - terminal.width
+    if over > 0:
+        widths[flexible] = max(1, widths[flexible] - over)
+    for number, row in enumerate(table):
+        cells = [padded(cell, width, i in numbers) for i, (cell, width) in enumerate(zip(row, widths, strict=False))]
+        line = "  ".join(cells).rstrip()
+        terminal.raw((terminal.styled(line, "dim", terminal.out) if number == 0 else line) + "\n")
 
-    grid = Table(box=None, pad_edge=False, header_style="dim" if terminal.colour else "")
-    for index, head in enumerate(heads):
-        grid.add_column(
-            head,
-            justify="right" if index in numbers else "left",
-            no_wrap=True,
-            overflow="ellipsis",
-            ratio=1 if index == flexible else None,
-        )
-    for row in rows:
-        grid.add_row(*(Text(cell) for cell in row))
-    console: Any = Console(file=terminal.out, width=terminal.width, no_color=not terminal.colour, highlight=False)
-    console.print(grid)
+
+def cell_width(text: str) -> int:
+    """The columns a line of text takes on a terminal."""
+    return len(text) if text.isascii() else max(0, wcswidth(text))
+
+
+def padded(text: str, width: int, right: bool = False) -> str:
+    """The text in exactly so many columns, cut with an ellipsis if it must be."""
+    if cell_width(text) > width:
+        while text and cell_width(text) > width - 1:
+            text = text[:-1]
+        text += "…"
+    room = " " * (width - cell_width(text))
+    return room + text if right else text + room
 
 
 def conversation(terminal: Terminal, session: Session) -> None:

@@ -12,7 +12,7 @@ import time
 from typing import Self
 
 from chatmem.screen.blocks import Blocks
-from chatmem.screen.page import Renderer
+from chatmem.screen.page import Renderer, columns_of
 from chatmem.screen.reply import NARROWEST
 from chatmem.screen.safe import show, show_line
 from chatmem.screen.terminal import Terminal
@@ -31,7 +31,8 @@ class MarkdownStream:
         self._waiting = ""
         self._thought = ""
         self._thinking = False
-        self._live = 0
+        self._live: list[str] = []
+        self._live_width = 0
         self._renderer = self._new_renderer()
         self._lock = threading.Lock()
         self._news = threading.Event()
@@ -97,13 +98,22 @@ class MarkdownStream:
         live = [] if final else self._open(size.lines)
         if not lines and not live and not self._live:
             return
-        back = f"\x1b[{self._live}A" if self._live else ""
-        clear = "\r\x1b[J" if self._live else ""
-        drawn = "".join(f"{line}\n" for line in lines)
+        # Row by row, and the rest below: clearing a whole screen would push it into some terminals' scrollback.
+        drawn = f"\x1b[{self._rows()}A\r" if self._live else ""
+        drawn += "".join(f"{line}\x1b[K\n" if self._live else f"{line}\n" for line in lines)
         if live:
-            drawn += "\x1b[?7l" + "".join(f"{line}\n" for line in live) + "\x1b[?7h"
-        self._live = len(live)
-        self.terminal.raw(back + clear + drawn)
+            drawn += "\x1b[?7l" + "".join(f"{line}\x1b[K\n" for line in live) + "\x1b[?7h"
+        if self._live:
+            drawn += "\x1b[J"
+        self._live, self._live_width = live, size.columns
+        self.terminal.raw(drawn)
+
+    def _rows(self) -> int:
+        """The rows that the open block takes now: where a terminal has grown narrower, it may have wrapped them."""
+        width = self.terminal.width
+        if width >= self._live_width or not self.terminal.reflows:
+            return len(self._live)
+        return sum(max(1, -(-columns_of(line) // width)) for line in self._live)
 
     def _open(self, height: int) -> list[str]:
         thought = self._thought.rpartition("\n")[2]

@@ -7,11 +7,13 @@ raw HTML is shown, lines carry no trailing blanks, and no text becomes a termina
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
 
 from markdown_it.token import Token
 from pygments.token import Comment, Generic, Keyword, Name, Number, Operator, String
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
 from rich.markdown import CodeBlock, Heading, Markdown, MarkdownElement
 from rich.segment import Segment
@@ -60,6 +62,7 @@ _CODE = ANSISyntaxTheme(
         Generic.Heading: Style(bold=True),
     }
 )
+_STYLE = re.compile(r"\x1b\[[0-9;]*m")
 _ASCII = str.maketrans({"•": "*", "…": ".", "“": '"', "”": '"', "‘": "'", "’": "'", "▌": "|"})
 _ASCII |= dict.fromkeys(map(ord, "━─╸╺"), "-") | dict.fromkeys(map(ord, "│┃"), "|")
 _ASCII |= dict.fromkeys(range(9484, 9552), "+")
@@ -101,6 +104,11 @@ def code_lines(code: str, language: str) -> Iterator[Text]:
         line.overflow, line.no_wrap, line.end = "fold", False, "\n"
         line.justify = "left"
         yield line
+
+
+def columns_of(line: str) -> int:
+    """The columns a drawn line takes."""
+    return cell_len(_STYLE.sub("", line))
 
 
 class Renderer:

@@ -1,4 +1,4 @@
-"""The context panel: what would be sent next, how much of the budget each part takes, and why each turn is where it is."""
+"""The context panel: what would be sent next, what each part takes of the budget, and why each turn is where it is."""
 
 from __future__ import annotations
 
@@ -59,9 +59,8 @@ def why(terminal: Terminal, session: Session, number: int) -> None:
         if not sent:
             continue
         places = session.places
-        terminal.note(
-            f"Turn {number} · {reply.model} · {sent.get('strategy')} · {sent.get('tokens')} of {sent.get('budget')} tokens ({sent.get('counting')})"
-        )
+        size = f"{sent.get('tokens')} of {sent.get('budget')} tokens ({sent.get('counting')})"
+        terminal.note(f"Turn {number} · {reply.model} · {sent.get('strategy')} · {size}")
         tail = places.get(str(sent.get("tail")))
         last = number - 1
         if tail is not None and tail + 1 <= last:

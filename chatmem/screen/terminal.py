@@ -6,13 +6,17 @@ Nothing heavy is imported here, so that the first lines are out before the promp
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import os
+import re
 import sys
 from typing import IO
 
 from chatmem.errors import ChatmemError
 from chatmem.screen.safe import show, show_line
 
+_WITH_COMMAND = re.compile(r"[^.?!]*(?<![\w.:/])/[a-z]+[^.?!]*[.?!]?")
 _STYLES = {"dim": "2", "bold": "1", "error": "31", "warn": "33", "good": "32", "accent": "36"}
 
 
@@ -20,9 +24,11 @@ class Terminal:
     """Where answers go (`out`) and where everything else goes (`err`)."""
 
     def __init__(self, out: IO[str] | None = None, err: IO[str] | None = None, theme: str = "auto") -> None:
-        self.out = out or sys.stdout
-        self.err = err or sys.stderr
+        self.out: IO[str] = out or sys.stdout or _Closed()
+        self.err: IO[str] = err or sys.stderr or _Closed()
         self.theme = theme
+        self.commands = False
+        """Whether slash commands can be typed here, so that a hint may name one."""
         for stream in (self.out, self.err):
             reconfigure = getattr(stream, "reconfigure", None)
             if reconfigure:  # what the terminal's encoding lacks is replaced, never a crash
@@ -40,6 +46,20 @@ class Terminal:
     @property
     def width(self) -> int:
         return max(1, self.size().columns)
+
+    @property
+    def reflows(self) -> bool:
+        """Whether this terminal is known to wrap what is on the screen anew when it grows narrower."""
+        names = (
+            "TMUX",
+            "VTE_VERSION",
+            "TERM_PROGRAM",
+            "KONSOLE_VERSION",
+            "WT_SESSION",
+            "KITTY_WINDOW_ID",
+            "ALACRITTY_WINDOW_ID",
+        )
+        return "XTERM_VERSION" not in os.environ and any(name in os.environ for name in names)
 
     def size(self) -> os.terminal_size:
         """Columns and lines of the terminal behind `out`, 80 by 24 where nobody knows."""
@@ -63,7 +83,8 @@ class Terminal:
 
     def error(self, error: ChatmemError) -> None:
         """A failure: what happened, and on the same line the way out."""
-        hint = f" {self.styled(show_line(error.hint), 'dim')}" if error.hint else ""
+        words = error.hint if self.commands else _WITH_COMMAND.sub("", error.hint).strip()
+        hint = f" {self.styled(show_line(words), 'dim')}" if words else ""
         self._write(self.err, self.styled(show_line(error.message), "error") + hint + "\n")
 
     def answer(self, text: str, end: str = "\n") -> None:
@@ -84,8 +105,15 @@ class Terminal:
         stream.flush()
 
 
-def is_tty(stream: IO[str]) -> bool:
+class _Closed(io.StringIO):
+    """What stands for a stream that was closed before the program began."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
+def is_tty(stream: IO[str] | None) -> bool:
     try:
-        return stream.isatty()
+        return stream is not None and stream.isatty()
     except ValueError:  # closed
         return False

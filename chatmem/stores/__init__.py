@@ -15,9 +15,9 @@ __all__ = ["Log", "Outline", "Say", "Store", "open_store"]
 
 def open_store(url: str, data: Path, user: str = "", say: Say = lambda line: None) -> Store:
     """The store a URL names: `file` (in the data directory) or `memory:`. Raises WrongUse."""
-    folder = data / "users" / checked(user) if user else data
+    folder = data / "users" / checked(user, "user") if user else data
     scheme = url.partition(":")[0]
-    if scheme == "file":
+    if url in ("file", "file:"):
         return JsonlStore(folder / "sessions", say)
     if scheme == "memory":
         return MemoryStore(say)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from chatmem.errors import NoSuchSession
+from chatmem.errors import ChatmemError, NoSuchSession
 from chatmem.names import key, shortened
 from chatmem.session import Record, Session
 
@@ -82,8 +82,8 @@ class Log(ABC):
         """
         return lambda text: None
 
-    def partial_done(self) -> None:
-        """Forget the unfinished reply: it has been appended whole. Never raises."""
+    def partial_done(self, stored: bool = True) -> None:
+        """The reply is over: forget what was kept of it, unless it could not be stored. Never raises."""
 
     def close(self) -> None:
         """Let go of what is open. Nothing is lost by not calling it."""
@@ -141,5 +141,10 @@ class Store(ABC):
 
     def outlines(self) -> list[Outline]:
         """One outline per session, the one used last first."""
-        found = [Outline.of(self.session(name)) for name in self.names()]
+        found = []
+        for name in self.names():
+            try:
+                found.append(Outline.of(Session.replay(name, self.records(name))))
+            except ChatmemError as error:
+                self.say(f"Session {name!r} is left out: {error.message}")
         return sorted(found, key=lambda o: (o.last_active, o.name), reverse=True)

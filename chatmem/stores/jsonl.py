@@ -44,7 +44,9 @@ class JsonlStore(Store):
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
-            raise failed(f"The folder {self.folder} cannot be read", error) from error
+            raise NotSaved(
+                f"The folder {self.folder} cannot be read: {error.strerror}.", "Check its permissions."
+            ) from error
         return [name for file in files if valid(name := file.removesuffix(ENDING))]
 
     def find(self, name: str) -> str:
@@ -61,11 +63,14 @@ class JsonlStore(Store):
 
     def records(self, name: str) -> list[Record]:
         name = self.find(name)
-        descriptor = open_file(self.system, self.path(name), os.O_RDONLY)
         try:
-            data = read_from(self.system, descriptor, 0)
-        finally:
-            self.system.close(descriptor)
+            descriptor = open_file(self.system, self.path(name), os.O_RDONLY)
+            try:
+                data = read_from(self.system, descriptor, 0)
+            finally:
+                self.system.close(descriptor)
+        except OSError as error:
+            raise NotSaved(f"Session {name!r} cannot be read: {error.strerror}.", "Check its permissions.") from error
         *lines, rest = data.split(b"\n")
         records = list(records_of(lines))
         if rest and not rest.isspace():
@@ -90,6 +95,8 @@ class JsonlStore(Store):
                 descriptor = open_file(self.system, path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND)
             except FileExistsError as error:
                 raise _no_file(path) from error
+            except OSError as error:
+                raise failed(f"Session {name!r} cannot be created", error) from error
             try:
                 append_all(self.system, descriptor, b"".join(map(line_of, first)))
             except OSError as error:
@@ -200,6 +207,7 @@ class JsonlLog(Log):
         self.store, self.system, self.name = store, store.system, name
         self._descriptor = -1
         self._partial = -1
+        self._partial_waits = False
         self._anew = False
         self._read_to = self._good_to = 0
         self._ids: set[str] = set()
@@ -251,9 +259,11 @@ class JsonlLog(Log):
 
         return keep
 
-    def partial_done(self) -> None:
+    def partial_done(self, stored: bool = True) -> None:
         self._close_partial()
-        self.store.forget(self.store.path(self.name, ".partial"))
+        self._partial_waits = not stored
+        if stored:
+            self.store.forget(self.store.path(self.name, ".partial"))
 
     def close(self) -> None:
         self._close_partial()
@@ -264,7 +274,10 @@ class JsonlLog(Log):
     # Opening
 
     def _open(self) -> None:
-        self._descriptor = open_file(self.system, self.store.path(self.name), os.O_RDWR | os.O_APPEND)
+        try:
+            self._descriptor = open_file(self.system, self.store.path(self.name), os.O_RDWR | os.O_APPEND)
+        except OSError as error:
+            raise failed(f"Session {self.name!r} cannot be written", error) from error
         self._start_over()
         self._anew = False
 
@@ -368,10 +381,11 @@ class JsonlLog(Log):
     def _recover_partial(self) -> None:
         """What a dead process left of a reply becomes an interrupted message."""
         path = self.store.path(self.name, ".partial")
+        if self._partial_waits:
+            return  # it is ours: the reply itself is still to be stored
         left = read_partial(self.system, path)
         if left is None:
-            if self._partial < 0:
-                self.store.forget(path)
+            self.store.forget(path)
             return
         if left["id"] not in self._ids:
             self.append([left])

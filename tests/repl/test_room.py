@@ -127,3 +127,80 @@ def test_opening_a_session_shows_what_it_is_and_its_last_turn(play: Play) -> Non
         and "> the question" in shown
         and "last: the question" in shown
     )
+
+
+def test_a_pasted_command_with_its_newline_is_a_command(play: Play, server: Server) -> None:
+    assert "/retry" in play("\x1b[200~/help\n\x1b[201~" + ENTER) and server.chats == []
+
+
+def test_what_is_ephemeral_leaves_nothing_anywhere(keys: PipeInput, server: Server, home: Any) -> None:
+    from chatmem.stores.memory import MemoryStore
+
+    screen, assembly = io.StringIO(), Assembly(offline=True)
+    room = Room(assembly.chat("x", store=MemoryStore()), assembly, Terminal(screen, screen))
+    keys.send_text("secret thing" + ENTER + CTRL_D)
+    assert room.run() == 0 and "Nothing of this is kept" in screen.getvalue() and "To go on" not in screen.getvalue()
+    assert not any(b"secret" in p.read_bytes() for p in (home / "data").rglob("*") if p.is_file())
+
+
+def test_a_question_that_was_not_taken_in_is_back_in_the_prompt(keys: PipeInput, server: Server) -> None:
+    screen, assembly = io.StringIO(), Assembly(offline=True, wait=False)
+    first = assembly.chat("work")
+    list(first.say("one"))
+    assert first._log
+    with first._log.turn():
+        room = Room(assembly.chat("work"), assembly, Terminal(screen, screen))
+        room.take("my precious text")
+    assert "in use" in screen.getvalue()
+    keys.send_text(ENTER + CTRL_D)
+    room.run()
+    assert asked(server) == ["one", "my precious text"]
+
+
+def test_pins_and_exclusions_are_set_by_number_and_shown(play: Play, server: Server) -> None:
+    shown = play(
+        *(f"question {n}" + ENTER for n in range(4)),
+        "/pin 1" + ENTER,
+        "/exclude 2" + ENTER,
+        "/memory window:1" + ENTER,
+        "last" + ENTER,
+        "/context" + ENTER,
+    )
+    sent = [m["content"] for m in server.chats[-1]["messages"] if m["role"] == "user"]
+    assert sent == ["question 0", "question 3", "last"]
+    assert "you pinned it" in shown and "you excluded turn 2" in shown and "Memory: window:1" in shown
+
+
+def test_context_shows_byte_for_byte_what_is_sent_next(play: Play, server: Server) -> None:
+    play("one" + ENTER, "two" + ENTER)
+    assembly = Assembly(offline=True)
+    expected = list(assembly.chat("work", look=True).plan("three").messages)
+    play("three" + ENTER)
+    assert server.chats[-1]["messages"] == expected
+
+
+def test_why_explains_what_a_reply_saw(play: Play) -> None:
+    shown = play("one" + ENTER, "two" + ENTER, "/why 2" + ENTER)
+    assert "Turn 2 · test-model · summary" in shown and "word for word: turn 1" in shown
+
+
+def test_the_first_turn_that_falls_out_is_named_with_the_offer_to_pin_it(play: Play) -> None:
+    shown = play("/memory window:1" + ENTER, *(f"question {n}" + ENTER for n in range(4)))
+    assert (
+        shown.count("is no longer sent word for word") == 1 and "Turn 1 (“question 0”)" in shown and "/pin 1" in shown
+    )
+
+
+def test_compare_has_a_row_per_strategy(play: Play) -> None:
+    shown = play("one" + ENTER, "two" + ENTER, "/compare" + ENTER)
+    assert all(name in shown for name in ("buffer", "window", "token-trim", "summary"))
+
+
+def test_summary_says_when_there_are_no_notes_yet(play: Play) -> None:
+    assert "no notes yet" in play("/summary" + ENTER)
+
+
+@pytest.mark.parametrize("line", ["/pin", "/pin x", "/pin 99", "/memory windw", "/summary x", "/why x"])
+def test_a_wrong_argument_is_one_line(play: Play, line: str) -> None:
+    shown = play("one" + ENTER, line + ENTER)
+    assert "Traceback" not in shown
