@@ -73,7 +73,7 @@ class Blocks:
             blanks = "\n" * self._fence.blanks if self._rest.strip() else ""
             line = self._rest if not self._closes(self._rest) else ""
             return [Part(code=blanks + self._code_line(line), language=self._fence.language)] if line.strip() else []
-        tokens = self._parse(self._rest, dict(self._references)) if self._rest.strip() else []
+        tokens = self._parse(self._rest, self._known()) if self._rest.strip() else []
         return [Part(tuple(tokens), gap=self._gap and not self._joined)] if tokens else []
 
     def finish(self) -> Iterator[Part]:
@@ -95,7 +95,7 @@ class Blocks:
             whole = self._rest[:end]
             if not whole.strip():
                 return
-            tokens = self._parse(whole, dict(self._references))
+            tokens = self._parse(whole, self._known())
             tops = [t for t in tokens if t.level == 0 and t.map]
             if not tops:
                 return
@@ -103,7 +103,7 @@ class Blocks:
             assert last.map is not None
             lines = [line + "\n" for line in whole.split("\n")[:-1]]
             start = last.map[0]
-            if start > 0 and len(tops) > 1:
+            if start > 0:
                 yield from self._final("".join(lines[:start]))
                 lines = lines[start:]
             if last.type == "fence" and (opening := _FENCE.match(lines[0])):
@@ -163,6 +163,10 @@ class Blocks:
         text = line.strip(" \t")
         mark = self._fence.mark
         return len(text) >= len(mark) and not text.strip(mark[0]) and len(line) - len(line.lstrip(" ")) < 4
+
+    def _known(self) -> MutableMapping[str, Any]:
+        """A copy of the link references of what is final, for a look that must not add to them."""
+        return {name: dict(value) for name, value in self._references.items()}
 
     @staticmethod
     def _parse(source: str, references: MutableMapping[str, Any]) -> list[Token]:
