@@ -110,8 +110,9 @@ class Assembly:
         """The counter for a model's name, one each, so that counts are kept; scaled as that server taught us last."""
         if model not in self.counters:
             self.counters[model] = tokens.counter(model, [self.paths.cache])
-        counter, ratio = self.counters[model], self.learned.get(server, model, "ratio")
-        return counter.scaled(tokens.ratio_of(ratio, 1.0)) if isinstance(ratio, float | int) else counter
+        ratio, extra = (self.learned.get(server, model, fact) for fact in ("ratio", "extra"))
+        learned = tokens.Calibration.checked(ratio, extra)
+        return self.counters[model].scaled(*learned) if learned else self.counters[model]
 
     def warm(self, chat: Chat) -> None:
         """Do early what the first turn needs: find the model, import its client, load its token table. Never raises."""

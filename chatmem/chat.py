@@ -41,7 +41,7 @@ class Choice:
     fold_model: Model | None = None
     """Who makes the notes; None is the chat's own model."""
     learn: Callable[..., None] = lambda **facts: None
-    """Takes what a server taught: `ratio=` of its tokens to ours, `window=` in tokens."""
+    """Takes what a server taught: `ratio=` and `extra=` of its tokens to ours, `window=`."""
 
     @property
     def budget(self) -> int:
@@ -157,8 +157,8 @@ class Chat:
                 if text:
                     self.reply = replace(reply, content=repaired(text), status=status, usage=usage, time=now())
                     self._keep(self.reply.record())
-                    if ratio := calibration([self.reply], model.name):
-                        self.choice.learn(ratio=ratio)
+                    if usage and (reported := calibration(reversed(self.session.path), model.name)):
+                        self.choice.learn(ratio=reported.ratio, extra=reported.extra)
                 if self._log:
                     self._log.partial_done(stored=not self._unsaved)
         if status == "truncated":
@@ -180,8 +180,8 @@ class Chat:
     def counter(self) -> Counter:
         """The model's counter, scaled by what servers reported for the last prompts on the path."""
         name = self.choice.model.name
-        counter, ratio = self.choice.count(name), calibration(reversed(self.session.path), name)
-        return counter.scaled(ratio) if ratio else counter
+        counter, reported = self.choice.count(name), calibration(reversed(self.session.path), name)
+        return counter.scaled(*reported) if reported else counter
 
     def plan(self, question: Message | str | None = None, strategy: Strategy | None = None) -> Plan:
         """What the model would be shown with this question, and why. Changes nothing."""

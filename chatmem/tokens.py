@@ -55,20 +55,26 @@ TABLES = {
 class Counter:
     """Counts texts and messages for one model; counts are kept, so each text is counted once.
 
-    `ratio` scales every message: what servers reported for the last prompts over what we had counted.
+    `ratio` scales every message, and `extra` tokens come once per request: as servers reported for the last prompts.
     """
 
     encoding: str | None
     count: Callable[[str], int]
     ratio: float = 1.0
+    extra: int = 0
     _known: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def how(self) -> str:
         """`exact`, `calibrated` (scaled by what servers reported) or `estimated`."""
-        if self.ratio != 1.0:
+        if self.ratio != 1.0 or self.extra:
             return "calibrated"
         return "exact" if self.encoding else "estimated"
+
+    @property
+    def primer(self) -> int:
+        """The tokens that every request costs once."""
+        return PRIMER + self.extra
 
     def text(self, text: str) -> int:
         return math.ceil(self.count(text) * self.ratio)
@@ -80,9 +86,9 @@ class Counter:
             raw = self._known[key or content] = PER_MESSAGE + self.count(content)
         return math.ceil(raw * self.ratio)
 
-    def scaled(self, ratio: float) -> Counter:
-        """The same counts, with another ratio."""
-        return replace(self, ratio=ratio)
+    def scaled(self, ratio: float, extra: int = 0) -> Counter:
+        """The same counts, with another calibration."""
+        return replace(self, ratio=ratio, extra=extra)
 
 
 def counter(model: str, folders: Iterable[Path] = ()) -> Counter:
@@ -109,26 +115,47 @@ def find_table(encoding: str, folders: tuple[Path, ...] = ()) -> Path | None:
     return next((path for path in candidates if _is(path, table.sha256)), None)
 
 
-def calibration(path: Iterable[Message], model: str) -> float | None:
-    """Reported over counted tokens of the prompts of the last replies of `model`; None without a report.
+class Calibration(NamedTuple):
+    """What servers' reports say of our counts: `ratio` scales every message, `extra` tokens come once per request."""
 
-    `path` is walked from its end. The newest report weighs most, since the next prompt shares most with it.
+    ratio: float
+    extra: int = 0
+
+    @classmethod
+    def checked(cls, ratio: object, extra: object) -> Calibration | None:
+        """Kept within reason, whatever a server claimed or a file says."""
+        if not isinstance(ratio, int | float) or not isinstance(extra, int) or not 0.4 <= ratio <= 2.5:
+            return None
+        return cls(round(float(ratio), 2), max(0, min(extra, 4000)))
+
+
+def calibration(path: Iterable[Message], model: str) -> Calibration | None:
+    """How the prompts that servers reported for the last replies of `model` compare with what we had counted.
+
+    `path` is walked from its end; None without a report. Two prompts of different length tell the ratio from what a
+    server adds to each request; the newest one sets the level, since the next prompt shares most with it.
     """
-    weight, reported, counted = 1.0, 0.0, 0.0
+    reports: list[tuple[int, int]] = []
     for message in path:
         if message.role != "assistant" or message.model != model or not message.sent or not message.usage:
             continue
-        raw, prompt = message.sent.get("counted"), message.usage.prompt
-        if type(raw) is int and raw > 0 and prompt:
-            reported, counted, weight = reported + weight * prompt, counted + weight * raw, weight / 8
-            if weight < 1 / 100:
+        counted, prompt = message.sent.get("counted"), message.usage.prompt
+        if type(counted) is int and counted > 0 and prompt:
+            reports.append((counted, prompt))
+            if len(reports) == 6:
                 break
-    return ratio_of(reported, counted) if counted else None
-
-
-def ratio_of(reported: float, counted: float) -> float:
-    """The ratio of two token counts, to a percent, kept within 0.4 and 2.5 whatever a server claims."""
-    return min(2.5, max(0.4, round(reported / counted, 2)))
+    if not reports:
+        return None
+    counted, prompt = reports[0]
+    plain = Calibration(min(2.5, max(0.4, round(prompt / counted, 2))))
+    for other, other_prompt in reversed(reports[1:]):
+        if abs(counted - other) * 4 >= counted:
+            slope = (prompt - other_prompt) / (counted - other)
+            extra = prompt - slope * counted
+            if 0.4 <= slope <= 2.5 and 0 < extra < min(4000, prompt / 2):
+                return Calibration(round(slope, 2), round(prompt - round(slope, 2) * counted))
+            break
+    return plain
 
 
 class _Exact:
@@ -213,14 +240,16 @@ def estimate(text: str) -> int:
 
 
 _COST: dict[str, Callable[[int], float]] = {
-    "word": lambda n: 1.0 if n <= 7 else 1.0 + (n - 7) / 5,
-    "digits": lambda n: math.ceil(n / 3),
-    "han": lambda n: 0.8 * n,
-    "kana": lambda n: 0.8 * n,
-    "hangul": lambda n: 0.8 * n,
-    "blank": lambda n: 0.0 if n == 1 else 0.6,
+    "word": lambda n: 1.0 if n <= 7 else 1.0 + 0.33 * (n - 7),
+    "digits": lambda n: 1.27 * math.ceil(n / 3),
+    "han": lambda n: 0.68 * n,
+    "kana": lambda n: 0.66 * n,
+    "hangul": lambda n: 0.77 * n,
+    "blank": lambda n: 0.0,
     "line": lambda n: 0.6,
-    "mark": lambda n: 0.75 if n == 1 else 0.55 + 0.2 * n,
-    "letters": lambda n: max(1.0, n / 3.2),
-    "other": lambda n: 1.0,
+    "mark": lambda n: 0.88 if n == 1 else 0.42 + 0.375 * n,
+    "letters": lambda n: 0.28 * n,
+    "other": lambda n: 1.45,
 }
+"""What a run of n characters costs: least squares of the relative error against o200k_base, over prose in seven
+languages, Python, JavaScript, Markdown and JSON in pieces of 1,500 characters (5 % to 95 %: 0.87 to 1.11)."""

@@ -12,7 +12,7 @@ from chatmem.memory.base import Strategy
 from chatmem.memory.facts import facts_of
 from chatmem.memory.plan import Plan, Recall, Wire, plan, sendable
 from chatmem.session import Session
-from chatmem.tokens import PRIMER, Counter
+from chatmem.tokens import Counter
 
 LOOK_BACK = 40
 """How many of the last turns are played again to see how much of each prompt repeats the one before."""
@@ -105,7 +105,7 @@ def common(before: Sequence[Wire], now: Sequence[Wire], counter: Counter) -> int
                 tokens += counter.text(_beginning(one["content"], two["content"]))
             return tokens
         tokens += counter.message(two["content"])
-    return tokens + PRIMER
+    return tokens + counter.primer
 
 
 def _beginning(one: str, two: str) -> str:

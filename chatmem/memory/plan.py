@@ -114,7 +114,7 @@ class Plan:
     @cached_property
     def counted(self) -> int:
         """The size before calibration: what later prompts are compared with."""
-        if self.counter.ratio == 1.0:
+        if self.counter.how != "calibrated":
             return self.tokens
         plain = self.counter.scaled(1.0)
         return PRIMER + sum(plain.message(m["content"], k) for m, k in zip(self.messages, self._keys(), strict=True))
@@ -240,10 +240,10 @@ def plan(
         turns = turns[:-1]
     budget = strategy.limit(budget)
     prompt = session.system
-    base = PRIMER + (counter.message(prompt) if prompt else 0)
+    base = counter.primer + (counter.message(prompt) if prompt else 0)
     asked = counter.message(text_of(question)) if question is not None else 0
     if base + asked > budget:
-        raise _too_long(base, asked, budget, bool(prompt))
+        raise _too_long(base - counter.primer, asked, budget)
 
     pins, dropped_pins = _pins(session, turns, counter, budget - base - asked)
     pinned = {turn.id for turn in pins}
@@ -268,7 +268,7 @@ def plan(
     used = fixed + room.cost(start)
 
     shown, system = _notes(prompt, _cover(parts, start), counter, min(notes, budget - used), base)
-    used += counter.message(system) - (base - PRIMER) if system else 0
+    used += counter.message(system) - (base - counter.primer) if system else 0
 
     lines: list[Found] = []
     last = text_of(question) if question is not None else ""
@@ -335,8 +335,8 @@ def budget_of(window: int | None, reply: object = None) -> int:
     return window - reserve
 
 
-def _too_long(base: int, asked: int, budget: int, prompt: bool) -> DoesNotFit:
-    system = f"system prompt {base - PRIMER:,} tokens, " if prompt else ""
+def _too_long(prompt: int, asked: int, budget: int) -> DoesNotFit:
+    system = f"system prompt {prompt:,} tokens, " if prompt else ""
     return DoesNotFit(
         f"The question does not fit: {system}question {asked:,}, budget {budget:,}. Nothing was sent.",
         "Shorten it, raise the budget (memory max_tokens, or options.max_tokens for the reply), "
@@ -417,7 +417,7 @@ def _notes(
     while shown:
         text = "\n\n".join([NOTES_OPEN, *(_quoted(part.text, NOTES_CLOSE) for part in shown), NOTES_CLOSE])
         system = f"{prompt}\n\n{text}" if prompt else text
-        if counter.message(system) - (base - PRIMER) <= room:
+        if counter.message(system) - (base - counter.primer) <= room:
             return shown, system
         shown = shown[1:]
     return [], prompt

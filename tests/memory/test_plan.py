@@ -17,8 +17,8 @@ from chatmem.tokens import PRIMER, Counter, estimate
 from tests.memory import histories
 
 
-def counted(ratio: float = 1.0) -> Counter:
-    return Counter(None, estimate, ratio)
+def counted(ratio: float = 1.0, extra: int = 0) -> Counter:
+    return Counter(None, estimate, ratio, extra)
 
 
 def index(session: Session) -> FullText:
@@ -33,7 +33,7 @@ def check(session: Session, strategy: Strategy, counter: Counter, budget: int, q
     try:
         view = plan(session, question, strategy, counter, budget, index(session))
     except DoesNotFit as error:
-        alone = PRIMER + counter.message(question) + (counter.message(session.system) if session.system else 0)
+        alone = counter.primer + counter.message(question) + (counter.message(session.system) if session.system else 0)
         limit = strategy.limit(budget)
         assert alone > limit or getattr(strategy, "on_overflow", "") == "error", error
         return None
@@ -49,7 +49,7 @@ def check(session: Session, strategy: Strategy, counter: Counter, budget: int, q
     talk = [r for r in roles if r != "system"]
     assert talk[0] == "user" and all(a != b for a, b in pairwise(talk))
 
-    total = PRIMER + sum(counter.message(m["content"]) for m in messages)
+    total = counter.primer + sum(counter.message(m["content"]) for m in messages)
     assert view.tokens == total <= view.budget == strategy.limit(budget)
 
     pins = [t for t in view.pins if t.number <= view.start]
@@ -104,7 +104,7 @@ def check_many(chance: random.Random, times: int) -> None:
         seed = chance.randrange(1 << 40)
         own = random.Random(seed)
         session = histories.session(own)
-        counter = counted(own.choice([1.0, 1.0, 0.73, 1.4]))
+        counter = counted(own.choice([1.0, 1.0, 0.73, 1.4]), own.choice([0, 0, 17]))
         try:
             view = check(session, histories.strategy(own), counter, own.randrange(8, 1200), histories.question(own))
         except AssertionError:

@@ -1,0 +1,205 @@
+"""How long a text is: exact where the table lies on this machine, else estimated within what is promised."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import socket
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatmem import tokens
+from chatmem.session import Message, Usage
+from chatmem.tokens import PRIMER, Calibration, Counter, calibration, counter, encoding_of, estimate, find_table
+
+TABLES = Path(os.environ.get("TIKTOKEN_CACHE_DIR") or Path(__file__).parents[2] / "shared" / "tiktoken")
+needs_tables = pytest.mark.skipif(
+    not (TABLES / tokens.TABLES["o200k_base"].file).exists(), reason="tiktoken's tables are not on this machine"
+)
+
+
+@pytest.mark.parametrize(
+    ("model", "encoding"),
+    [
+        ("gpt-4o", "o200k_base"), ("gpt-4o-mini", "o200k_base"), ("openai/gpt-4o-mini:free", "o200k_base"), ("gpt-4.1", "o200k_base"), ("gpt-5-mini", "o200k_base"),
+        ("gpt-6-turbo", "o200k_base"), ("o3", "o200k_base"), ("o4-mini", "o200k_base"), ("codex-mini-latest", "o200k_base"), ("gpt-oss:20b", "o200k_base"),
+        ("chatgpt-4o-latest", "o200k_base"), ("ft:gpt-4o:org", "o200k_base"), ("gpt-4", "cl100k_base"), ("gpt-4-turbo", "cl100k_base"), ("gpt-3.5-turbo", "cl100k_base"),
+        ("gpt-35-turbo", "cl100k_base"), ("ft:gpt-3.5-turbo:x", "cl100k_base"), ("llama3.2", None), ("claude-4", None), ("", None), ("offline", None), ("mistral:7b", None),
+    ],
+)  # fmt: skip
+def test_a_model_has_the_encoding_its_name_says(model: str, encoding: str | None) -> None:
+    assert encoding_of(model) == encoding
+
+
+COOKBOOK = [
+    (
+        "system",
+        None,
+        "You are a helpful, pattern-following assistant that translates corporate jargon into plain English.",
+    ),
+    ("system", "example_user", "New synergies will help drive top-line growth."),
+    ("system", "example_assistant", "Things working well together will increase revenue."),
+    (
+        "system",
+        "example_user",
+        "Let's circle back when we have more bandwidth to touch base on opportunities for increased leverage.",
+    ),
+    ("system", "example_assistant", "Let's talk later when we're less busy about how to do better."),
+    ("user", None, "This late pivot means we don't have time to boil the ocean for the client deliverable."),
+]
+
+
+@needs_tables
+@pytest.mark.parametrize(("model", "expected"), [("gpt-4", 129), ("gpt-4o", 124)])
+def test_the_cookbook_example_counts_as_openai_says(model: str, expected: int) -> None:
+    one = counter(model, [TABLES])
+    names = sum(1 + one.text(name) for _, name, _ in COOKBOOK if name)
+    assert one.how == "exact" and PRIMER + sum(one.message(text) for _, _, text in COOKBOOK) + names == expected
+
+
+@needs_tables
+@pytest.mark.parametrize("text", ["<|endoftext|>", "\ud800", "", "a" * 200_000, "👩‍👩‍👧 é ‏x", "\r\n\0"])
+def test_no_text_is_too_strange_to_count(text: str) -> None:
+    assert counter("gpt-4o", [TABLES]).text(text) >= 0 and estimate(text) >= 0
+
+
+def test_without_a_table_it_is_an_estimate_and_nothing_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(tokens, "_usual_places", lambda: [tmp_path])
+    monkeypatch.setattr(socket.socket, "connect", lambda *a: pytest.fail("network"))
+    one = counter("gpt-4o")
+    assert one.how == "estimated" and one.text("hello world") == 2
+
+
+def test_a_damaged_table_is_not_used_and_not_deleted(tmp_path: Path) -> None:
+    damaged = tmp_path / tokens.TABLES["o200k_base"].file
+    damaged.write_bytes(b"not it")
+    assert find_table("o200k_base", (tmp_path,)) != damaged and damaged.exists()
+
+
+SAMPLES = {
+    "English": "The harbour was quiet that morning, and the two fishermen who had waited since five o'clock did not mind. They spoke of the weather, of a cousin's new boat, and of what the market would pay for mackerel. Nobody mentioned the letter, although everybody in the village knew that it had come. ",
+    "Chinese": "今天早上港口很安静，两个渔夫从五点开始就在等，但是他们并不着急。他们谈论天气、表弟的新船，以及市场上鲭鱼的价格。虽然村里每个人都知道那封信已经到了，但是没有人提起它。",
+    "Japanese": "その朝、港は静かで、五時から待っていた二人の漁師は気にしていませんでした。彼らは天気や、いとこの新しい船、市場でのサバの値段について話しました。手紙が届いたことは村の誰もが知っていましたが、誰もそれに触れませんでした。",
+    "Korean": "그날 아침 항구는 조용했고, 다섯 시부터 기다리던 두 어부는 개의치 않았습니다. 그들은 날씨와 사촌의 새 배, 그리고 시장에서 고등어 값이 얼마나 될지 이야기했습니다. 마을 사람 모두가 편지가 온 것을 알고 있었지만 아무도 말하지 않았습니다.",
+}
+
+
+@needs_tables
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_estimate_is_within_ten_percent(name: str) -> None:
+    assert estimate(SAMPLES[name]) == pytest.approx(counter("gpt-4o", [TABLES]).text(SAMPLES[name]), rel=0.10)
+
+
+@needs_tables
+def test_the_estimate_of_python_is_within_ten_percent_and_of_json_within_twenty() -> None:
+    exact = counter("gpt-4o", [TABLES])
+    python = "".join(p.read_text() for p in sorted(Path(tokens.__file__).parent.glob("*.py")))
+    assert estimate(python) == pytest.approx(exact.text(python), rel=0.10)
+    data = json.dumps(
+        [
+            {"id": n * 7919, "name": f"item {n}", "tags": ["red", "blue"], "price": n * 1.25, "active": n % 2 == 0}
+            for n in range(200)
+        ]
+    )
+    assert estimate(data) == pytest.approx(exact.text(data), rel=0.20)
+
+
+def reply(number: int, counted: int, reported: int | None, model: str = "m") -> Message:
+    return Message(f"a{number}", None, "assistant", "x", model=model, usage=Usage(reported), sent={"counted": counted})
+
+
+def test_calibration_follows_the_newest_reports_of_the_same_model() -> None:
+    path = [
+        reply(1, 100, 300),
+        reply(2, 100, 130),
+        reply(3, 100, 120),
+        reply(4, 100, 500, "other"),
+        reply(5, 100, None),
+    ]
+    assert calibration(reversed(path), "m") == Calibration(1.2)
+    assert calibration(reversed(path), "unknown") is None
+
+
+@pytest.mark.parametrize("reported", [1, 10**9])
+def test_what_a_server_claims_is_kept_within_reason(reported: int) -> None:
+    assert 0.4 <= (calibration([reply(1, 100, reported)], "m") or [0])[0] <= 2.5
+
+
+def test_a_scaled_counter_says_that_it_is_calibrated_and_shares_its_counts() -> None:
+    calls: list[str] = []
+
+    def count(text: str) -> int:
+        calls.append(text)
+        return len(text)
+
+    one = Counter(None, count)
+    assert (one.how, one.message("abc"), one.scaled(2.0).message("abc"), one.scaled(2.0).how) == (
+        "estimated",
+        7,
+        14,
+        "calibrated",
+    )
+    assert calls == ["abc"]
+
+
+def server_tokens(kind: str, text: str) -> int:
+    """Stand-ins for servers with quite different tokenizers."""
+    return {
+        "wide": len(text) // 6 + 1,
+        "narrow": len(text) // 2 + 1,
+        "words": len(text.split()) * 2 + 3,
+        "bytes": len(text.encode()) // 3,
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["wide", "narrow", "words", "bytes"])
+@pytest.mark.parametrize("overhead", [(3, 3), (7, 60)])
+def test_the_next_prompt_is_predicted_within_five_percent_after_three_turns(
+    kind: str, overhead: tuple[int, int], chance: random.Random
+) -> None:
+    errors = []
+    for _ in range(12):
+        path: list[Message] = []
+        one, sent = Counter(None, estimate), []
+        for turn in range(30):
+            sample = (
+                SAMPLES[chance.choice(list(SAMPLES))]
+                if chance.random() < 0.15 and kind != "words"
+                else SAMPLES["English"]
+            )
+            sent.append(sample[: chance.randrange(20, len(sample))])
+            scaled = one.scaled(*(calibration(reversed(path), "m") or (1.0, 0)))
+            counted = PRIMER + sum(one.message(t) for t in sent)
+            predicted = scaled.primer + sum(map(scaled.message, sent))
+            reported = overhead[1] + sum(server_tokens(kind, t) + overhead[0] for t in sent)
+            if turn >= 3:
+                errors.append(abs(predicted - reported) / reported)
+            path.append(reply(turn, counted, reported))
+            sent.append(SAMPLES["English"][: chance.randrange(40, 280)])
+    assert statistics.quantiles(errors, n=20)[18] <= 0.05, statistics.quantiles(errors, n=20)
+
+
+def test_each_text_is_counted_once_however_often_it_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    from chatmem import memory
+    from chatmem.memory.plan import plan
+    from tests.memory.test_plan import talk
+
+    calls: list[Any] = []
+
+    def count(text: str) -> int:
+        calls.append(text)
+        return estimate(text)
+
+    session, one = talk(300), Counter(None, count)
+    strategy = memory.from_table({"strategy": "token-trim"})
+    plan(session, "first?", strategy, one, 4000)
+    calls.clear()
+    plan(session, "second?", strategy, one, 4000)
+    assert calls == ["second?"]
