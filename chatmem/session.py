@@ -97,6 +97,17 @@ class Turn:
         replies = [m.content for m in self.messages if m.role == "assistant" and m.content.strip()]
         return "\n\n".join(replies)
 
+    @cached_property
+    def sendable(self) -> bool:
+        """Whether this turn may be in a view at all: answered, and not excluded."""
+        return bool(self.reply) and not self.excluded
+
+    @cached_property
+    def wire(self) -> tuple[dict[str, str], dict[str, str]]:
+        """The two messages that this turn is sent as. Kept between calls: treat them as read-only."""
+        question, reply = self.question.content, self.reply
+        return {"role": "user", "content": question}, {"role": "assistant", "content": reply}
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:

@@ -62,6 +62,8 @@ class Counter:
     count: Callable[[str], int]
     ratio: float = 1.0
     extra: int = 0
+    turns: dict[str, int] = field(default_factory=dict, repr=False, compare=False, init=False)
+    """What whole turns cost at this calibration, by the id of their last message."""
     _known: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
 
     @property

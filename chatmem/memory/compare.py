@@ -10,7 +10,7 @@ from chatmem.errors import DoesNotFit
 from chatmem.memory import spec_of
 from chatmem.memory.base import Strategy
 from chatmem.memory.facts import facts_of
-from chatmem.memory.plan import Plan, Recall, Wire, plan, sendable
+from chatmem.memory.plan import Plan, Recall, Wire, plan
 from chatmem.session import Session
 from chatmem.tokens import Counter
 
@@ -57,7 +57,7 @@ def compare(
                 spec_of(strategy),
                 len(view.messages),
                 view.tokens,
-                pins + sum(map(sendable, view.turns[view.start :])),
+                pins + sum(turn.sendable for turn in view.turns[view.start :]),
                 prefix_reuse(session, strategy, counter, budget, recall),
                 share_kept(facts, view),
             )

@@ -15,7 +15,7 @@ from itertools import pairwise
 
 from chatmem.errors import ChatmemError, ContextExceeded, ServerFailed
 from chatmem.memory.facts import missing
-from chatmem.memory.plan import Wire, budget_of, cover, foldable
+from chatmem.memory.plan import Wire, budget_of, cost, cover, foldable
 from chatmem.session import Session, Summary, Turn, new_id, repaired
 from chatmem.tokens import Counter
 
@@ -102,9 +102,9 @@ class Fold:
                 self._made(chunk, 0, self._noted(chunk))
             while pair := self._pair():
                 first, second = pair
-                text = self._call(PROMPT + MERGE, f"{first.text}\n\n---\n\n{second.text}", self.notes // 2)
+                text = self._call(PROMPT + MERGE, f"{first.text}\n\n---\n\n{second.text}", self._limit)
                 lost = [*missing(second.text, text), *missing(first.text, text, newer=second.text)]
-                text = self._with_lost(text, lost, self.notes // 2)
+                text = self._with_lost(text, lost, self._limit)
                 span = self._span(first.start, second.end)
                 self._made(span, max(first.level, second.level) + 1, text)
         except ChatmemError as error:
@@ -144,8 +144,10 @@ class Fold:
         parts = cover(self.session, self.session.turns, self.before)
         if sum(self.counter.text(part.text) + 2 for _, _, part in parts) <= self.notes - LEAST or self._stop:
             return None
-        pairs = [(one, two) for (_, a, one), (b, _, two) in pairwise(parts) if self._touch(a, b)]
-        return min(pairs, key=lambda pair: (pair[0].level != pair[1].level, pair[0].level), default=None)
+        pairs = [
+            (one, two) for (_, a, one), (b, _, two) in pairwise(parts) if one.level == two.level and self._touch(a, b)
+        ]
+        return min(pairs, key=lambda pair: pair[0].level, default=None)
 
     def _touch(self, last: int, first: int) -> bool:
         return not any(foldable(turn) for turn in self.session.turns[last + 1 : first])
@@ -169,10 +171,10 @@ class Fold:
 
     @property
     def _limit(self) -> int:
-        return max(LEAST, self.notes // 2)
+        return max(LEAST, self.notes // 3)
 
     def _size(self, turn: Turn) -> int:
-        return self.counter.message(turn.question.content, turn.id) + self.counter.message(turn.reply, turn.last.id)
+        return cost(self.counter, turn)
 
     def _noted(self, chunk: Sequence[Turn], most: int | None = None) -> str:
         """The notes on some turns; a transcript too long for one call is noted in pieces."""
@@ -222,7 +224,7 @@ def _cut(text: str, counter: Counter, limit: int) -> str:
     while len(lines) > 1 and counter.text("\n".join(lines)) > limit:
         lines.pop()
     text = "\n".join(lines)
-    return text if counter.text(text) <= limit else text[: limit * 2]
+    return (text if counter.text(text) <= limit else text[: limit * 2]).rstrip()
 
 
 def _pieces(text: str, counter: Counter, most: int) -> list[str]:

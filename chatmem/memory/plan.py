@@ -91,7 +91,7 @@ class Plan:
     def left_out(self) -> Iterator[Turn]:
         """The answered turns that are not sent word for word, oldest first."""
         shown = {turn.id for turn in self.pins}
-        return (t for t in self.turns[: self.start] if sendable(t) and t.id not in shown)
+        return (t for t in self.turns[: self.start] if t.sendable and t.id not in shown)
 
     def digest(self) -> dict[str, Any]:
         """What a reply's record keeps of the plan it answered: enough to explain it, and to find the cut again."""
@@ -130,7 +130,7 @@ class Plan:
         pins = sum(cost(self.counter, t) for t in self.pins if not self._in_tail(t))
         question = count(text_of(self.question)) if self.question is not None else 0
         last = count(self.messages[-1]["content"]) if self.question is not None else 0
-        tail = sum(cost(self.counter, t) for t in self.turns[self.start :] if sendable(t))
+        tail = sum(cost(self.counter, t) for t in self.turns[self.start :] if t.sendable)
         sizes = {
             "system": min(prompt, total_system),
             "notes": max(0, total_system - prompt),
@@ -214,10 +214,10 @@ class Plan:
         """The name under which each message's count is kept, in the order of `messages`."""
         if self.messages and self.messages[0]["role"] == "system":
             yield ""
-        shown = [t for t in self.pins if not self._in_tail(t)] + [t for t in self.turns[self.start :] if sendable(t)]
+        shown = [t for t in self.pins if not self._in_tail(t)] + [t for t in self.turns[self.start :] if t.sendable]
         for turn in shown:
             yield turn.id
-            yield turn.last.id
+            yield reply_key(turn)
         if self.question is not None:
             yield ""
 
@@ -253,9 +253,9 @@ def plan(
     found = strategy.recall(budget) if recall else 0
 
     def weight(turn: Turn) -> int | None:
-        if not sendable(turn):
+        if not turn.sendable:
             return None
-        return 0 if turn.id in pinned else cost(counter, turn)
+        return 0 if pinned and turn.id in pinned else cost(counter, turn)
 
     room = Room(turns, weight, budget - fixed, min(notes + found // 2, budget - fixed))
     room.cut = _stored_cut(session, strategy, budget, len(turns))
@@ -263,7 +263,7 @@ def plan(
         room.spare = notes - min(notes, _size_of_notes(_cover(parts, room.cut), counter))
     room.ends = sorted({end + 1 for _, end, _ in parts})
     start = len(turns) if dropped_pins else strategy.tail(room)
-    while start < len(turns) and not sendable(turns[start]):
+    while start < len(turns) and not turns[start].sendable:
         start += 1
     used = fixed + room.cost(start)
 
@@ -281,10 +281,10 @@ def plan(
     messages: list[Wire] = [{"role": "system", "content": system}] if system else []
     for turn in pins:
         if turn.number <= start:
-            messages += wire(turn)
+            messages += turn.wire
     for turn in turns[start:]:
-        if sendable(turn):
-            messages += wire(turn)
+        if turn.sendable:
+            messages += turn.wire
     if question is not None:
         messages.append({"role": "user", "content": last})
 
@@ -310,18 +310,19 @@ def plan(
     )
 
 
-def sendable(turn: Turn) -> bool:
-    """Whether a turn may be in a view at all: answered, and not excluded."""
-    return bool(turn.reply) and not turn.excluded
-
-
 def cost(counter: Counter, turn: Turn) -> int:
     """What a whole turn costs: its question and, as one message, its replies."""
-    return counter.message(turn.question.content, turn.id) + counter.message(turn.reply, turn.last.id)
+    key = turn.messages[-1].id
+    known = counter.turns.get(key)
+    if known is None:
+        known = counter.message(turn.question.content, turn.id) + counter.message(turn.reply, reply_key(turn))
+        counter.turns[key] = known
+    return known
 
 
-def wire(turn: Turn) -> tuple[Wire, Wire]:
-    return {"role": "user", "content": turn.question.content}, {"role": "assistant", "content": turn.reply}
+def reply_key(turn: Turn) -> str:
+    """The name under which the count of a turn's replies is kept: of one, or of all of them joined."""
+    return turn.last.id if len(turn.messages) == 2 else f"{turn.last.id} and before"
 
 
 def text_of(question: Message | str | None) -> str:
@@ -348,7 +349,7 @@ def _pins(session: Session, turns: Sequence[Turn], counter: Counter, room: int) 
     """The pinned turns that fit, oldest first, and those that do not (the oldest give way)."""
     if not session.marks:
         return (), []
-    pins = [turn for turn in turns if turn.pinned and sendable(turn)]
+    pins = [turn for turn in turns if turn.pinned and turn.sendable]
     total = sum(cost(counter, turn) for turn in pins)
     dropped: list[Turn] = []
     while total > room:
@@ -388,7 +389,7 @@ def _valid_parts(session: Session, turns: Sequence[Turn]) -> list[tuple[int, int
 
 def foldable(turn: Turn) -> bool:
     """Whether a turn belongs into the notes: excluded ones are never sent, pinned ones always."""
-    return sendable(turn) and not turn.pinned
+    return turn.sendable and not turn.pinned
 
 
 def cover(session: Session, turns: Sequence[Turn], before: int) -> list[tuple[int, int, Summary]]:

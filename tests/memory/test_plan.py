@@ -10,7 +10,7 @@ import pytest
 from chatmem import memory
 from chatmem.errors import DoesNotFit
 from chatmem.memory.base import Strategy
-from chatmem.memory.plan import NOTES_OPEN, RECALL_OPEN, Plan, budget_of, cost, plan, sendable, text_of, wire
+from chatmem.memory.plan import NOTES_OPEN, RECALL_OPEN, Plan, budget_of, cost, plan, text_of
 from chatmem.memory.recall import FullText
 from chatmem.session import Session
 from chatmem.tokens import PRIMER, Counter, estimate
@@ -53,8 +53,8 @@ def check(session: Session, strategy: Strategy, counter: Counter, budget: int, q
     assert view.tokens == total <= view.budget == strategy.limit(budget)
 
     pins = [t for t in view.pins if t.number <= view.start]
-    tail = [t for t in turns[view.start :] if sendable(t)]
-    shown = [m for t in [*pins, *tail] for m in wire(t)]
+    tail = [t for t in turns[view.start :] if t.sendable]
+    shown = [m for t in [*pins, *tail] for m in t.wire]
     body = messages[1:-1] if roles[0] == "system" else messages[:-1]
     assert body == shown, "whole turns: the pins, then the contiguous tail"
     assert all(t.reply and not t.excluded for t in [*pins, *tail])
@@ -84,8 +84,8 @@ def check(session: Session, strategy: Strategy, counter: Counter, budget: int, q
     assert sum(view.sizes.values()) == pytest.approx(view.budget, abs=60 + view.budget // 10)
 
     if strategy.name == "token-trim" and getattr(strategy, "low_water", 0) == 1.0 and not strategy.recall(view.budget):
-        older = next((t for t in reversed(turns[: view.start]) if sendable(t) and t not in view.pins), None)
-        dropped_pins = any(t.pinned and sendable(t) and t not in view.pins for t in turns)
+        older = next((t for t in reversed(turns[: view.start]) if t.sendable and t not in view.pins), None)
+        dropped_pins = any(t.pinned and t.sendable and t not in view.pins for t in turns)
         assert older is None or dropped_pins or view.tokens + cost(counter, older) > view.budget, (
             "no further whole turn would fit"
         )
