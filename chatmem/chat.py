@@ -104,7 +104,7 @@ class Chat:
     def retry(self, number: int | None = None, text: str | None = None) -> Generator[Piece]:
         """Ask a question again, by default the newest; with `text`, in other words. The old reply stays on a branch."""
         with self._turn():
-            turn = self._turn_of(number)
+            turn = self.turn(number)
             question = turn.question
             if text is not None:
                 question = Message(new_id(), question.parent, "user", repaired(text), now())
@@ -223,7 +223,7 @@ class Chat:
 
     def mark(self, number: int, **flags: bool) -> Turn:
         """Pin, unpin, exclude or include a turn. Raises WrongUse, also for pins of over half the budget."""
-        turn = self._turn_of(number)
+        turn = self.turn(number)
         if flags.get("pinned"):
             pins = [t for t in self.session.turns if t.pinned or t is turn]
             tokens, most = (
@@ -237,12 +237,28 @@ class Chat:
                 )
         with self._turn():
             self._keep({"type": "mark", "message": turn.id, **flags})
-        return self._turn_of(number)
+        return self.turn(number)
 
     def edit_notes(self, part: Summary, text: str) -> None:
         """Put other words in place of a part's; empty ones take it back, so that it is made anew."""
         with self._turn():
             self._keep(replace(part, id=new_id(), text=repaired(text), edited=bool(text)).record())
+
+    def undo(self, count: int = 1) -> Turn:
+        """Take back the last turns; returns the first of them. They stay on their branch."""
+        turns = self.session.turns
+        turn = self.turn(max(1, len(turns) - count + 1) if turns else None)
+        self.move(turn.question.parent)
+        return turn
+
+    @contextlib.contextmanager
+    def using(self, **settings: Any) -> Iterator[None]:
+        """Choose as if these were set for the session, for one turn and without storing them."""
+        self._choice = self.choose({**self.session.settings, **settings})
+        try:
+            yield
+        finally:
+            self._choice = None
 
     def move(self, head: str | None) -> None:
         """Go on from another message: the conversation up to it is the path, the rest stays on its branch."""
@@ -404,7 +420,8 @@ class Chat:
             self.tell(f"Not saved: {error.message} {error.hint}".rstrip())
         self.not_saved = error
 
-    def _turn_of(self, number: int | None) -> Turn:
+    def turn(self, number: int | None = None) -> Turn:
+        """Turn number N of the path, the last one without a number. Raises WrongUse."""
         turns = self.session.turns
         turn = self.session.turn(number) if number is not None else (turns[-1] if turns else None)
         if turn is None:

@@ -42,6 +42,10 @@ def chat(
         wanted["profile"] = here.flags["profile"]
     here.assembly.offline = True
     store = MemoryStore(here.terminal.note) if ephemeral else here.assembly.store
+    if store.kept:
+        from chatmem.cli.sessions import expire
+
+        expire(here)
     if session is not None:
         name = session
     else:

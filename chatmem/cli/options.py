@@ -65,4 +65,5 @@ Memory = Annotated[
 System = Annotated[
     str | None, typer.Option("--system", metavar="TEXT|@FILE", help="The system prompt.", show_default=False)
 ]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.", show_default=False)]

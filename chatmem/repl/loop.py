@@ -91,6 +91,13 @@ class Room:
                 raise
             self.terminal.note("Not sent: it is back in the prompt.")
 
+    def open(self, name: str) -> None:
+        """Go on with another session, or begin it."""
+        self.chat.close()
+        self.chat = self.assembly.chat(name, store=self.chat.store)
+        self.chat.tell = self.note
+        self.greet()
+
     def show(self, pieces: Generator[Piece]) -> None:
         """Show a reply while it arrives; keys typed meanwhile wait for the prompt."""
         with quiet_keys(), contextlib.closing(pieces):

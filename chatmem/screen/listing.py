@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from wcwidth import wcswidth
 
@@ -68,6 +70,91 @@ def conversation(terminal: Terminal, session: Session) -> None:
     for message in session.path:
         terminal.answer(terminal.styled(_speaker(session, message), "dim", terminal.out))
         terminal.answer(show(message.content.rstrip("\n")) + "\n")
+
+
+def tree(terminal: Terminal, session: Session) -> None:
+    """All branches of a session: a line per message, indented where the conversation parts."""
+    path = {message.id for message in session.path}
+    following: dict[str | None, list[Message]] = {}
+    for message in session.messages.values():
+        following.setdefault(message.parent, []).append(message)
+    waiting = [(message, 0) for message in reversed(following.get(None, []))]
+    while waiting:
+        message, depth = waiting.pop()
+        mark = "●" if message.id in path else "○"
+        who = ">" if message.role == "user" else " "
+        text = " ".join(message.content[:200].split())
+        status = f" ({message.status})" if message.status != "complete" else ""
+        terminal.answer(f"{mark} {'  ' * depth}{who} {text[:100]}{status}")
+        children = following.get(message.id, [])
+        waiting += [(child, depth + (len(children) > 1)) for child in reversed(children)]
+
+
+def statistics(terminal: Terminal, sessions: Iterable[Session], prices: Mapping[str, Any]) -> None:
+    """Turns, tokens and money, by model and by day, as bars."""
+    count, turns = 0, 0
+    models: dict[str, Tally] = {}
+    days: dict[str, Tally] = {}
+    for session in sessions:
+        count += 1
+        for message in session.messages.values():
+            turns += message.role == "user"
+            if message.role == "assistant":
+                for table, key in ((models, message.model or "?"), (days, message.time[:10])):
+                    table.setdefault(key, Tally()).add(message, prices)
+    total = Tally()
+    for tally in models.values():
+        total += tally
+    terminal.answer(f"{count:,} session{'s' * (count != 1)}, {turns:,} turns, {total.words()}")
+    for title, table in (("by model", models), ("by day", dict(sorted(days.items())[-30:]))):
+        if table:
+            terminal.answer(f"\n{title}")
+            widest, most = max(map(cell_width, map(show_line, table))), max(t.replies for t in table.values())
+            for key, tally in table.items():
+                bar = "▇" * max(1, round(tally.replies * 20 / most))
+                terminal.answer(f"  {padded(show_line(key), widest)}  {bar:<20}  {tally.words()}")
+
+
+@dataclass
+class Tally:
+    """Replies, their tokens as servers reported them, and what they cost where prices are set."""
+
+    replies: int = 0
+    prompt: int = 0
+    completion: int = 0
+    money: float = 0.0
+
+    def add(self, message: Message, prices: Mapping[str, Any]) -> None:
+        self.replies += 1
+        if message.usage:
+            self.prompt += message.usage.prompt or 0
+            self.completion += message.usage.completion or 0
+            self.money += money(message, prices)
+
+    def __iadd__(self, other: Tally) -> Tally:
+        self.replies += other.replies
+        self.prompt += other.prompt
+        self.completion += other.completion
+        self.money += other.money
+        return self
+
+    def words(self) -> str:
+        spent = f", {self.money:.4f}" if self.money else ""
+        return f"{self.replies:,} replies, {self.prompt:,} tokens in, {self.completion:,} out{spent}"
+
+    def record(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+def money(message: Message, prices: Mapping[str, Any]) -> float:
+    """What one reply cost, by the configured price of its model per million tokens; 0 without one."""
+    price, usage = prices.get(message.model or ""), message.usage
+    if price is None or usage is None:
+        return 0.0
+    cached = usage.cached or 0
+    fresh = (usage.prompt or 0) - cached
+    cached_price = price.prompt if price.cached is None else price.cached
+    return float(fresh * price.prompt + cached * cached_price + (usage.completion or 0) * price.completion) / 1e6
 
 
 def last_turns(terminal: Terminal, session: Session, most: int = 12) -> None:

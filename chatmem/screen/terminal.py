@@ -5,6 +5,7 @@ Nothing heavy is imported here, so that the first lines are out before the promp
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
 import io
@@ -80,6 +81,15 @@ class Terminal:
     def note(self, text: str, style: str = "dim") -> None:
         """One line beside the answers, on `err`."""
         self._write(self.err, self.styled(show_line(text), style) + "\n")
+
+    def aside(self, text: str) -> None:
+        """One line of a list beside the answers, its columns as they are."""
+        self._write(self.err, self.styled(show(text).replace("\n", " "), "dim") + "\n")
+
+    def copy(self, text: str) -> None:
+        """Hand a text to the terminal's clipboard (OSC 52); the only sequence that carries foreign text, encoded."""
+        coded = base64.b64encode(text.encode("utf-8", "replace")).decode()
+        self.raw(f"\x1b]52;c;{coded}\x07" if is_tty(self.out) else "")
 
     def error(self, error: ChatmemError) -> None:
         """A failure: what happened, and on the same line the way out."""

@@ -8,9 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from chatmem.errors import ChatmemError, NoSuchSession
+from chatmem.errors import ChatmemError, NoSuchSession, WrongUse
 from chatmem.names import key, shortened
-from chatmem.session import Record, Session
+from chatmem.session import Record, Session, header
+from chatmem.stores.check import Verdict, check
+from chatmem.stores.lines import line_of
+from chatmem.stores.search import Hit, Query, hits
 
 Say = Callable[[str], None]
 """Where a store says what its user should know: one line each."""
@@ -132,6 +135,44 @@ class Store(ABC):
                 return known
         raise self.missing(name, names)
 
+    def place(self, name: str | None = None) -> str:
+        """Where a session is kept, or all of them, for a person to look."""
+        return self.find(name) if name else "memory"
+
+    def fork(self, name: str, new: str, at: int | None = None) -> None:
+        """Copy a conversation, or its turns up to number `at`, into a session of its own. Raises WrongUse."""
+        session = self.session(name)
+        path = session.path
+        if at is not None:
+            if session.turn(at) is None:
+                raise WrongUse(f"There is no turn {at}.", f"There are turns 1 to {len(session.turns)}.")
+            path = session.prologue + [m for turn in session.turns[:at] for m in turn.messages]
+        kept = {message.id for message in path}
+        records: list[Record] = [header(new) | {"forked": {"id": session.id, "message": path[-1].id if path else None}}]
+        settings = {k: v for k, v in session.settings.items() if k != "title"}
+        records += [{"type": "settings", **settings}] if settings else []
+        records += [message.record() for message in path]
+        records += [
+            {"type": "mark", "message": ident, **flags} for ident, flags in session.marks.items() if ident in kept
+        ]
+        records += [part.record() for part in session.summaries.values() if {part.start, part.end} <= kept]
+        self.open(new, records).close()
+
+    def search(self, query: Query, only: str | None = None) -> Iterator[Hit]:
+        """The messages that hold all words of a query, session by session, the one used last first."""
+        for name in [self.find(only)] if only else [o.name for o in self.outlines()]:
+            if (records := self._searchable(name, query)) is not None:
+                yield from hits(name, Session.replay(name, records).messages.values(), query)
+
+    def _searchable(self, name: str, query: Query) -> list[Record] | None:
+        """The records of a session, or None if it surely holds no hit."""
+        return self.records(name)
+
+    def check(self, name: str) -> Verdict:
+        """The reader's verdict on a session."""
+        name = self.find(name)
+        return check(name, b"".join(map(line_of, self.records(name))), [], False)
+
     def missing(self, name: str, names: Iterable[str]) -> NoSuchSession:
         from difflib import get_close_matches
 
@@ -141,10 +182,12 @@ class Store(ABC):
 
     def outlines(self) -> list[Outline]:
         """One outline per session, the one used last first."""
-        found = []
-        for name in self.names():
-            try:
-                found.append(Outline.of(Session.replay(name, self.records(name))))
-            except ChatmemError as error:
-                self.say(f"Session {name!r} is left out: {error.message}")
+        found = filter(None, map(self._outline, self.names()))
         return sorted(found, key=lambda o: (o.last_active, o.name), reverse=True)
+
+    def _outline(self, name: str) -> Outline | None:
+        try:
+            return Outline.of(Session.replay(name, self.records(name)))
+        except ChatmemError as error:
+            self.say(f"Session {name!r} is left out: {error.message}")
+            return None

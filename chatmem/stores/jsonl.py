@@ -10,24 +10,23 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import stat
-import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from chatmem.errors import Busy, ChatmemError, NotSaved, WrongUse
-from chatmem.names import checked, key, shortened, valid
+from chatmem.errors import Busy, NotSaved, WrongUse
+from chatmem.names import checked, key, valid
 from chatmem.paths import private_folder
-from chatmem.session import Record, repaired
-from chatmem.stores.base import Log, Say, Store
+from chatmem.session import Record
+from chatmem.stores.base import Log, Outline, Say, Store
+from chatmem.stores.check import Verdict, check
+from chatmem.stores.disk import append_all, escaped, failed, no_file, open_file, read_from, read_partial, stamp
+from chatmem.stores.jsonl_log import ENDING, JsonlLog
 from chatmem.stores.lines import BROKEN, line_of, record_of, records_of
-
-ENDING = ".jsonl"
-_SAFE = os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+from chatmem.stores.outlines import OutlineCache
+from chatmem.stores.search import Query
 
 
 class JsonlStore(Store):
@@ -55,7 +54,7 @@ class JsonlStore(Store):
                 return checked(name)
         except (OSError, ValueError):
             return super().find(name)
-        raise _no_file(self.path(name))
+        raise no_file(self.path(name))
 
     def path(self, name: str, ending: str = ENDING) -> Path:
         """The file of a session. Raises WrongUse for what cannot be a name, so that none leaves the folder."""
@@ -63,14 +62,20 @@ class JsonlStore(Store):
 
     def records(self, name: str) -> list[Record]:
         name = self.find(name)
+        return self._records(name, self.data(name))
+
+    def data(self, name: str) -> bytes:
+        """The bytes of a session's file."""
         try:
             descriptor = open_file(self.system, self.path(name), os.O_RDONLY)
             try:
-                data = read_from(self.system, descriptor, 0)
+                return read_from(self.system, descriptor, 0)
             finally:
                 self.system.close(descriptor)
         except OSError as error:
             raise NotSaved(f"Session {name!r} cannot be read: {error.strerror}.", "Check its permissions.") from error
+
+    def _records(self, name: str, data: bytes) -> list[Record]:
         *lines, rest = data.split(b"\n")
         records = list(records_of(lines))
         if rest and not rest.isspace():
@@ -79,6 +84,36 @@ class JsonlStore(Store):
         if left and not any(r.get("id") == left["id"] for r in records):
             records.append(left)
         return records
+
+    def _searchable(self, name: str, query: Query) -> list[Record] | None:
+        data = self.data(name)
+        return self._records(name, data) if query.may_match(data) else None
+
+    def place(self, name: str | None = None) -> str:
+        return str(self.path(self.find(name)) if name else self.folder)
+
+    def check(self, name: str) -> Verdict:
+        name = self.find(name)
+        beside = sorted(p.name for p in self.folder.glob(f"{escaped(name)}.torn-*"))
+        return check(name, self.data(name), beside, self.path(name, ".partial").exists())
+
+    def outlines(self) -> list[Outline]:
+        stamps = {}
+        try:
+            with self.system.scandir(self.folder) as entries:
+                for entry in entries:
+                    name = entry.name.removesuffix(ENDING)
+                    if name != entry.name and entry.is_file(follow_symlinks=False) and valid(name):
+                        found = entry.stat(follow_symlinks=False)
+                        stamps[name] = found.st_size, found.st_mtime_ns, found.st_ino
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise NotSaved(
+                f"The folder {self.folder} cannot be read: {error.strerror}.", "Check its permissions."
+            ) from error
+        cache = OutlineCache(self.folder / ".outlines.sqlite")
+        return sorted(cache.outlines(stamps, self._outline), key=lambda o: (o.last_active, o.name), reverse=True)
 
     def open(self, name: str, first: Iterable[Record] = ()) -> Log:
         if first := list(first):
@@ -94,7 +129,7 @@ class JsonlStore(Store):
             try:
                 descriptor = open_file(self.system, path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND)
             except FileExistsError as error:
-                raise _no_file(path) from error
+                raise no_file(path) from error
             except OSError as error:
                 raise failed(f"Session {name!r} cannot be created", error) from error
             try:
@@ -128,11 +163,11 @@ class JsonlStore(Store):
             with log.turn(wait=False):
                 if purge:
                     self.system.unlink(self.path(name))
-                    for torn in self.folder.glob(f"{_escaped(name)}.torn-*"):
+                    for torn in self.folder.glob(f"{escaped(name)}.torn-*"):
                         self.forget(torn)
                 else:
                     trash = self.make_folder(self.folder.parent / "trash")
-                    self._move(self.path(name), trash / f"{name}.{_stamp()}{ENDING}")
+                    self._move(self.path(name), trash / f"{name}.{stamp()}{ENDING}")
                 self.sync_folder(self.folder)
         except OSError as error:
             raise failed(f"Session {name!r} cannot be deleted", error) from error
@@ -198,305 +233,3 @@ class JsonlStore(Store):
         except OSError as error:
             raise failed(f"{old.name} cannot be renamed", error) from error
         self.sync_folder(new.parent)
-
-
-class JsonlLog(Log):
-    """One session file, open for reading and appending."""
-
-    def __init__(self, store: JsonlStore, name: str) -> None:
-        self.store, self.system, self.name = store, store.system, name
-        self._descriptor = -1
-        self._partial = -1
-        self._partial_waits = False
-        self._anew = False
-        self._read_to = self._good_to = 0
-        self._ids: set[str] = set()
-        self._held: list[Record] = []
-        self._open()
-
-    def read(self) -> tuple[list[Record], bool]:
-        anew, self._anew = self._anew, False
-        if self.system.fstat(self._descriptor).st_size < self._read_to:
-            anew = True  # cut behind our back: nothing that was read counts
-            self._start_over()
-        return self._read_on(), anew
-
-    def append(self, records: Iterable[Record]) -> None:
-        records = list(records)
-        data = b"".join(map(line_of, records))
-        try:
-            append_all(self.system, self._descriptor, data)
-        except OSError as error:
-            raise failed(f"Session {self.name!r} could not be saved", error) from error
-        self._read_to += len(data)
-        self._good_to = self._read_to
-        self._ids.update(str(r["id"]) for r in records if "id" in r)
-
-    @contextlib.contextmanager
-    def turn(self, wait: bool = True) -> Iterator[None]:
-        while True:
-            with self.store.lock(self.name, wait):
-                name = self.name
-                self._look_where_it_is()
-                if name == self.name:
-                    self._repair()
-                    self._recover_partial()
-                    yield
-                    return
-
-    def partial(self, skeleton: Record) -> Callable[[str], None]:
-        path = self.store.path(self.name, ".partial")
-        with contextlib.suppress(OSError, ChatmemError):
-            self._partial = open_file(self.system, path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            self.system.write(self._partial, line_of(skeleton))
-
-        def keep(text: str) -> None:
-            if self._partial >= 0:
-                try:
-                    self.system.write(self._partial, json.dumps(text).encode() + b"\n")
-                except OSError:  # the reply itself will say that it could not be saved
-                    self._close_partial()
-
-        return keep
-
-    def partial_done(self, stored: bool = True) -> None:
-        self._close_partial()
-        self._partial_waits = not stored
-        if stored:
-            self.store.forget(self.store.path(self.name, ".partial"))
-
-    def close(self) -> None:
-        self._close_partial()
-        if self._descriptor >= 0:
-            self.system.close(self._descriptor)
-            self._descriptor = -1
-
-    # Opening
-
-    def _open(self) -> None:
-        try:
-            self._descriptor = open_file(self.system, self.store.path(self.name), os.O_RDWR | os.O_APPEND)
-        except OSError as error:
-            raise failed(f"Session {self.name!r} cannot be written", error) from error
-        self._start_over()
-        self._anew = False
-
-    def _start_over(self) -> None:
-        self._read_to = self._good_to = 0
-        self._ids = set()
-        self._held = []
-
-    def _read_on(self) -> list[Record]:
-        """The records of the whole lines after what was read."""
-        held, self._held = self._held, []
-        data = read_from(self.system, self._descriptor, self._read_to)
-        end = data.rfind(b"\n") + 1
-        lines = data[:end].split(b"\n")[:-1] if end else []
-        records = list(records_of(lines))
-        if records and records[-1] is BROKEN:
-            good = len(lines)
-            while good and record_of(lines[good - 1]) is None:
-                good -= 1
-            if good:
-                self._good_to = self._read_to + sum(len(line) + 1 for line in lines[:good])
-        elif lines:
-            self._good_to = self._read_to + end
-        self._read_to += end
-        self._ids.update(r["id"] for r in records if r.get("type") == "message" and isinstance(r.get("id"), str))
-        return held + records
-
-    def _look_where_it_is(self) -> None:
-        """Notice, under the lock, that the file was renamed, replaced or deleted; follow it, or make it again."""
-        path = self.store.path(self.name)
-        ours = self.system.fstat(self._descriptor)
-        try:
-            there = self.system.stat(path, follow_symlinks=False)
-        except FileNotFoundError:
-            there = None
-        except OSError as error:
-            raise failed(f"Session {self.name!r} cannot be reached", error) from error
-        if there and (there.st_ino, there.st_dev) == (ours.st_ino, ours.st_dev):
-            return
-        if there:
-            self.store.say(f"Session {self.name!r} was replaced meanwhile: read again.")
-            self.close()
-            self._open()
-            self._anew = True
-        elif moved := self._name_of(ours):
-            self.store.say(f"Session {self.name!r} is called {moved!r} now.")
-            self.name = moved
-        else:
-            self._make_again(path)
-
-    def _name_of(self, ours: os.stat_result) -> str | None:
-        with self.system.scandir(self.store.folder) as entries:
-            same = (e.name for e in entries if e.name.endswith(ENDING) and e.inode() == ours.st_ino)
-            return next((name.removesuffix(ENDING) for name in same), None)
-
-    def _make_again(self, path: Path) -> None:
-        """The file was deleted under us: what was in it is written to a new one, so that nothing more is lost."""
-        data = read_from(self.system, self._descriptor, 0)
-        try:
-            descriptor = open_file(self.system, path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND)
-            append_all(self.system, descriptor, data)
-        except OSError as error:
-            raise failed(f"Session {self.name!r} was deleted meanwhile and cannot be made again", error) from error
-        self.store.sync_folder(self.store.folder)
-        self.system.close(self._descriptor)
-        self._descriptor = descriptor
-        self.store.say(f"Session {self.name!r} was deleted meanwhile: it is kept on under the same name.")
-
-    def _repair(self) -> None:
-        """Set a broken tail aside, so that the next line does not grow together with it."""
-        try:
-            self._held = self._read_on()
-            size = self.system.fstat(self._descriptor).st_size
-            rest = read_from(self.system, self._descriptor, self._read_to)
-            if rest and not rest.isspace() and record_of(rest) is not None:
-                append_all(self.system, self._descriptor, b"\n")
-                self._held += self._read_on()
-            elif size > self._good_to:
-                self._set_aside(size)
-        except OSError as error:
-            raise failed(f"Session {self.name!r} cannot be repaired", error) from error
-
-    def _set_aside(self, size: int) -> None:
-        torn = self.store.path(self.name, f".torn-{_stamp()}")
-        data = read_from(self.system, self._descriptor, self._good_to)
-        descriptor = open_file(self.system, torn, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        try:
-            append_all(self.system, descriptor, data)
-        finally:
-            self.system.close(descriptor)
-        self.store.sync_folder(self.store.folder)
-        self.system.ftruncate(self._descriptor, self._good_to)
-        sync(self.system, self._descriptor)
-        self._read_to = self._good_to
-        while self._held and self._held[-1] is BROKEN:
-            self._held.pop()
-        self.store.say(
-            f"Session {self.name!r} ended in a broken record: its {len(data):,} bytes are now in {torn.name}."
-        )
-
-    def _recover_partial(self) -> None:
-        """What a dead process left of a reply becomes an interrupted message."""
-        path = self.store.path(self.name, ".partial")
-        if self._partial_waits:
-            return  # it is ours: the reply itself is still to be stored
-        left = read_partial(self.system, path)
-        if left is None:
-            self.store.forget(path)
-            return
-        if left["id"] not in self._ids:
-            self.append([left])
-            self._held.append(left)
-        self.store.forget(path)
-
-    def _close_partial(self) -> None:
-        if self._partial >= 0:
-            with contextlib.suppress(OSError):
-                self.system.close(self._partial)
-            self._partial = -1
-
-
-# What both do with files
-
-
-def open_file(system: Any, path: Path, flags: int) -> int:
-    """Open a plain file, 0600 when it is new; no symbolic link, no FIFO. Raises WrongUse, or OSError."""
-    try:
-        descriptor: int = system.open(path, flags | _SAFE, 0o600)
-    except FileExistsError:
-        raise
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
-            raise _no_file(path) from error
-        raise
-    if not stat.S_ISREG(system.fstat(descriptor).st_mode):
-        system.close(descriptor)
-        raise _no_file(path)
-    if flags & os.O_CREAT and hasattr(system, "fchmod"):
-        system.fchmod(descriptor, 0o600)
-    return descriptor
-
-
-def append_all(system: Any, descriptor: int, data: bytes) -> None:
-    """Append and fsync, or leave the file as it was and raise OSError."""
-    before = system.fstat(descriptor).st_size
-    try:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[system.write(descriptor, rest) :]
-        sync(system, descriptor)
-    except OSError:
-        try:
-            system.ftruncate(descriptor, before)
-        except OSError:
-            with contextlib.suppress(OSError):
-                system.write(descriptor, b"\n")  # a broken line can be skipped, a glued one cannot
-        raise
-
-
-def sync(system: Any, descriptor: int) -> None:
-    """Bring a file to the disk. On macOS only F_FULLFSYNC does. Raises OSError, and is never tried again."""
-    if sys.platform == "darwin":
-        import fcntl
-
-        try:
-            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-            return
-        except OSError:
-            pass
-    system.fsync(descriptor)
-
-
-def read_from(system: Any, descriptor: int, offset: int) -> bytes:
-    """All bytes from an offset on, without moving the descriptor."""
-    pieces = []
-    while piece := system.pread(descriptor, 1 << 20, offset):
-        pieces.append(piece)
-        offset += len(piece)
-    return b"".join(pieces)
-
-
-def read_partial(system: Any, path: Path) -> Record | None:
-    """What a `.partial` holds, as an interrupted message; None if there is none, or no text in it."""
-    try:
-        descriptor = open_file(system, path, os.O_RDONLY)
-    except (OSError, WrongUse):
-        return None
-    try:
-        first, *pieces = read_from(system, descriptor, 0).split(b"\n")
-    finally:
-        system.close(descriptor)
-    skeleton = record_of(first)
-    if skeleton is None or not isinstance(skeleton.get("id"), str):
-        return None
-    text = ""
-    for piece in pieces:
-        try:
-            text += json.loads(piece)
-        except (ValueError, TypeError):
-            break
-    return skeleton | {"content": repaired(text), "status": "interrupted"} if text else None
-
-
-def failed(what: str, error: OSError | NotImplementedError) -> NotSaved:
-    """A system call's failure as ours: what failed, and the system's own word for why."""
-    reason = getattr(error, "strerror", None) or str(error)
-    return NotSaved(f"{what}: {reason}.", "What was typed is kept in memory; /save PATH writes it elsewhere.")
-
-
-def _no_file(path: Path) -> WrongUse:
-    return WrongUse(
-        f"{shortened(path.name)!r} in {path.parent} is no plain file.",
-        "Move it away, or choose another name.",
-    )
-
-
-def _escaped(name: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
-
-
-def _stamp() -> str:
-    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + f"-{os.getpid()}"

@@ -1,89 +1,16 @@
-"""Slash commands: one decorated function each; its docstring is its help."""
+"""What the model is shown: seen, steered and explained."""
 
 from __future__ import annotations
 
-import difflib
-import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chatmem.errors import WrongUse
 from chatmem.memory import STRATEGIES, from_table, spec_of, table_of
+from chatmem.repl.commands.base import command, number
 from chatmem.screen import panel
 
 if TYPE_CHECKING:
     from chatmem.repl.loop import Room
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command as it is typed, what it does, and in which words it takes what."""
-
-    name: str
-    usage: str
-    help: str
-    run: Callable[[Room, str], None]
-
-
-TABLE: dict[str, Command] = {}
-
-
-def command(name: str, usage: str = "") -> Callable[[Callable[[Room, str], None]], Callable[[Room, str], None]]:
-    """Make `function(room, argument)` the command `/name`."""
-
-    def register(function: Callable[[Room, str], None]) -> Callable[[Room, str], None]:
-        help = (inspect.getdoc(function) or "").splitlines()[0]
-        TABLE[name] = Command(name, usage, help, function)
-        return function
-
-    return register
-
-
-def is_command(line: str) -> bool:
-    """Whether a line is a command: it begins with one slash, and is one line (a paste of several never is)."""
-    return line.startswith("/") and not line.startswith("//") and "\n" not in line.rstrip("\n")
-
-
-def plain(line: str) -> str:
-    """A message as it is sent: `//text` stands for a message that begins with a slash."""
-    return line[1:] if line.startswith("//") and "\n" not in line else line
-
-
-def run(room: Room, line: str) -> None:
-    """Run a command line. Raises WrongUse for an unknown one, with the nearest there is."""
-    name, _, argument = line[1:].strip().partition(" ")
-    found = TABLE.get(name)
-    if found is None:
-        near = difflib.get_close_matches(name, TABLE, 1, 0.5)
-        raise WrongUse(
-            f"There is no command /{name}.",
-            f"Did you mean /{near[0]}?"
-            if near
-            else "/help shows them; //text sends a message that begins with a slash.",
-        )
-    found.run(room, argument.strip())
-
-
-@command("help", "[COMMAND]")
-def help(room: Room, argument: str) -> None:
-    """Show the commands, or one of them."""
-    chosen = [c for c in TABLE.values() if not argument or c.name == argument.lstrip("/")]
-    for one in chosen:
-        usage = f"/{one.name} {one.usage}".rstrip()
-        room.terminal.note(f"{usage}: {one.help}", "bold" if argument else "dim")
-
-
-@command("exit")
-def exit(room: Room, argument: str) -> None:
-    """Leave, as Ctrl-D does."""
-    room.over = True
-
-
-@command("retry")
-def retry(room: Room, argument: str) -> None:
-    """Ask the last question again; the old reply stays on its branch."""
-    room.show(room.chat.retry())
 
 
 @command("context", "[QUESTION]")
@@ -167,13 +94,3 @@ def summary(room: Room, argument: str) -> None:
             span = f"turns {places[part.start] + 1} to {places[part.end] + 1}"
             room.terminal.note(f"◐ {span} · level {part.level}{' · edited' if part.edited else ''} · by {part.model}")
             room.terminal.answer(part.text)
-
-
-def number(text: str) -> int:
-    """The number of a turn, as typed. Raises WrongUse."""
-    try:
-        return int(text.lstrip("#"))
-    except ValueError:
-        raise WrongUse(
-            f"{text!r} is no turn's number." if text else "Which turn?", "/context shows the numbers."
-        ) from None

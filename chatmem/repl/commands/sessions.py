@@ -1,0 +1,75 @@
+"""Sessions and their branches: from one to another without leaving."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chatmem import names
+from chatmem.errors import WrongUse
+from chatmem.repl.commands.base import command, number
+from chatmem.screen import listing
+
+if TYPE_CHECKING:
+    from chatmem.repl.loop import Room
+
+
+@command("new", "[NAME]")
+def new(room: Room, argument: str) -> None:
+    """Begin another session."""
+    room.open(names.checked(argument) if argument else names.fresh(room.chat.store.names()))
+
+
+@command("open", "NAME")
+def open(room: Room, argument: str) -> None:
+    """Go on with another session."""
+    if not argument:
+        raise WrongUse("Which session?", "/sessions lists them.")
+    room.open(room.chat.store.find(argument))
+
+
+@command("sessions", "[N]")
+def sessions(room: Room, argument: str) -> None:
+    """List the sessions used last, ten without a number."""
+    listing.table(room.terminal, room.chat.store.outlines()[: number(argument) if argument else 10])
+
+
+@command("title", "TEXT")
+def title(room: Room, argument: str) -> None:
+    """Give the session a title."""
+    if argument:
+        room.chat.set(title=argument)
+    room.terminal.note(f"Title: {room.chat.session.title or '(none)'}")
+
+
+@command("fork", "[NAME]")
+def fork(room: Room, argument: str) -> None:
+    """Copy this conversation into a session of its own, and go on there."""
+    store = room.chat.store
+    name = names.checked(argument) if argument else names.fresh(store.names(), room.chat.name)
+    store.fork(room.chat.name, name)
+    room.open(name)
+
+
+@command("branches", "[N]")
+def branches(room: Room, argument: str) -> None:
+    """Show the branches of this session, or go on with branch N."""
+    session = room.chat.session
+    leaves = session.leaves()
+    if argument:
+        chosen = number(argument)
+        if not 1 <= chosen <= len(leaves):
+            raise WrongUse(f"There are branches 1 to {len(leaves)}.")
+        room.chat.move(leaves[chosen - 1].id)
+        listing.last_turns(room.terminal, room.chat.session)
+        return
+    for index, leaf in enumerate(leaves, 1):
+        here = "●" if leaf.id == session.head else "○"
+        first = leaf if leaf.role == "user" else session.messages.get(leaf.parent or "", leaf)
+        text = " ".join(first.content.split())[:60]
+        room.terminal.note(f"{here} {index}  {listing.ago(leaf.time)}: {text}")
+
+
+@command("stats")
+def stats(room: Room, argument: str) -> None:
+    """Show what this session holds: turns, tokens, money."""
+    listing.statistics(room.terminal, [room.chat.session], room.assembly.config.settings.prices)

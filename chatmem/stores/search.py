@@ -1,0 +1,76 @@
+"""Words found in sessions: all of them in one message, quotes for a phrase, case does not matter."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from chatmem.errors import WrongUse
+from chatmem.session import Message, Record
+
+AROUND = 60
+"""Characters shown on each side of a hit."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is looked for: words and phrases, casefolded."""
+
+    words: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Query:
+        """`red "sea horse"` is the word red and the phrase sea horse. Raises WrongUse for nothing."""
+        words = tuple(
+            (phrase or word).casefold()
+            for phrase, word in re.findall(r'"([^"]+)"|(\S+)', text)
+            if (phrase or word).strip('"')
+        )
+        if not words:
+            raise WrongUse("There is nothing to look for.", "chatmem sessions search WORDS, or 'a \"whole phrase\"'")
+        return cls(words)
+
+    def matches(self, text: str) -> bool:
+        folded = text.casefold()
+        return all(word in folded for word in self.words)
+
+    def may_match(self, data: bytes) -> bool:
+        """Whether the raw bytes of a session can hold a hit at all; never wrong about a no.
+
+        ASCII letters are compared ignoring case; a word with others is left to the real comparison.
+        """
+        lower = data.lower()
+        return all(not word.isascii() or json.dumps(word)[1:-1].encode() in lower for word in self._rarest())
+
+    def _rarest(self) -> list[str]:
+        return sorted(self.words, key=len, reverse=True)
+
+    def excerpt(self, text: str) -> str:
+        """The first hit with what stands around it, on one line."""
+        found = re.search(re.escape(self.words[0]), text, re.IGNORECASE)
+        middle = found.start() if found else max(0, text.casefold().find(self.words[0]))
+        start, end = max(0, middle - AROUND), middle + len(self.words[0]) + AROUND
+        return ("…" if start else "") + " ".join(text[start:end].split()) + ("…" if end < len(text) else "")
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A message that holds all the words."""
+
+    session: str
+    message: str
+    role: str
+    time: str
+    excerpt: str
+
+    def record(self) -> Record:
+        return dict(vars(self))
+
+
+def hits(name: str, messages: Iterable[Message], query: Query) -> Iterator[Hit]:
+    """The hits in one session's messages, of every branch."""
+    for message in messages:
+        if query.matches(message.content):
+            yield Hit(name, message.id, message.role, message.time, query.excerpt(message.content))
