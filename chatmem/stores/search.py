@@ -16,7 +16,7 @@ AROUND = 60
 
 @dataclass(frozen=True)
 class Query:
-    """What is looked for: words and phrases, casefolded."""
+    """What is looked for: words and phrases, in lower case."""
 
     words: tuple[str, ...]
 
@@ -24,7 +24,7 @@ class Query:
     def parse(cls, text: str) -> Query:
         """`red "sea horse"` is the word red and the phrase sea horse. Raises WrongUse for nothing."""
         words = tuple(
-            (phrase or word).casefold()
+            (phrase or word).lower()
             for phrase, word in re.findall(r'"([^"]+)"|(\S+)', text)
             if (phrase or word).strip('"')
         )
@@ -33,24 +33,22 @@ class Query:
         return cls(words)
 
     def matches(self, text: str) -> bool:
-        folded = text.casefold()
-        return all(word in folded for word in self.words)
+        lower = text.lower()
+        return all(word in lower for word in self.words)
 
     def may_match(self, data: bytes) -> bool:
-        """Whether the raw bytes of a session can hold a hit at all; never wrong about a no.
-
-        ASCII letters are compared ignoring case; a word with others is left to the real comparison.
-        """
+        """Whether the raw bytes of a session can hold a hit at all: each word's longest run of ASCII must be there."""
         lower = data.lower()
-        return all(not word.isascii() or json.dumps(word)[1:-1].encode() in lower for word in self._rarest())
-
-    def _rarest(self) -> list[str]:
-        return sorted(self.words, key=len, reverse=True)
+        runs = (
+            max(re.findall(r"[ -~]+", json.dumps(word, ensure_ascii=False)[1:-1]) or [""], key=len)
+            for word in self.words
+        )
+        return all(run.encode() in lower for run in sorted(runs, key=len, reverse=True))
 
     def excerpt(self, text: str) -> str:
         """The first hit with what stands around it, on one line."""
         found = re.search(re.escape(self.words[0]), text, re.IGNORECASE)
-        middle = found.start() if found else max(0, text.casefold().find(self.words[0]))
+        middle = found.start() if found else max(0, text.lower().find(self.words[0]))
         start, end = max(0, middle - AROUND), middle + len(self.words[0]) + AROUND
         return ("…" if start else "") + " ".join(text[start:end].split()) + ("…" if end < len(text) else "")
 
