@@ -119,9 +119,14 @@ class Assembly:
         with contextlib.suppress(ChatmemError):
             model = chat.choice.model
             model.warm()
+            _ = model.window
             tokens.warm(chat.choice.count(model.name))
             if chat.choice.strategy.recall(chat.choice.budget):
                 chat.index()
+
+    def has_key(self, settings: Settings) -> bool:
+        """Whether a key is set; a key command is not run for it."""
+        return key_of(settings) is not None
 
     def connect(self, settings: Settings) -> Model:
         """The model that these settings mean: as configured, else OpenAI's, else a local server's, else offline."""
@@ -171,6 +176,7 @@ class Later:
     def __init__(self, settings: Settings, assembly: Assembly) -> None:
         self.settings, self.assembly = settings, assembly
         self._model: Model | None = None
+        self._asked = False
         self._connecting = threading.Lock()
 
     @property
@@ -186,6 +192,15 @@ class Later:
 
     @property
     def window(self) -> int | None:
+        """What a server taught us, else what is known of the model, else what its `/models` says, asked once."""
+        learned = self.assembly.learned.get(self.server, self.name, "window")
+        if isinstance(learned, int) and learned >= 64:
+            return learned
+        if self.model.window is None and not self._asked and isinstance(self.model, OpenAIModel):
+            self._asked = True
+            with contextlib.suppress(ChatmemError):
+                offered = {str(m["id"]): m for m in self.model.models(patience=2.0)}
+                self.model.window = window_of(offered.get(self.name, {}))
         return self.model.window
 
     @property

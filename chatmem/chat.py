@@ -118,21 +118,30 @@ class Chat:
         view = self.plan(question)
         for notice in (*view.notices, *self._first_left_out(view)):
             yield Piece(notice=notice)
-        try:
-            yield from self._stream(view)
-        except ContextExceeded as error:
-            if error.limit is None or error.limit >= (
-                self.choice.window or self.choice.model.window or error.limit + 1
-            ):
-                raise
-            self._choice = replace(self.choice, window=error.limit)
-            yield Piece(
-                notice=f"The model's window is {error.limit:,} tokens: the memory is fitted into it and sent again."
-            )
-            self._choice.learn(window=error.limit)
-            view = self.plan(question)
-            yield from self._stream(view)
+        for attempt in range(3):
+            try:
+                yield from self._stream(view)
+                break
+            except ContextExceeded as error:
+                window = self._fitting(error, view)
+                if window is None or attempt == 2:
+                    raise
+                self._choice = replace(self.choice, window=window)
+                self._choice.learn(window=error.limit)
+                yield Piece(
+                    notice=f"The model takes {error.limit:,} tokens: the memory is fitted into them and sent again."
+                )
+                view = self.plan(question)
         self._begin_fold(view)
+
+    def _fitting(self, error: ContextExceeded, view: Plan) -> int | None:
+        """The window in our tokens that a server's refusal means, or None if planning again would not help."""
+        if error.limit is None:
+            return None
+        ours = view.tokens / error.needed if error.needed else 0.8
+        window = error.limit if error.limit < view.tokens else int(error.limit * min(1.0, ours))
+        window = min(window, int(error.limit * ours)) if error.needed else window
+        return window if window < (self.choice.window or self.choice.model.window or window + 1) else None
 
     def _stream(self, view: Plan) -> Iterator[Piece]:
         model = self.choice.model
@@ -161,6 +170,9 @@ class Chat:
                         self.choice.learn(ratio=reported.ratio, extra=reported.extra)
                 if self._log:
                     self._log.partial_done(stored=not self._unsaved)
+        if usage and usage.prompt and usage.prompt * 2 < view.tokens and view.tokens - usage.prompt > 500:
+            counted = f"The server counted {usage.prompt:,} of about {view.tokens:,} tokens"
+            yield Piece(notice=f"{counted}: is its window smaller (for Ollama, num_ctx)? Set context_window to it.")
         if status == "truncated":
             raise ReplyIncomplete(
                 "The server ended the reply without saying that it is complete.",

@@ -43,6 +43,9 @@ class Server:
     api_key_cmd: str | None = setting(
         None, "A command that prints the API key, as in 'pass show openai'.", example="pass show openai"
     )
+    api_key_keyring: str | None = setting(
+        None, "The keyring's service that holds the API key (pip install 'chatmem[keyring]').", example="openai"
+    )
     api_key: str | None = setting(
         None,
         "The API key itself; only read from a file that nobody else can read.",
@@ -255,7 +258,7 @@ def example() -> str:
     ]
     lines += _table_lines(Settings(), "")
     lines += ["", "# [options]", "# temperature = 0.7", "# max_tokens = 1000"]
-    lines += ["", "# A profile may set any of the first nine settings above.", "# [profiles.local]"]
+    lines += ["", "# A profile may set any of the first ten settings above.", "# [profiles.local]"]
     lines += ['# base_url = "http://127.0.0.1:11434/v1"', '# model = "llama3.2"', '# api_key_env = ""']
     lines += ["", "# [profiles.work]", '# kind = "azure"', '# base_url = "https://NAME.openai.azure.com"']
     lines += ['# model = "DEPLOYMENT"', '# api_key_cmd = "pass show azure"']
@@ -331,7 +334,7 @@ def _with_profile(layers: list[Layer]) -> list[Layer]:
         hint = unknown(name, list(profiles)).hint if profiles else "Write one into the config: [profiles.NAME]"
         raise WrongUse(f"There is no profile {name!r}.", hint)
     table = dict(profiles[name])
-    if "base_url" in table and not table.keys() & {"api_key_env", "api_key_cmd", "api_key"}:
+    if "base_url" in table and not table.keys() & {"api_key_env", "api_key_cmd", "api_key_keyring", "api_key"}:
         table["api_key_env"] = ""  # the key of one server is not sent to another
     usual = next((i for i, layer in enumerate(layers) if layer.origin == "environment"), -1)
     place = max(chosen, usual + 1)

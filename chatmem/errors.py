@@ -43,11 +43,11 @@ class ServerFailed(ChatmemError):
 
 
 class ContextExceeded(ServerFailed):
-    """The server says that the messages exceed its window of `limit` tokens (None: it did not say)."""
+    """The server says that the messages, `needed` tokens, exceed its window of `limit` (None: it did not say)."""
 
-    def __init__(self, message: str, hint: str = "", limit: int | None = None) -> None:
+    def __init__(self, message: str, hint: str = "", limit: int | None = None, needed: int | None = None) -> None:
         super().__init__(message, hint)
-        self.limit = limit
+        self.limit, self.needed = limit, needed
 
 
 class KeyRefused(ChatmemError):

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from chatmem.cli import ask, chat, config, context, export, sessions
+from chatmem.cli import ask, chat, config, context, export, models, sessions
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
@@ -21,7 +21,7 @@ app = typer.Typer(
     context_settings=CONTEXT,
     rich_markup_mode=None,
 )
-for group in (chat, ask, sessions, export, context, config):
+for group in (chat, ask, sessions, export, context, models, config):
     group.register(app)
 
 

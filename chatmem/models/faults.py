@@ -35,7 +35,18 @@ _LIMITS = (
     r"(?:limit|maximum)(?: is| of)?:? (\d[\d,_]*)\s*(?:input )?tokens",
     r"(\d[\d,_]*) (?:tokens? )?(?:maximum|limit|max)",
 )
+_NEEDS = (
+    r"n_prompt_tokens[\"']?\s*[:=]\s*(\d+)",
+    r"request \((\d[\d,_]*) tokens",
+    r"(?:resulted in|requested|requested about|too long:|input \() ?(\d[\d,_]*)",
+)
 _QUOTA = re.compile(r"insufficient_quota|exceeded your current quota|billing|credit|payment", re.IGNORECASE)
+
+
+def _number(patterns: tuple[str, ...], text: str) -> int | None:
+    """The number that the first fitting pattern finds."""
+    found = next((m for pattern in patterns if (m := re.search(pattern, text, re.IGNORECASE))), None)
+    return int(re.sub(r"[,_]", "", found[1])) if found else None
 
 
 def words_of(body: object) -> str:
@@ -86,18 +97,17 @@ def overflow(status: int | None, body: object) -> ContextExceeded | None:
     text = words_of(body)
     if status not in (None, 200, 400, 413, 422, 500) or not _OVERFLOW.search(text):
         return None
-    limit = None
-    for pattern in _LIMITS:
-        if found := re.search(pattern, text, re.IGNORECASE):
-            limit = int(re.sub(r"[,_]", "", found[1]))
-            break
+    limit, needed = _number(_LIMITS, text), _number(_NEEDS, text)
     if limit is not None and not 64 <= limit <= 100_000_000:
         limit = None
+    if limit is None or needed is None or needed <= limit:
+        needed = None
     size = f" of {limit:,} tokens" if limit else ""
     return ContextExceeded(
         f"The messages exceed the model's context window{size}.",
         "Shorten the memory (/memory token-trim:N) or the question.",
         limit,
+        needed,
     )
 
 

@@ -21,7 +21,7 @@ from chatmem.errors import ChatmemError, LimitReached, ReplyIncomplete, ServerFa
 from chatmem.models import faults
 from chatmem.models.base import Options, Piece
 from chatmem.models.sse import events
-from chatmem.session import Usage
+from chatmem.session import Usage, repaired
 from chatmem.settings import setting
 
 LONGEST_REPLY = 16 << 20
@@ -99,13 +99,13 @@ class OpenAIModel:
         import_openai()
         self._connect()
 
-    def models(self) -> list[dict[str, Any]]:
-        """What the server's `/models` lists. Raises the same errors as `stream`."""
+    def models(self, patience: float = 10.0) -> list[dict[str, Any]]:
+        """What the server's `/models` lists, within so many seconds. Raises the same errors as `stream`."""
         import_openai()
         import openai
 
         try:
-            raw = self._connect().with_options(timeout=10.0).models.with_raw_response.list()
+            raw = self._connect().with_options(timeout=patience).models.with_raw_response.list()
             body = json.loads(raw.http_response.content)
         except openai.APIStatusError as error:
             raise faults.refused(error.status_code, error.body, self.where, self.name) from error
@@ -168,9 +168,7 @@ class OpenAIModel:
             common |= {"organization": self.organization, "project": "", "webhook_secret": ""}
             client: Any
             if self.azure_version:
-                client = openai.AzureOpenAI(
-                    azure_endpoint=self.base_url, api_version=self.azure_version, azure_ad_token="", **common
-                )
+                client = openai.AzureOpenAI(azure_endpoint=self.base_url, api_version=self.azure_version, **common)
             else:
                 client = openai.OpenAI(base_url=self.base_url, admin_api_key="", **common)
             # The client has no switch for the headers it takes from OPENAI_CUSTOM_HEADERS.
@@ -247,6 +245,15 @@ class _Reply:
     finish: str | None = None
     done: bool = False
     skipped: int = 0
+    held: str = ""
+    """The first half of a surrogate pair, whose second half is still to come."""
+
+    def joined(self, text: str) -> str:
+        """The next text, with a pair that was split between two events made whole."""
+        text, self.held = self.held + text, ""
+        if text and "\ud800" <= text[-1] <= "\udbff":
+            text, self.held = text[:-1], text[-1]
+        return repaired(text)
 
     @property
     def anything(self) -> bool:
@@ -323,7 +330,7 @@ def _event(name: str, body: dict[str, Any], reply: _Reply) -> Iterator[Piece]:
     if thought:
         reply.reasoned = True
         yield Piece(reasoning=thought)
-    if text:
+    if text := reply.joined(text):
         reply.size += len(text)
         yield Piece(text=text)
         if reply.size > LONGEST_REPLY:

@@ -185,6 +185,9 @@ class Store(ABC):
         found = filter(None, map(self._outline, self.names()))
         return sorted(found, key=lambda o: (o.last_active, o.name), reverse=True)
 
+    def rebuild(self) -> None:
+        """Make whatever stands beside the sessions anew: it is only a cache."""
+
     def _outline(self, name: str) -> Outline | None:
         try:
             return Outline.of(Session.replay(name, self.records(name)))

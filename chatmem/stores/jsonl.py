@@ -97,6 +97,10 @@ class JsonlStore(Store):
         beside = sorted(p.name for p in self.folder.glob(f"{escaped(name)}.torn-*"))
         return check(name, self.data(name), beside, self.path(name, ".partial").exists())
 
+    def rebuild(self) -> None:
+        self.forget(self.folder / ".outlines.sqlite")
+        self.outlines()
+
     def outlines(self) -> list[Outline]:
         stamps = {}
         try:

@@ -1,0 +1,261 @@
+"""Two real servers that nobody here wrote: llama.cpp's, and aimock. Skipped, with the reason, where they are missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatmem.chat import Chat, Choice
+from chatmem.errors import ContextExceeded, KeyRefused, LimitReached, ReplyIncomplete, ServerFailed
+from chatmem.memory.buffer import Buffer
+from chatmem.models.discover import window_of
+from chatmem.models.openai_api import OpenAIModel, Timeouts
+from chatmem.stores.memory import MemoryStore
+from chatmem.tokens import Counter, estimate
+
+PLACES = [os.environ.get("CHATMEM_TEST_NPM", ""), str(Path(__file__).parents[2] / ".venv" / "npm")]
+AIMOCK = next(
+    (p for place in PLACES if place and (p := Path(place, "node_modules/@copilotkit/aimock/dist/cli.js")).exists()),
+    None,
+)
+TINY = """
+import sys, numpy as np, gguf
+out, ctx, rng = sys.argv[1], int(sys.argv[2]), np.random.default_rng(0)
+tokens = ["<unk>", "<s>", "</s>"] + [f"<0x{i:02X}>" for i in range(256)]
+scores, types = [0.0] * len(tokens), [2, 3, 3] + [6] * 256
+for i, word in enumerate("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,!?'-:;()"):
+    tokens.append(word); scores.append(-float(i + 1)); types.append(1)
+while len(tokens) % 32:
+    tokens.append(f"<pad{len(tokens)}>"); scores.append(-1e4); types.append(5)
+V, D, H, FF, L = len(tokens), 64, 4, 128, 2
+w = gguf.GGUFWriter(out, "llama")
+w.add_name("tiny"); w.add_context_length(ctx); w.add_embedding_length(D); w.add_block_count(L); w.add_feed_forward_length(FF)
+w.add_head_count(H); w.add_head_count_kv(H); w.add_layer_norm_rms_eps(1e-5); w.add_rope_dimension_count(D // H); w.add_vocab_size(V)
+w.add_file_type(gguf.LlamaFileType.ALL_F32); w.add_tokenizer_model("llama"); w.add_token_list(tokens); w.add_token_scores(scores)
+w.add_token_types(types); w.add_bos_token_id(1); w.add_eos_token_id(2); w.add_unk_token_id(0); w.add_add_bos_token(True)
+w.add_chat_template("{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\\n{% endfor %}[assistant] ")
+r = lambda *s: (rng.standard_normal(s) * 0.05).astype(np.float32)
+w.add_tensor("token_embd.weight", r(V, D)); w.add_tensor("output_norm.weight", np.ones(D, np.float32)); w.add_tensor("output.weight", r(V, D))
+for i in range(L):
+    p = f"blk.{i}."
+    for n, s in [("attn_q", (D, D)), ("attn_k", (D, D)), ("attn_v", (D, D)), ("attn_output", (D, D)), ("ffn_gate", (FF, D)), ("ffn_up", (FF, D)), ("ffn_down", (D, FF))]:
+        w.add_tensor(p + n + ".weight", r(*s))
+    w.add_tensor(p + "attn_norm.weight", np.ones(D, np.float32)); w.add_tensor(p + "ffn_norm.weight", np.ones(D, np.float32))
+w.write_header_to_file(); w.write_kv_data_to_file(); w.write_tensors_to_file(); w.close()
+"""
+SERVE = """
+import sys, signal, xllamacpp as x
+p = x.CommonParams(); p.model.path = sys.argv[1]; p.n_ctx = int(sys.argv[2]); p.n_parallel = 1; p.cpuparams.n_threads = 2; p.warmup = False
+p.hostnames = ["127.0.0.1"]; p.port = 0; p.n_predict = 24; p.api_keys = ["sk-llama"]
+s = x.Server(p); print(s.listening_address, flush=True); signal.pause()
+"""
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of llama.cpp's server with a tiny random model and a window of 512 tokens."""
+    if not importlib.util.find_spec("xllamacpp") or not importlib.util.find_spec("gguf"):
+        pytest.skip("xllamacpp and gguf are not installed: pip install '.[servers]'")
+    folder = tmp_path_factory.mktemp("llama")
+    model = folder / "tiny.gguf"
+    subprocess.run([sys.executable, "-c", TINY, str(model), "2048"], check=True)
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVE, str(model), "512"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as server:
+        assert server.stdout
+        yield server.stdout.readline().strip() + "/v1"
+        server.kill()
+
+
+def ask(model: OpenAIModel, text: str, **options: Any) -> tuple[str, list[Any]]:
+    pieces = list(model.stream([{"role": "user", "content": text}], options))
+    return "".join(p.text for p in pieces), pieces
+
+
+def test_llama_streams_a_reply_with_its_usage(llama: str) -> None:
+    text, pieces = ask(OpenAIModel("tiny", llama, lambda: "sk-llama"), "hello", max_tokens=8)
+    usage = next(p.usage for p in pieces if p.usage)
+    assert text and usage.prompt and usage.completion and pieces and any(p.finish for p in pieces)
+
+
+def test_llama_refuses_a_wrong_key(llama: str) -> None:
+    with pytest.raises(KeyRefused):
+        ask(OpenAIModel("tiny", llama, lambda: "sk-wrong"), "hello")
+
+
+def test_llama_states_its_window(llama: str) -> None:
+    (listed,) = OpenAIModel("tiny", llama, lambda: "sk-llama").models()
+    assert window_of(listed) == 512
+
+
+def test_llama_overflows_in_a_way_that_is_recognised(llama: str) -> None:
+    with pytest.raises(ContextExceeded) as caught:
+        ask(OpenAIModel("tiny", llama, lambda: "sk-llama"), "word " * 600)
+    assert caught.value.limit == 512
+
+
+def test_a_conversation_too_long_for_llama_is_fitted_and_sent_again(llama: str) -> None:
+    model = OpenAIModel("tiny", llama, lambda: "sk-llama", window=100_000)
+    learned: list[int] = []
+
+    def choose(settings: Any) -> Choice:
+        counter = Counter(None, estimate)
+        return Choice(
+            model, Buffer(), lambda m: counter, {"max_tokens": 16}, learn=lambda **f: learned.extend(f.values())
+        )
+
+    chat = Chat(MemoryStore(), "x", choose)
+    notices = []
+    for n in range(9):
+        for piece in chat.say(f"question {n} " + "abcdefgh " * 12):
+            notices += [piece.notice] if piece.notice else []
+    assert any("takes 512 tokens" in n for n in notices) and 512 in learned and len(chat.session.turns) == 9
+    assert all(t.reply for t in chat.session.turns)
+
+
+@pytest.fixture(scope="module")
+def aimock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of aimock with a few scripted answers, without /v1."""
+    if AIMOCK is None or not shutil.which("node"):
+        pytest.skip("aimock is not installed: npm install --prefix .venv/npm @copilotkit/aimock")
+    folder = tmp_path_factory.mktemp("aimock")
+    fixtures = [
+        {
+            "match": {"userMessage": "too long"},
+            "response": {
+                "error": {
+                    "message": "This model's maximum context length is 8192 tokens.",
+                    "type": "invalid_request_error",
+                    "code": "context_length_exceeded",
+                },
+                "status": 400,
+            },
+        },
+        {
+            "match": {"userMessage": "snip"},
+            "response": {"content": "one two three four five six seven"},
+            "latency": 5,
+            "truncateAfterChunks": 4,
+        },
+        {
+            "match": {"userMessage": "drop"},
+            "response": {"content": "one two three four five six seven"},
+            "latency": 30,
+            "disconnectAfterMs": 80,
+        },
+        {"match": {"userMessage": "lengthy"}, "response": {"content": "partial answ", "finishReason": "length"}},
+        {"match": {"userMessage": "think"}, "response": {"reasoning": "let me think", "content": "done"}},
+        {"match": {"userMessage": "emoji"}, "response": {"content": "Hi **there**! 日本語 émoji 🎉 done."}},
+        {"match": {"userMessage": "hello"}, "response": {"content": "Hello!"}},
+    ]
+    (folder / "a.json").write_text(json.dumps({"fixtures": fixtures}))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = ["node", str(AIMOCK), "-p", str(port), "-f", str(folder), "--chunk-size", "5", "--latency", "1"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        for _ in range(200):
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}"
+        server.kill()
+
+
+def mock(address: str, **more: Any) -> OpenAIModel:
+    return OpenAIModel("gpt-4o-mini", f"{address}/v1", lambda: "sk-mock", timeouts=Timeouts(5.0, 5.0, 5.0), **more)
+
+
+def journal(address: str) -> Any:
+    with urllib.request.urlopen(f"{address}/__aimock/journal?limit=500") as response:
+        return json.load(response)
+
+
+def test_split_surrogates_come_out_whole(aimock: str) -> None:
+    assert ask(mock(aimock), "emoji")[0] == "Hi **there**! 日本語 émoji 🎉 done."
+
+
+def test_thoughts_are_no_content(aimock: str) -> None:
+    text, pieces = ask(mock(aimock), "think")
+    assert text == "done" and "".join(p.reasoning for p in pieces) == "let me think"
+
+
+def test_a_length_limit_is_said(aimock: str) -> None:
+    assert [p.finish for p in ask(mock(aimock), "lengthy")[1] if p.finish] == ["length"]
+
+
+@pytest.mark.parametrize("word", ["snip", "drop"])
+def test_a_reply_that_is_cut_is_never_complete(aimock: str, word: str) -> None:
+    pieces = []
+    try:
+        for piece in mock(aimock).stream([{"role": "user", "content": word}], {}):
+            pieces.append(piece)
+    except ReplyIncomplete:
+        pass
+    assert not any(p.finish == "complete" for p in pieces) and "one" in "".join(p.text for p in pieces)
+
+
+def test_an_overflow_is_recognised(aimock: str) -> None:
+    with pytest.raises(ContextExceeded) as caught:
+        ask(mock(aimock), "too long")
+    assert caught.value.limit == 8192
+
+
+def test_an_unknown_model_or_message_is_one_line(aimock: str) -> None:
+    with pytest.raises(ServerFailed):
+        ask(mock(aimock), "nothing matches this")
+
+
+def test_rate_limits_are_retried_and_then_said(aimock: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from chatmem.models import openai_api
+
+    waits: list[float] = []
+    monkeypatch.setattr(openai_api.time, "sleep", waits.append)
+    chaos = urllib.request.Request(
+        f"{aimock}/__aimock/chaos", json.dumps({"rateLimitRate": 1}).encode(), {"content-type": "application/json"}
+    )
+    urllib.request.urlopen(chaos).close()
+    try:
+        with pytest.raises(LimitReached):
+            ask(mock(aimock), "hello")
+    finally:
+        urllib.request.urlopen(urllib.request.Request(f"{aimock}/__aimock/chaos", method="DELETE")).close()
+    assert waits == [1.0, 1.0]
+
+
+def test_azure_is_spoken(aimock: str) -> None:
+    azure = OpenAIModel("my-deployment", aimock, lambda: "sk-azure", azure_version="2024-10-21")
+    assert ask(azure, "hello")[0] == "Hello!"
+    assert "/openai/deployments/my-deployment/chat/completions" in json.dumps(journal(aimock))
+
+
+def test_the_journal_holds_byte_for_byte_what_the_plan_showed(aimock: str) -> None:
+    model = mock(aimock)
+    chat = Chat(
+        MemoryStore(), "x", lambda s: Choice(model, Buffer(), lambda m: Counter(None, estimate), system="Be brief.")
+    )
+    list(chat.say("hello"))
+    expected = list(chat.plan("hello again").messages)
+    list(chat.say("hello again"))
+    assert json.dumps(expected) in json.dumps(journal(aimock)) or expected == _last(journal(aimock))
+
+
+def _last(entries: Any) -> Any:
+    entries = entries if isinstance(entries, list) else entries.get("entries") or entries.get("requests")
+    newest = max(entries, key=lambda e: e.get("timestamp", 0)) if entries else {}
+    body = newest.get("body") or newest.get("request", {}).get("body")
+    body = json.loads(body) if isinstance(body, str) else body
+    return [{"role": m["role"], "content": m["content"]} for m in body["messages"]]
