@@ -12,6 +12,7 @@ from chatmem.chat import Chat
 from chatmem.errors import ChatmemError
 from chatmem.models.base import Piece
 from chatmem.repl import commands
+from chatmem.repl.attach import with_files
 from chatmem.repl.prompt import Prompt, quiet_keys
 from chatmem.screen.listing import ago, last_turns
 from chatmem.screen.reply import print_reply
@@ -25,6 +26,7 @@ class Room:
         self.chat, self.assembly, self.terminal = chat, assembly, terminal
         self.prompt = Prompt(self)
         self.over = False
+        self._warmed = False
         terminal.commands = True
         assembly.say = chat.tell = self.note
 
@@ -38,6 +40,8 @@ class Room:
         warm = threading.Thread(target=self._warm, daemon=True, name="warm")
         try:
             while not self.over:
+                if self._warmed:
+                    self.prompt.refresh()
                 try:
                     line = self.prompt.read(ready=warm.start if warm.ident is None else None)
                 except KeyboardInterrupt:
@@ -58,11 +62,23 @@ class Room:
             return
         if not session.path and not self.chat.started:
             self.terminal.note(f"New session {self.chat.name!r}. /help shows the commands, Ctrl-D leaves.")
+            if not self._anything():
+                self.terminal.note(
+                    "Enter sends, Alt-Enter makes a new line, Ctrl-C stops a reply and keeps what arrived."
+                )
+                self.terminal.note("/context shows what the model sees of the conversation, /memory changes it.")
             return
         turns = len(session.turns)
         title = f" · {session.title}" if session.title else ""
         self.terminal.note(f"Session {self.chat.name!r}{title} · {turns} turns · last used {ago(session.last_active)}")
         last_turns(self.terminal, session)
+
+    def _anything(self) -> bool:
+        """Whether anything was ever kept here: who comes back needs no introduction."""
+        try:
+            return bool(self.chat.store.names())
+        except ChatmemError:
+            return True
 
     def take(self, line: str) -> None:
         """Do what was typed: a command, or a message."""
@@ -72,7 +88,7 @@ class Room:
             if commands.is_command(line):
                 commands.run(self, line)
             else:
-                self.say(commands.plain(line))
+                self.say(with_files(commands.plain(line), self.note))
         except KeyboardInterrupt:
             self.terminal.note("Stopped. What arrived is kept; /retry asks again.")
         except ChatmemError as error:
@@ -102,6 +118,8 @@ class Room:
         """Show a reply while it arrives; keys typed meanwhile wait for the prompt."""
         with quiet_keys(), contextlib.closing(pieces):
             print_reply(self.terminal, pieces)
+        if self.terminal.interactive:
+            self.terminal.raw("\n")
 
     def leave(self) -> None:
         """Say how to come back."""
@@ -114,4 +132,5 @@ class Room:
     def _warm(self) -> None:
         """While the reader types: find the model, import its client, load its token table."""
         self.assembly.warm(self.chat)
+        self._warmed = True
         self.prompt.refresh()

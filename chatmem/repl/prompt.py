@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import shlex
 import subprocess
@@ -15,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
-from prompt_toolkit.completion import CompleteEvent, Completer, Completion
-from prompt_toolkit.document import Document
+from prompt_toolkit.completion import ThreadedCompleter
 from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.filters import Condition, completion_is_selected, is_searching
 from prompt_toolkit.formatted_text import AnyFormattedText
@@ -24,11 +24,13 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.input.ansi_escape_sequences import ANSI_SEQUENCES
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
+from prompt_toolkit.styles import Style
 
-from chatmem.errors import WrongUse
+from chatmem.errors import ChatmemError, WrongUse
 from chatmem.paths import private_file, private_folder
-from chatmem.repl import commands
-from chatmem.screen.safe import show_line
+from chatmem.repl import toolbar
+from chatmem.repl.attach import Pastes
+from chatmem.repl.completion import Typed
 
 if TYPE_CHECKING:
     from chatmem.repl.loop import Room
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
 # Shift-Enter, where a terminal reports it, is what Alt-Enter is.
 for _sequence in ("\x1b[13;2u", "\x1b[27;2;13~"):
     ANSI_SEQUENCES[_sequence] = (Keys.Escape, Keys.ControlM)
+
+STYLE = Style.from_dict({"bottom-toolbar": "noreverse", "auto-suggestion": "ansibrightblack"})
+"""The terminal's own colours: readable on light and dark."""
 
 
 class Prompt:
@@ -47,6 +52,8 @@ class Prompt:
         self.toolbar = room.assembly.config.settings.screen.toolbar
         self._session: PromptSession[str] | None = None
         self._next = ""
+        self._pastes = Pastes()
+        self._parts: list[str] = []
 
     def read(self, ready: Callable[[], None] | None = None) -> str:
         """The next message. `ready` is called once keys are taken. Raises EOFError, KeyboardInterrupt."""
@@ -54,8 +61,9 @@ class Prompt:
             self._session = self._make()
         text, self._next = self._next, ""
         typed = self._session.prompt("> ", default=text, pre_run=ready)
-        # Bytes that the terminal's encoding has no character for were UTF-8 after all.
-        return typed if typed.isascii() else typed.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        if not typed.isascii():  # bytes that the terminal's encoding has no character for were UTF-8 after all
+            typed = typed.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        return self._pastes.whole(typed)
 
     def fill(self, text: str) -> None:
         """Put a text into the next prompt, to be edited and sent."""
@@ -77,7 +85,9 @@ class Prompt:
             path.unlink(missing_ok=True)
 
     def refresh(self) -> None:
-        """Draw the toolbar anew; from any thread."""
+        """Work out the toolbar anew, and draw it; from any thread."""
+        with contextlib.suppress(ChatmemError):
+            self._parts = toolbar.parts(self.room.chat, self.room.assembly)
         if self._session is not None:
             self._session.app.invalidate()
 
@@ -96,16 +106,16 @@ class Prompt:
             multiline=True,
             prompt_continuation="  ",
             key_bindings=self._keys(),
-            history=_history(self.room.assembly.paths.state) if remembers else InMemoryHistory(),
+            history=_history(self.room.assembly.paths.state, self._pastes) if remembers else InMemoryHistory(),
             auto_suggest=AutoSuggestFromHistory(),
             search_ignore_case=True,
-            completer=Commands(self.room),
+            completer=ThreadedCompleter(Typed(self.room)),
             complete_while_typing=True,
             editing_mode=EditingMode.VI if screen.editing == "vi" else EditingMode.EMACS,
-            bottom_toolbar=self._toolbar if self.toolbar else None,
+            bottom_toolbar=self._toolbar,
             enable_suspend=True,
             tempfile_suffix=".md",
-            style=None,
+            style=STYLE,
             include_default_pygments_style=False,
         )
 
@@ -141,34 +151,37 @@ class Prompt:
         def edit(event: KeyPressEvent) -> None:
             event.current_buffer.open_in_editor(validate_and_handle=False)
 
+        @keys.add(Keys.BracketedPaste)
+        def paste(event: KeyPressEvent) -> None:
+            text = event.data.replace("\r\n", "\n").replace("\r", "\n")
+            event.current_buffer.insert_text(self._pastes.shown(text))
+
         return keys
 
     def _toolbar(self) -> AnyFormattedText:
-        return show_line(self.room.chat.name)
-
-
-class Commands(Completer):
-    """Completes slash commands, with their help."""
-
-    def __init__(self, room: Room) -> None:
-        self.room = room
-
-    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
-        line = document.text_before_cursor
-        if not line.startswith("/") or " " in line or "\n" in line:
-            return
-        for command in commands.TABLE.values():
-            if command.name.startswith(line[1:]):
-                yield Completion(f"/{command.name}", -len(line), display_meta=command.help)
+        if not self.toolbar:
+            return None
+        return toolbar.fitting(self._parts or [self.room.chat.name], self.room.terminal.width)
 
 
 class PrivateHistory(FileHistory):
     """A history file of ours alone; lines that begin with a space are not remembered, and no failure matters."""
 
+    def __init__(self, filename: str, pastes: Pastes) -> None:
+        super().__init__(filename)
+        self._pastes = pastes
+
     def store_string(self, string: str) -> None:
-        if not string.startswith(" "):
-            with contextlib.suppress(OSError):
-                super().store_string(string)
+        if string.startswith(" "):
+            return
+        lines = "".join(f"+{line}\n" for line in self._pastes.whole(string).split("\n"))
+        entry = f"\n# {datetime.datetime.now()}\n{lines}".encode("utf-8", "replace")
+        with contextlib.suppress(OSError):
+            descriptor = private_file(Path(str(self.filename)), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            try:
+                os.write(descriptor, entry)  # in one piece: other chats write here, too
+            finally:
+                os.close(descriptor)
 
     def load_history_strings(self) -> Iterable[str]:
         try:
@@ -177,13 +190,13 @@ class PrivateHistory(FileHistory):
             return []
 
 
-def _history(folder: Path) -> History:
+def _history(folder: Path, pastes: Pastes) -> History:
     try:
         private_folder(folder)
         os.close(private_file(folder / "history", os.O_WRONLY | os.O_CREAT | os.O_APPEND))
     except OSError:
         return InMemoryHistory()
-    return PrivateHistory(str(folder / "history"))
+    return PrivateHistory(str(folder / "history"), pastes)
 
 
 @contextlib.contextmanager
