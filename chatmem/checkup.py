@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -119,6 +118,8 @@ def _tables(assembly: Assembly, fix: bool) -> Iterator[Finding]:
 
 
 def _fetched(name: str, table: tokens.Table, folder: Path) -> Finding:
+    import urllib.request  # ten milliseconds that only this needs
+
     what = f"token table {name}"
     try:
         with urllib.request.urlopen(table.url, timeout=PATIENCE) as response:

@@ -7,8 +7,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wcwidth import wcswidth
-
 from chatmem.screen.safe import show, show_line
 from chatmem.screen.terminal import Terminal
 from chatmem.session import Message, Session, moment
@@ -52,7 +50,11 @@ def columns(
 
 def cell_width(text: str) -> int:
     """The columns a line of text takes on a terminal."""
-    return len(text) if text.isascii() else max(0, wcswidth(text))
+    if text.isascii():
+        return len(text)
+    from wcwidth import wcswidth  # comes with the prompt; a list without it is there sooner
+
+    return max(0, wcswidth(text))
 
 
 def padded(text: str, width: int, right: bool = False) -> str:

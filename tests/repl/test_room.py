@@ -204,3 +204,140 @@ def test_summary_says_when_there_are_no_notes_yet(play: Play) -> None:
 def test_a_wrong_argument_is_one_line(play: Play, line: str) -> None:
     shown = play("one" + ENTER, line + ENTER)
     assert "Traceback" not in shown
+
+
+def completed(room: Room, line: str) -> list[str]:
+    from prompt_toolkit.completion import CompleteEvent
+    from prompt_toolkit.document import Document
+
+    from chatmem.repl.completion import Typed
+
+    return [c.text for c in Typed(room).get_completions(Document(line), CompleteEvent())]
+
+
+@pytest.fixture
+def room(keys: PipeInput, server: Server) -> Room:
+    server.models = [{"id": "test-model"}, {"id": "other-model", "context_length": 32768}]
+    assembly = Assembly(offline=True)
+    list(assembly.chat("holiday").say("Where to?"))
+    return Room(assembly.chat("work"), assembly, Terminal(io.StringIO(), io.StringIO()))
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("/und", "/undo"),
+        ("/cxt", "/context"),
+        ("/open hol", "holiday"),
+        ("/model oth", "other-model"),
+        ("/model off", "offline"),
+        ("/memory win", "window"),
+        ("/set temp", "temperature"),
+        ("/help und", "undo"),
+    ],
+)
+def test_commands_and_what_they_take_are_completed_fuzzily(room: Room, line: str, found: str) -> None:
+    assert found in completed(room, line)
+
+
+@pytest.mark.parametrize("line", ["hello", "//und", "/set temperature 0", "a /und", "/und\nx"])
+def test_nothing_else_is_completed(room: Room, line: str) -> None:
+    assert completed(room, line) == []
+
+
+def test_paths_are_completed_after_an_at_sign_and_where_a_file_is_written(room: Room, home: Any) -> None:
+    (home / "notes.txt").write_text("x")
+    assert completed(room, f"see @{home}/not") == ["es.txt"] == completed(room, f"/save {home}/not")
+
+
+def test_the_toolbar_shows_what_fits(room: Room) -> None:
+    from chatmem.repl.toolbar import fitting
+
+    room.prompt.refresh()
+    parts = room.prompt._parts
+    assert parts[:3] == ["work", "test-model", "summary"] and "/6,144" in parts[3]
+    assert fitting(parts, 30) == "work · test-model · summary" and fitting(parts, 3) == "work"
+
+
+def test_undo_takes_back_and_branches_lead_back(play: Play, server: Server) -> None:
+    shown = play(
+        "one" + ENTER,
+        "two" + ENTER,
+        "/undo" + ENTER,
+        "three" + ENTER,
+        "/branches" + ENTER,
+        "/branches 1" + ENTER,
+        "four" + ENTER,
+    )
+    sent = [[m["content"] for m in c["messages"] if m["role"] == "user"] for c in server.chats]
+    assert sent == [["one"], ["one", "two"], ["one", "three"], ["one", "two", "four"]] and "Taken back: turn 2" in shown
+
+
+def test_an_edit_asks_in_other_words(play: Play, server: Server, home: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    editor = home / "editor"
+    editor.write_text('#!/bin/sh\necho "changed" > "$1"\n')
+    editor.chmod(0o755)
+    monkeypatch.setenv("EDITOR", str(editor))
+    play("one" + ENTER, "two" + ENTER, "/edit 1" + ENTER)
+    assert asked(server) == ["one", "two", "changed"] and len(server.chats[-1]["messages"]) == 1
+
+
+def test_retry_with_another_model_is_for_one_turn(play: Play, server: Server) -> None:
+    play("one" + ENTER, "/retry other" + ENTER, "two" + ENTER)
+    assert [c["model"] for c in server.chats] == ["test-model", "other", "test-model"]
+
+
+def test_settings_are_stored_in_the_session_and_can_be_taken_back(play: Play, server: Server) -> None:
+    play("/model other" + ENTER, "/set temperature 0.3" + ENTER, "/system Be brief." + ENTER, "one" + ENTER)
+    play("/set temperature -" + ENTER, "/system -" + ENTER, "two" + ENTER)
+    first, second = server.chats
+    assert (first["model"], first["temperature"], first["messages"][0]["content"]) == ("other", 0.3, "Be brief.")
+    assert second["model"] == "other" and "temperature" not in second and second["messages"][0]["role"] == "user"
+
+
+def test_fork_open_new_and_title_move_between_sessions(play: Play, server: Server) -> None:
+    shown = play(
+        "one" + ENTER,
+        "/title Counting" + ENTER,
+        "/fork other" + ENTER,
+        "two" + ENTER,
+        "/open work" + ENTER,
+        "three" + ENTER,
+        "/new third" + ENTER,
+        "four" + ENTER,
+        "/sessions" + ENTER,
+    )
+    sent = [[m["content"] for m in c["messages"] if m["role"] == "user"] for c in server.chats]
+    assert sent == [["one"], ["one", "two"], ["one", "three"], ["four"]] and "Counting" in shown
+
+
+def test_clear_begins_a_new_view_in_the_same_file(play: Play, server: Server) -> None:
+    play("one" + ENTER, "/clear" + ENTER, "two" + ENTER)
+    assert [len(c["messages"]) for c in server.chats] == [1, 1]
+
+
+def test_copy_hands_a_code_block_to_the_clipboard(play: Play, server: Server) -> None:
+    import base64
+
+    server.answers = [stream("Here:\n\n```python\nprint(1)\n```\n")]
+    shown = play("code" + ENTER, "/copy 1" + ENTER, "/copy 2" + ENTER)
+    assert "Copied 9 characters" in shown and "has 1 code blocks" in shown
+    assert base64.b64encode(b"print(1)\n")
+
+
+def test_save_writes_everything_elsewhere_and_never_over_anything(play: Play, home: Any) -> None:
+    target = home / "out.json"
+    shown = play("one" + ENTER, f"/save {target}" + ENTER, f"/save {target}" + ENTER, f"/export {home}/out.md" + ENTER)
+    assert "one" in target.read_text() and "already a file" in shown and (home / "out.md").read_text().startswith("---")
+
+
+def test_tokens_stats_multiline_and_help_of_one_answer(play: Play) -> None:
+    shown = play(
+        "one" + ENTER,
+        "/tokens" + ENTER,
+        "/stats" + ENTER,
+        "/help undo" + ENTER,
+        "/multiline" + ENTER,
+        "/multiline" + ALT_ENTER,
+    )
+    assert "tokens (" in shown and "1 session" in shown and "/undo [N]" in shown and "Alt-Enter sends" in shown

@@ -1,0 +1,292 @@
+"""The real program in a real pseudo-terminal, its every byte through an emulator."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pexpect
+import pyte
+import pytest
+
+from tests.conftest import Run
+from tests.server import OK, Server, delta
+
+CTRL_C, CTRL_D = "\x03", "\x04"
+
+
+class Sitting:
+    """A person at a terminal: types, waits until something is on the screen, looks."""
+
+    def __init__(self, *arguments: str, columns: int = 80, lines: int = 24, **env: str) -> None:
+        self.screen = pyte.HistoryScreen(columns, lines, history=10_000, ratio=0.5)
+        self.feeder = pyte.ByteStream(self.screen)
+        environment = {**os.environ, "TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1", **env}
+        self.process = pexpect.spawn(
+            sys.executable, ["-m", "chatmem", *arguments], env=environment, dimensions=(lines, columns), timeout=20
+        )  # type: ignore[arg-type]
+        self.raw = b""
+
+    def type(self, text: str) -> None:
+        self.process.send(text)
+
+    def until(self, seen: Callable[[str], bool] | str, seconds: float = 10.0) -> str:
+        """Read until something is on the screen or in the scrollback; fails after a while."""
+        look = seen if callable(seen) else lambda text: seen in text
+        end = time.monotonic() + seconds
+        while not look(self.everything):
+            assert time.monotonic() < end, f"never seen: {seen}\n{self.everything}"
+            try:
+                data = self.process.read_nonblocking(65536, timeout=0.1)
+            except pexpect.TIMEOUT:
+                continue
+            except pexpect.EOF:
+                assert look(self.everything), f"over, and never seen: {seen}\n{self.everything}"
+                break
+            self.raw += data
+            self.feeder.feed(data)
+        return self.everything
+
+    def leave(self) -> int:
+        """Wait until the program is over; its exit status, signals as 128 and more."""
+        try:
+            while True:
+                data = self.process.read_nonblocking(65536, timeout=20)
+                self.raw += data
+                self.feeder.feed(data)
+        except (pexpect.EOF, OSError):
+            pass
+        self.process.wait()
+        return int(self.process.exitstatus if self.process.exitstatus is not None else 128 + self.process.signalstatus)
+
+    @property
+    def everything(self) -> str:
+        width = self.screen.columns
+        history = ["".join(row[x].data for x in range(width)).rstrip() for row in self.screen.history.top]
+        return "\n".join([*history, *(row.rstrip() for row in self.screen.display)])
+
+
+@pytest.fixture
+def sit() -> Iterator[Callable[..., Sitting]]:
+    sittings: list[Sitting] = []
+
+    def sit(*arguments: str, **more: Any) -> Sitting:
+        sittings.append(Sitting("chat", *arguments, **more))
+        return sittings[-1]
+
+    yield sit
+    for sitting in sittings:
+        sitting.process.close(force=True)
+
+
+Sit = Callable[..., Sitting]
+
+
+class Gate:
+    """A server that stops at a phase of its answer until it is let go, and says when it is there."""
+
+    def __init__(self, server: Server, phase: str) -> None:
+        self.there, self.go = threading.Event(), threading.Event()
+        self.phase = phase
+        server.answers = [self.answer]
+
+    def answer(self, request: Any, connection: Any) -> None:
+        if self.phase == "connecting":
+            self.wait()
+        connection.sendall(OK)
+        if self.phase == "headers":
+            self.wait()
+        connection.sendall(delta("What arrived. "))
+        self.wait()
+        connection.sendall(delta("The rest.", "stop"))
+
+    def wait(self) -> None:
+        self.there.set()
+        self.go.wait(20)
+
+
+def messages(run: Run, name: str = "t") -> list[Any]:
+    return json.loads(run("sessions", "show", name, "--json").stdout)["messages"]
+
+
+def ready(sitting: Sitting) -> None:
+    sitting.until(lambda text: "Ctrl-D leaves" in text or "Session 't'" in text)
+    sitting.until(lambda text: "\n>" in text)
+
+
+def test_a_question_is_answered_and_ctrl_d_leaves(sit: Sit, server: Server) -> None:
+    one = sit("-s", "t")
+    ready(one)
+    one.type("hello\r")
+    one.until("last: hello")
+    one.type(CTRL_D)
+    one.until("chatmem chat -s t")
+    assert one.leave() == 0
+
+
+@pytest.mark.parametrize("phase", ["connecting", "headers", "streaming"])
+def test_ctrl_c_stops_the_reply_keeps_what_arrived_and_returns_to_the_prompt(
+    sit: Sit, server: Server, run: Run, phase: str
+) -> None:
+    gate = Gate(server, phase)
+    one = sit("-s", "t")
+    ready(one)
+    one.type("stop me\r")
+    assert gate.there.wait(20)
+    if phase == "streaming":
+        one.until("What arrived.")
+    one.type(CTRL_C)
+    one.until("Stopped.")
+    gate.go.set()
+    one.type("next\r")
+    one.until("last: next")
+    one.type(CTRL_D)
+    assert one.leave() == 0
+    kept = [(m["role"], m["status"]) for m in messages(run)]
+    partial = [("assistant", "interrupted")] if phase == "streaming" else []
+    assert kept == [("user", None), *partial, ("user", None), ("assistant", "complete")]
+
+
+def test_what_is_typed_during_a_reply_waits_for_the_prompt(sit: Sit, server: Server) -> None:
+    gate = Gate(server, "streaming")
+    one = sit("-s", "t")
+    ready(one)
+    one.type("first\r")
+    one.until("What arrived.")
+    one.type("second\r")
+    gate.go.set()
+    one.until("last: second")
+    assert "second" not in one.everything.partition("The rest.")[0]
+
+
+def test_a_paste_of_three_lines_is_one_message(sit: Sit, server: Server) -> None:
+    one = sit("-s", "t")
+    ready(one)
+    one.type("\x1b[200~one\r/exit\rthree\x1b[201~")
+    one.until("three")
+    one.type("\r")
+    one.until("messages; last:")
+    assert [c["messages"][-1]["content"] for c in server.chats] == ["one\n/exit\nthree"]
+
+
+def test_a_long_paste_shows_its_lines_and_is_sent_whole(sit: Sit, server: Server) -> None:
+    text = "\n".join(f"line {n} " + "x" * 60 for n in range(48))
+    one = sit("-s", "t")
+    ready(one)
+    one.type(f"Look: \x1b[200~{text}\x1b[201~ thanks")
+    one.until("[pasted 48 lines] thanks")
+    one.type("\r")
+    one.until("messages; last:")
+    assert server.chats[0]["messages"][-1]["content"] == f"Look: {text} thanks"
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_during_a_reply_stores_it_and_leaves_within_a_second(
+    sit: Sit, server: Server, run: Run, sent: signal.Signals, code: int
+) -> None:
+    gate = Gate(server, "streaming")
+    one = sit("-s", "t")
+    ready(one)
+    one.type("go\r")
+    one.until("What arrived.")
+    one.process.kill(sent)
+    assert one.leave() == code
+    gate.go.set()
+    assert [(m["content"], m["status"]) for m in messages(run)][1] == ("What arrived. ", "interrupted")
+
+
+def test_a_terminal_that_is_closed_during_a_reply_loses_nothing(sit: Sit, server: Server, run: Run) -> None:
+    gate = Gate(server, "streaming")
+    one = sit("-s", "t")
+    ready(one)
+    one.type("go\r")
+    one.until("What arrived.")
+    one.process.close(force=False)
+    gate.go.set()
+    for _ in range(100):
+        if not one.process.isalive():
+            break
+    assert messages(run)[1]["content"].startswith("What arrived.")
+
+
+def test_a_resize_during_a_reply_is_no_crash(sit: Sit, server: Server) -> None:
+    gate = Gate(server, "streaming")
+    one = sit("-s", "t")
+    ready(one)
+    one.type("go\r")
+    one.until("What arrived.")
+    for columns in (40, 100, 20, 80):
+        one.process.setwinsize(24, columns)
+        one.screen.resize(24, columns)
+    gate.go.set()
+    one.until("The rest.")
+    one.type(CTRL_D)
+    assert one.leave() == 0
+
+
+def test_suspend_and_resume_at_the_prompt(sit: Sit, server: Server) -> None:
+    one = sit("-s", "t")
+    ready(one)
+    one.process.kill(signal.SIGSTOP)
+    one.process.kill(signal.SIGCONT)
+    one.type("after\r")
+    one.until("last: after")
+
+
+@pytest.mark.parametrize(
+    "env",
+    [{"TERM": "dumb"}, {"TERM": ""}, {"NO_COLOR": "1"}, {"LANG": "C", "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}],
+)
+def test_poor_terminals_work(sit: Sit, server: Server, env: dict[str, str]) -> None:
+    one = sit("-s", "t", **env)
+    one.until("Ctrl-D leaves")
+    one.type("hello\r")
+    one.until("last: hello")
+    if "NO_COLOR" in env:
+        assert b"\x1b[31m" not in one.raw and b"\x1b[36m" not in one.raw
+    one.type(CTRL_D)
+    assert one.leave() == 0
+
+
+@pytest.mark.parametrize("columns", [1, 5, 12, 20])
+def test_narrow_terminals_work(sit: Sit, server: Server, columns: int) -> None:
+    one = sit("-s", "t", columns=columns)
+    one.until(lambda text: b"\x1b[?2004h" in one.raw)
+    one.type("hi\r")
+    one.until(lambda text: len(server.chats) == 1)
+    one.type(CTRL_D)
+    assert one.leave() == 0
+
+
+def test_hostile_text_reaches_no_terminal(sit: Sit, server: Server) -> None:
+    from tests.screen.test_safe import PAYLOADS
+    from tests.server import event
+
+    hostile = "".join(PAYLOADS)
+    server.otherwise = lambda request: (
+        OK + event({"choices": [{"delta": {"content": f"{hostile}\n\nend of it"}, "finish_reason": "stop"}]})
+    )
+    one = sit("-s", "t")
+    ready(one)
+    one.type("attack\r")
+    one.until("end of it")
+    for bad in (
+        b"\x1b]52",
+        b"\x1b]8;",
+        b"\x1b]0;",
+        b"\x1bP+q",
+        b"\x1b[?1049h",
+        b"\x1bc",
+        "\x9b".encode(),
+        "\u202e".encode(),
+        b"\x07",
+    ):
+        assert bad not in one.raw
+    one.type(CTRL_D)
+    assert one.leave() == 0
