@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import sys
 from typing import Annotated
 
@@ -52,8 +53,10 @@ def chat(
         name = latest(here) if continue_ and not ephemeral else names.fresh(taken(store))
     one = here.assembly.chat(names.checked(name), wanted, store)
     if is_tty(sys.stdin) and is_tty(sys.stdout):
-        from chatmem.repl.loop import Room
+        gc.disable()
+        from chatmem.repl.loop import Room  # only who sits down needs the prompt
 
+        gc.enable()
         here.exit_code = Room(one, here.assembly, here.terminal).run()
     else:
         piped(here, one)
