@@ -7,12 +7,10 @@ table where a copy lies on this machine, else estimated by script and kind of te
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import math
 import os
 import re
-import tempfile
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -203,6 +201,8 @@ def _usual_places() -> Iterable[Path]:
     for variable in ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR"):
         if folder := os.environ.get(variable):
             yield Path(folder)
+    import tempfile
+
     yield Path(tempfile.gettempdir(), "data-gym-cache")
     for package, inside in (
         ("litellm", "litellm_core_utils/tokenizers"),
@@ -217,6 +217,8 @@ def _usual_places() -> Iterable[Path]:
 
 
 def _is(path: Path, sha256: str) -> bool:
+    import hashlib  # only who counts exactly pays for it
+
     try:
         return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
     except OSError:

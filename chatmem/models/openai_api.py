@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -490,6 +489,8 @@ _importing = threading.Lock()
 def import_openai() -> None:
     """Import the openai client (0.4 s); the REPL does so in the background once its prompt shows."""
     with _importing:
+        import logging
+
         import openai  # noqa: F401
 
         for name in ("openai", "httpx2", "httpcore2"):  # OPENAI_LOG would have them write down what is said
