@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
@@ -26,6 +28,8 @@ from chatmem.stores import Say, Store, open_store
 
 OPENAI = "https://api.openai.com/v1"
 OPENAI_MODEL = "gpt-4o-mini"
+FORGET = 86_400.0
+"""Seconds after which a window that was learned from a refusal is forgotten."""
 CONNECT = (
     "Connect one: set OPENAI_API_KEY, or start a local server such as Ollama (or name any server in OPENAI_BASE_URL)."
 )
@@ -93,9 +97,9 @@ class Assembly:
             lambda name: self.counter(name, model.server),
             settings.options,
             settings.system or "",
-            settings.context_window,
+            None,
             Later(replace(settings, model=settings.fold.model), self) if settings.fold.model else None,
-            lambda **facts: self.learned.put(model.server, model.name, **facts),
+            lambda **facts: self.learned.put(model.server, model.name, **_dated(facts)),
         )
 
     @cached_property
@@ -136,7 +140,8 @@ class Assembly:
         if settings.base_url or key:
             return self._configured(settings, settings.base_url or OPENAI)
         if settings.discover:
-            for found in servers():
+            local = servers()
+            for found in local:
                 names = [str(m["id"]) for m in found.models]
                 if found.models and (settings.model is None or settings.model in names):
                     model = found.models[names.index(settings.model) if settings.model else 0]
@@ -144,6 +149,13 @@ class Assembly:
                     return OpenAIModel(
                         str(model["id"]), found.base_url, window=window_of(model), timeouts=settings.timeouts
                     )
+            listed = [str(m["id"]) for found in local for m in found.models]
+            if settings.model and listed:
+                near = get_close_matches(settings.model, listed, 3, 0.3) or listed[:3]
+                raise ServerFailed(
+                    f"No server running here has the model {settings.model!r}.",
+                    f"There are {', '.join(near)}: chatmem models",
+                )
         if settings.model is None and self.offline:
             self.say(f"No language model is connected: the built-in offline model answers. {CONNECT}")
             return OfflineModel()
@@ -157,7 +169,7 @@ class Assembly:
             base_url,
             key_of(settings) or (lambda: PLACEHOLDER),
             settings.organization or "",
-            settings.context_window or _known_window(name),
+            _known_window(name),
             settings.timeouts,
             settings.api_version if settings.kind == "azure" else "",
         )
@@ -192,11 +204,16 @@ class Later:
 
     @property
     def window(self) -> int | None:
-        """What a server taught us, else what is known of the model, else what its `/models` says, asked once."""
-        learned = self.assembly.learned.get(self.server, self.name, "window")
-        if isinstance(learned, int) and learned >= 64:
-            return learned
-        if self.model.window is None and not self._asked and isinstance(self.model, OpenAIModel):
+        """The context window in tokens: as configured, as `/models` or a table says; a refusal of late can lower it."""
+        known = self.settings.context_window or self.model.window or self._listed()
+        limit, when = (self.assembly.learned.get(self.server, self.name, fact) for fact in ("window", "window_at"))
+        if isinstance(limit, int) and isinstance(when, int | float) and time.time() - when < FORGET and limit >= 64:
+            return min(limit, known) if known else limit
+        return known
+
+    def _listed(self) -> int | None:
+        """What the server's `/models` says of this model's window, asked once."""
+        if not self._asked and isinstance(self.model, OpenAIModel):
             self._asked = True
             with contextlib.suppress(ChatmemError):
                 offered = {str(m["id"]): m for m in self.model.models(patience=2.0)}
@@ -213,6 +230,11 @@ class Later:
 
     def warm(self) -> None:
         self.model.warm()
+
+
+def _dated(facts: dict[str, Any]) -> dict[str, Any]:
+    """What was learned; of a window also when, since a server may be started anew with a larger one."""
+    return facts | {"window_at": int(time.time())} if "window" in facts else facts
 
 
 def _known_window(model: str) -> int | None:

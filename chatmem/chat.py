@@ -23,7 +23,7 @@ from chatmem.memory.summary import SummaryStrategy
 from chatmem.models.base import Model, Options, Piece
 from chatmem.session import Message, Record, Session, Summary, Turn, header, new_id, now, repaired
 from chatmem.stores.base import Log, Say, Store
-from chatmem.tokens import Counter, calibration
+from chatmem.tokens import Counter, calibration, cut_off, same_though_longer
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,8 @@ class Chat:
         self._recall: FullText | None = None
         self.fold: Fold | None = None
         """The fold that runs, or ran last."""
+        self.fold_error = ""
+        """Why the last fold failed, empty if it did not."""
         self._fold_taken = 0
         self._fold_failures = 0
         self._fold_rest = 0
@@ -135,12 +137,17 @@ class Chat:
         self._begin_fold(view)
 
     def _fitting(self, error: ContextExceeded, view: Plan) -> int | None:
-        """The window in our tokens that a server's refusal means, or None if planning again would not help."""
+        """The window in our tokens that a server's refusal means, or None if planning again would not help.
+
+        What `needed` says of the messages alone tells how much longer they are for the server than for us.
+        """
         if error.limit is None:
             return None
-        ours = view.tokens / error.needed if error.needed else 0.8
-        window = error.limit if error.limit < view.tokens else int(error.limit * min(1.0, ours))
-        window = min(window, int(error.limit * ours)) if error.needed else window
+        ours = min(1.0, view.tokens / error.needed) if error.needed else 1.0
+        reserve = error.limit - budget_of(error.limit, self.choice.options.get("max_tokens"))
+        window = int((error.limit - reserve) * ours) + reserve
+        if view.tokens <= budget_of(window, self.choice.options.get("max_tokens")):
+            window = int(window * 0.8)  # it should have fitted: we count too little, by nobody knows how much
         return window if window < (self.choice.window or self.choice.model.window or window + 1) else None
 
     def _stream(self, view: Plan) -> Iterator[Piece]:
@@ -170,14 +177,25 @@ class Chat:
                         self.choice.learn(ratio=reported.ratio, extra=reported.extra)
                 if self._log:
                     self._log.partial_done(stored=not self._unsaved)
-        if usage and usage.prompt and usage.prompt * 2 < view.tokens and view.tokens - usage.prompt > 500:
-            counted = f"The server counted {usage.prompt:,} of about {view.tokens:,} tokens"
-            yield Piece(notice=f"{counted}: is its window smaller (for Ollama, num_ctx)? Set context_window to it.")
+        if usage and usage.prompt and self._cut_off(view.counted, usage.prompt):
+            yield Piece(
+                notice=f"The server counted only {usage.prompt:,} of about {view.counted:,} tokens. Is its window "
+                "smaller (for Ollama, num_ctx)? Set context_window to it."
+            )
         if status == "truncated":
             raise ReplyIncomplete(
                 "The server ended the reply without saying that it is complete.",
                 "What arrived is kept. /retry asks again.",
             )
+
+    def _cut_off(self, counted: int, reported: int) -> bool:
+        """Whether the server seems to have cut the prompt without a word."""
+        replies = [m for m in self.session.path if m.role == "assistant" and m.sent and m.usage and m.usage.prompt]
+        before = replies[-2] if len(replies) > 1 else None
+        if before is None or not before.sent or not before.usage:
+            return cut_off(counted, reported)
+        earlier = (int(before.sent.get("counted") or 0), before.usage.prompt or 0)
+        return cut_off(counted, reported) or same_though_longer((counted, reported), earlier)
 
     # Looking
 
@@ -200,21 +218,50 @@ class Chat:
         choice = self.choice
         strategy = strategy or choice.strategy
         recalls = strategy.recall(strategy.limit(choice.budget)) > 0
-        return plan(self.session, question, strategy, self.counter, choice.budget, self.index() if recalls else None)
+        question = repaired(question) if isinstance(question, str) else question
+        asked = question.id if isinstance(question, Message) else ""
+        index = self.index(asked) if recalls else None
+        return plan(self.session, question, strategy, self.counter, choice.budget, index)
 
     def compare(self, question: str | None, strategies: Sequence[Strategy]) -> list[Row]:
         """What each strategy would make of this session."""
         return compare(self.session, question, strategies, self.counter, self.choice.budget, self.index())
 
+    def refresh(self) -> None:
+        """Pick up what others added and what a fold has made, unless the session is in use just now."""
+        if self._log:
+            wait, self.wait = self.wait, False
+            try:
+                with contextlib.suppress(ChatmemError), self._turn():
+                    pass
+            finally:
+                self.wait = wait
+
+    def redo_notes(self) -> None:
+        """Take back every part on this path, so that the notes are made anew from the turns themselves."""
+        places = self.session.places
+        gone = [part for part in self.session.summaries.values() if part.start in places and part.end in places]
+        with self._turn():
+            self._keep(*(replace(part, id=new_id(), text="").record() for part in gone))
+
+    def records(self) -> list[Record]:
+        """All records of the session, those that could not be saved included."""
+        try:
+            stored = self.store.records(self.name) if self._log else []
+        except ChatmemError:
+            stored = [m.record() for m in self.session.messages.values()]
+        known = {record.get("id") for record in stored if record.get("type") == "message"}
+        return stored + [r for r in self._unsaved if r.get("id") not in known]
+
     def notes(self) -> list[Summary]:
         """The parts that stand for turns of this path, oldest first."""
         return [part for _, _, part in cover(self.session, self.session.turns, len(self.session.turns))]
 
-    def index(self) -> FullText:
+    def index(self, asked: str = "") -> FullText:
         """The full-text index of the session, up to date; built on first use, or early, in the background."""
         if self._recall is None:
             self._recall = FullText()
-        self._recall.update(self.session)
+        self._recall.update(self.session, asked)
         return self._recall
 
     def _first_left_out(self, view: Plan) -> Iterator[str]:
@@ -258,9 +305,15 @@ class Chat:
 
     def undo(self, count: int = 1) -> Turn:
         """Take back the last turns; returns the first of them. They stay on their branch."""
-        turns = self.session.turns
+        turns, head = self.session.turns, self.session.head
         turn = self.turn(max(1, len(turns) - count + 1) if turns else None)
-        self.move(turn.question.parent)
+        with self._turn():
+            if self.session.head != head:
+                raise WrongUse(
+                    "Another process went on with this session meanwhile.",
+                    "Look at it with /context, then /undo again.",
+                )
+            self._keep({"type": "head", "message": turn.question.parent})
         return turn
 
     @contextlib.contextmanager
@@ -363,8 +416,11 @@ class Chat:
             name = self.store.find(self.name)
             self._log = self.store.open(name)
             self._unsaved = [r for r in self._unsaved if r["type"] != "session"]
-            self.session = Session(name)
+            self.session = Session(name, prompt=self.session.prompt)
             self._read_on()
+            for record in self._unsaved:
+                self.session.apply(record)
+            self._choice = None
             return
         self._read_on(apply=False)
 
@@ -413,6 +469,7 @@ class Chat:
         if over:
             self._fold_failures = self._fold_failures + 1 if self.fold.error else 0
             self._fold_rest = min(8, 2**self._fold_failures // 2) if self.fold.error else 0
+            self.fold_error = self.fold.error
             self.fold = None
 
     def _flush(self) -> None:
@@ -446,7 +503,8 @@ def _summariser(model: Model) -> Summariser:
     """A model as who makes notes."""
 
     def ask(messages: Sequence[Wire], most: int) -> tuple[str, str | None]:
-        pieces = list(model.stream(messages, {"max_tokens": most}))
+        # Models that think spend tokens on it; what is too long of the answer is cut by the fold.
+        pieces = list(model.stream(messages, {"max_tokens": most + 1024}))
         return "".join(p.text for p in pieces), next((p.finish for p in reversed(pieces) if p.finish), None)
 
     return Summariser(model.name, model.window, ask)

@@ -55,7 +55,7 @@ def _model(assembly: Assembly, settings: config.Settings) -> Iterator[Finding]:
     yield Finding(
         "key",
         "good" if key else "missing",
-        f"from {settings.api_key_env or 'the config'}" if key else "none",
+        f"from {_origin(settings)}" if key else "none",
         "" if key else "Local servers need none.",
     )
     try:
@@ -91,6 +91,12 @@ def _model(assembly: Assembly, settings: config.Settings) -> Iterator[Finding]:
     counter = choice.count(model.name)
     yield Finding("counting", "good", f"{counter.how}{f' with {counter.encoding}' if counter.encoding else ''}")
     yield from _local()
+
+
+def _origin(settings: config.Settings) -> str:
+    """Where the key comes from, in the order in which the places are asked."""
+    places = {"api_key": "the config", "api_key_cmd": "a command", "api_key_keyring": "the keyring"}
+    return next((place for name, place in places.items() if getattr(settings, name)), settings.api_key_env)
 
 
 def _local() -> Iterator[Finding]:

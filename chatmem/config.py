@@ -140,6 +140,11 @@ class Settings(Server):
     prices: dict[str, Price] = setting({}, "Prices per model, for the toolbar and stats.")
 
     @property
+    def strategies(self) -> list[Strategy]:
+        """Every strategy, with its settings."""
+        return [cast(Strategy, getattr(self.memory, name.replace("-", "_"))) for name in memory.STRATEGIES]
+
+    @property
     def strategy(self) -> Strategy:
         """The strategy that was chosen, with its settings."""
         chosen: Any = self.memory
@@ -334,8 +339,9 @@ def _with_profile(layers: list[Layer]) -> list[Layer]:
         hint = unknown(name, list(profiles)).hint if profiles else "Write one into the config: [profiles.NAME]"
         raise WrongUse(f"There is no profile {name!r}.", hint)
     table = dict(profiles[name])
-    if "base_url" in table and not table.keys() & {"api_key_env", "api_key_cmd", "api_key_keyring", "api_key"}:
-        table["api_key_env"] = ""  # the key of one server is not sent to another
+    keys = {"api_key_env", "api_key_cmd", "api_key_keyring", "api_key"}
+    if "base_url" in table or table.keys() & keys:  # the key of one server is not sent to another
+        table = {**dict.fromkeys([*keys, "organization"], ""), **table}
     usual = next((i for i, layer in enumerate(layers) if layer.origin == "environment"), -1)
     place = max(chosen, usual + 1)
     return [*layers[:place], Layer(f"profile {name}", table), *layers[place:]]

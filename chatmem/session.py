@@ -23,6 +23,8 @@ VERSION = 1
 
 STATUSES = ("complete", "length", "filtered", "interrupted", "truncated", "error")
 TITLE_WORDS = 8
+MOST_TOKENS = 1 << 40
+"""More tokens than this no server has ever counted: such a report is a lie, or a fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,9 @@ class Usage:
     def from_record(cls, value: object) -> Usage | None:
         if not isinstance(value, dict):
             return None
-        counts = {k: n for k in ("prompt", "completion", "cached") if type(n := value.get(k)) is int and n >= 0}
+        counts = {
+            k: n for k in ("prompt", "completion", "cached") if type(n := value.get(k)) is int and 0 <= n < MOST_TOKENS
+        }
         return cls(**counts) if counts else None
 
     def record(self) -> Record:

@@ -103,6 +103,8 @@ def _value(kind: Any, value: object, where: str, extra: Mapping[str, Any]) -> An
         inner = get_args(kind)[1]
         return {str(k): v if inner is Any else _value(inner, v, f"{where}.{k}", {}) for k, v in value.items()}
     allowed = get_args(kind) if origin in (types.UnionType, typing.Union) else (kind,)
+    if value is None and type(None) in allowed:
+        return None
     for one in allowed:
         if (fitting := _fits(one, value)) is not None and _within(fitting, extra):
             return fitting

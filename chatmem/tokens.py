@@ -144,6 +144,9 @@ def calibration(path: Iterable[Message], model: str) -> Calibration | None:
             reports.append((counted, prompt))
             if len(reports) == 6:
                 break
+    reports = [(counted, prompt) for counted, prompt in reports if not cut_off(counted, prompt)]
+    while len(reports) > 1 and same_though_longer(reports[0], reports[1]):
+        reports.pop(0)
     if not reports:
         return None
     counted, prompt = reports[0]
@@ -156,6 +159,16 @@ def calibration(path: Iterable[Message], model: str) -> Calibration | None:
                 return Calibration(round(slope, 2), round(prompt - round(slope, 2) * counted))
             break
     return plain
+
+
+def cut_off(counted: int, reported: int) -> bool:
+    """Whether a server reports so few tokens that it must have cut the prompt, and said nothing."""
+    return reported * 5 < counted * 2
+
+
+def same_though_longer(now: tuple[int, int], before: tuple[int, int]) -> bool:
+    """Whether a longer prompt is reported to be just as long as the one before: cut to the server's window."""
+    return now[1] == before[1] and now[0] > before[0] * 1.05
 
 
 class _Exact:

@@ -13,7 +13,7 @@ GROUPS = {
     "chat": ("chat",),
     "ask": ("ask",),
     "sessions": ("sessions",),
-    "export": ("export",),
+    "export": ("export", "import"),
     "context": ("context", "compare"),
     "models": ("models", "doctor"),
     "config": ("config",),

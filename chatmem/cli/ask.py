@@ -63,9 +63,6 @@ def ask(
         here.exit_code = error.exit_code
     finally:
         pieces.close()
-        if name and here.exit_code == 0:
-            one.finish_fold(here.settings.fold.wait)
-        one.close()
     reply = one.reply
     if json_ and reply:
         answer: dict[str, Any] = {"session": one.name if name else None, "model": reply.model, "content": reply.content}
@@ -75,6 +72,9 @@ def ask(
         here.exit_code = 7
     elif reply and reply.status != "complete":
         here.exit_code = 6
+    if name and here.exit_code == 0:
+        one.finish_fold(here.settings.fold.wait)
+    one.close()
 
 
 class _Raw(Terminal):

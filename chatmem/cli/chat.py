@@ -43,15 +43,18 @@ def chat(
         wanted["profile"] = here.flags["profile"]
     here.assembly.offline = True
     store = MemoryStore(here.terminal.note) if ephemeral else here.assembly.store
-    if store.kept:
-        from chatmem.cli.sessions import expire
-
-        expire(here)
     if session is not None:
         name = session
     else:
         name = latest(here) if continue_ and not ephemeral else names.fresh(taken(store))
-    one = here.assembly.chat(names.checked(name), wanted, store)
+    name = names.checked(name)
+    if store.kept:
+        from chatmem.cli.sessions import expire
+
+        expire(here, but=name)
+    one = here.assembly.chat(name, wanted, store)
+    for stored in wanted:  # from here on they are the session's own, and may be changed in it
+        del here.flags[stored]
     if is_tty(sys.stdin) and is_tty(sys.stdout):
         gc.disable()
         from chatmem.repl.loop import Room  # only who sits down needs the prompt

@@ -10,8 +10,8 @@ import typer
 from chatmem.chat import Chat
 from chatmem.cli.chat import latest
 from chatmem.cli.door import Here, command
-from chatmem.cli.options import Json, MaybeName, Memory, Model
-from chatmem.memory import STRATEGIES, from_table, spec_of
+from chatmem.cli.options import Json, MaybeName, Memory, Model, System
+from chatmem.memory import spec_of
 from chatmem.screen import panel
 
 Ask = Annotated[
@@ -26,10 +26,16 @@ def register(app: typer.Typer) -> None:
 
 
 def context(
-    here: Here, name: MaybeName = None, ask: Ask = None, memory: Memory = None, model: Model = None, json_: Json = False
+    here: Here,
+    name: MaybeName = None,
+    ask: Ask = None,
+    memory: Memory = None,
+    model: Model = None,
+    system: System = None,
+    json_: Json = False,
 ) -> None:
     """Show what would be sent next, byte for byte, and the reason for every message kept or left out."""
-    one = _look(here, name, memory, model)
+    one = _look(here, name, memory, model, system)
     view = one.plan(ask)
     if not json_:
         panel.context(here.terminal, view, one.session)
@@ -40,21 +46,30 @@ def context(
     here.terminal.raw(json.dumps(body, ensure_ascii=False, indent=1) + "\n")
 
 
-def compare(here: Here, name: MaybeName = None, ask: Ask = None, model: Model = None, json_: Json = False) -> None:
+def compare(
+    here: Here,
+    name: MaybeName = None,
+    ask: Ask = None,
+    model: Model = None,
+    system: System = None,
+    json_: Json = False,
+) -> None:
     """Compare the strategies on a session: what each sends, reuses of the prompt cache, and keeps of the facts."""
-    one = _look(here, name, None, model)
-    chosen = here.assembly.configured(one.session.settings).settings.strategy
-    strategies = [chosen, *(from_table({"strategy": s}) for s in STRATEGIES if s != chosen.name)]
-    rows = one.compare(ask, strategies)
+    one = _look(here, name, None, model, system)
+    settings = here.assembly.configured(one.session.settings).settings
+    chosen = settings.strategy
+    rows = one.compare(ask, [chosen, *(s for s in settings.strategies if s.name != chosen.name)])
+    if not rows:
+        one.plan(ask)  # says what does not fit
     if json_:
         here.terminal.raw(json.dumps([row.record() for row in rows], ensure_ascii=False, indent=1) + "\n")
     else:
         panel.comparison(here.terminal, rows)
 
 
-def _look(here: Here, name: str | None, memory: str | None, model: str | None) -> Chat:
+def _look(here: Here, name: str | None, memory: str | None, model: str | None, system: str | None) -> Chat:
     """The chat on a session that is only looked at: nothing is stored."""
-    here.with_flags(memory=memory, model=model)
+    here.with_flags(memory=memory, model=model, system=system)
     here.assembly.offline = True
     here.assembly.say = lambda line: None
     store = here.assembly.store

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import re
@@ -13,8 +14,9 @@ import typer
 from chatmem.cli.chat import latest
 from chatmem.cli.door import Here, command
 from chatmem.cli.options import Json, MaybeName, Name, Yes
-from chatmem.errors import WrongUse
+from chatmem.errors import ChatmemError, WrongUse
 from chatmem.formats.json import message_record
+from chatmem.names import key
 from chatmem.screen import listing
 from chatmem.screen.pager import paged
 from chatmem.screen.safe import show_line
@@ -232,17 +234,20 @@ def older(outlines: list[Outline], than: datetime.timedelta) -> list[Outline]:
     return [o for o in outlines if (used := moment(o.last_active)) and used < limit]
 
 
-def expire(here: Here) -> None:
-    """Move sessions unused for longer than `sessions.expire` into the trash, and name them in one line."""
+def expire(here: Here, but: str) -> None:
+    """Move sessions unused for longer than `sessions.expire` into the trash, and name them; `but` one stays."""
     limit = here.settings.sessions.expire
     if not limit:
         return
     store = here.assembly.store
-    old = older(store.outlines(), age(limit))
-    for outline in old:
-        store.delete(outline.name)
-    if old:
-        here.terminal.note(f"Unused for {limit}, now in the trash: {', '.join(o.name for o in old)}")
+    gone = []
+    for outline in older(store.outlines(), age(limit)):
+        if key(outline.name) != key(but):
+            with contextlib.suppress(ChatmemError):
+                store.delete(outline.name)
+                gone.append(outline.name)
+    if gone:
+        here.terminal.note(f"Unused for {limit}, now in the trash: {', '.join(gone)}")
 
 
 def _confirm(here: Here, question: str, yes: bool) -> None:

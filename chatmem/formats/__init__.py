@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 from chatmem.errors import WrongUse
-from chatmem.formats import json, markdown
-from chatmem.formats.base import Format
+from chatmem.formats import chatgpt, claude, html, json, langchain, llm, markdown, openai, sharegpt, text
+from chatmem.formats.base import Format, Imported
 from chatmem.names import shortened
 
-FORMATS: dict[str, Format] = {f.name: f for f in (markdown.FORMAT, json.FORMAT)}
+FORMATS: dict[str, Format] = {
+    f.name: f
+    for f in (
+        markdown.FORMAT,
+        html.FORMAT,
+        json.FORMAT,
+        json.LINES,
+        text.FORMAT,
+        openai.SHELL_GPT,
+        openai.FORMAT,
+        openai.LINES,
+        langchain.FORMAT,
+        sharegpt.FORMAT,
+        chatgpt.FORMAT,
+        claude.FORMAT,
+        llm.FORMAT,
+    )
+}
+WRITTEN = [name for name, form in FORMATS.items() if form.write]
+READ = [name for name, form in FORMATS.items() if form.read]
+
+__all__ = ["FORMATS", "READ", "WRITTEN", "Format", "Imported", "named"]
 
 
 def named(name: str | None, file: str = "") -> Format:
-    """The format of that name, else the one the file's ending means, else Markdown. Raises WrongUse."""
+    """The format to write: of that name, else the one that the file's ending means, else Markdown. Raises WrongUse."""
     if name is None:
-        return next((f for f in FORMATS.values() if file.lower().endswith(f.ending)), markdown.FORMAT)
-    if name not in FORMATS:
-        raise WrongUse(f"There is no format {shortened(name)!r}.", f"There are: {', '.join(FORMATS)}")
+        fitting = [f for f in FORMATS.values() if f.write and f.ending and file.lower().endswith(f.ending)]
+        return max(fitting, key=lambda f: len(f.ending), default=markdown.FORMAT)
+    if name not in WRITTEN:
+        raise WrongUse(f"There is no format {shortened(name)!r} to write.", f"There are: {', '.join(WRITTEN)}")
     return FORMATS[name]

@@ -1,16 +1,27 @@
-"""markdown: a session to read; front matter, roles as headings, contents untouched."""
+"""markdown: a session to read; front matter, roles as headings, contents untouched. What this wrote it also reads."""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
-from chatmem.formats.base import Format
-from chatmem.session import Session
+from chatmem.formats.base import Format, Imported, message
+from chatmem.session import STATUSES, Record, Session
+
+_HEADING = re.compile(
+    r"^## (User|Assistant|System)(?: \((\w+)\))? <!-- chatmem(?: ([\w-]*) ([\w:.\-]*))? -->$", re.MULTILINE
+)
 
 
-def write(session: Session) -> str:
-    """The conversation as Markdown with YAML front matter (its values are JSON strings, which YAML reads)."""
-    front = {"name": session.name, "title": session.title, "model": session.model}
+def write(session: Session, records: list[Record]) -> str:
+    """The conversation as Markdown with YAML front matter (its values are JSON strings, which YAML reads).
+
+    Each heading ends in a comment, so that a heading inside a message is no heading of ours.
+    """
+    front = {"name": session.name, "title": session.title, "model": session.model, "id": session.id}
     front |= {"created": session.created, "last_active": session.last_active}
     lines = [
         "---",
@@ -19,12 +30,43 @@ def write(session: Session) -> str:
         "",
     ]
     if session.system:
-        lines += ["## System", "", session.system, ""]
-    for message in session.path:
-        who = {"user": "User", "assistant": "Assistant"}.get(message.role, message.role.capitalize())
-        status = "" if message.status == "complete" else f" ({message.status})"
-        lines += [f"## {who}{status}", "", message.content, ""]
+        lines += ["## System <!-- chatmem -->", "", session.system, ""]
+    for one in session.path:
+        who = {"user": "User", "assistant": "Assistant"}.get(one.role)
+        if who:
+            status = "" if one.status == "complete" else f" ({one.status})"
+            lines += [f"## {who}{status} <!-- chatmem {one.id} {one.time} -->", "", one.content, ""]
     return "\n".join(lines)
 
 
-FORMAT = Format("markdown", ".md", write)
+def recognises(data: Any, path: Path | None) -> bool:
+    return isinstance(data, str) and data.startswith("---\n") and bool(_HEADING.search(data))
+
+
+def read(data: Any, path: Path | None) -> Iterator[Imported]:
+    front = dict(re.findall(r"^(\w+): (.*)$", data.partition("\n---\n")[0], re.MULTILINE))
+    values: dict[str, str] = {}
+    for key, value in front.items():
+        try:
+            values[key] = str(json.loads(value))
+        except ValueError:
+            values[key] = value
+    records: list[Record] = []
+    parent: str | None = None
+    places = list(_HEADING.finditer(data))
+    for found, following in zip(places, [*places[1:], None], strict=True):
+        text = data[found.end() : following.start() if following else len(data)].removeprefix("\n\n")
+        text = text.removesuffix("\n\n" if following else "\n")
+        if found[1] == "System":
+            records.append({"type": "settings", "system": text})
+            continue
+        more: dict[str, Any] = {"id": found[3] or None, "time": found[4] or ""}
+        if found[1] == "Assistant":
+            more |= {"model": values.get("model"), "status": found[2] if found[2] in STATUSES else "complete"}
+        records.append(message(found[1].lower(), text, parent, **more))
+        parent = records[-1]["id"]
+    ident = f"markdown:{values['id']}" if values.get("id") else ""
+    yield Imported(values.get("title", ""), records, ident, values.get("name", ""), values.get("created", ""))
+
+
+FORMAT = Format("markdown", ".md", write, read, recognises)

@@ -57,7 +57,7 @@ def spec_of(strategy: Strategy) -> str:
     if number is not None:
         for key, value in strategy.exact.items():
             if table.get(key) == value:
-                del table[key]
+                table.pop(key, None)
             else:
                 table.setdefault(key, getattr(type(strategy)(), key))
     return ",".join([head, *(f"{key}={value}" for key, value in table.items())])

@@ -81,6 +81,8 @@ class Plan:
     notices: tuple[str, ...] = ()
     fold_before: int = 0
     """Turns before this index should be in summary parts by the time the cut moves; 0 for none."""
+    unnoted: frozenset[int] = frozenset()
+    """The indices of turns whose notes were made, but do not fit."""
 
     @property
     def tail(self) -> str | None:
@@ -199,7 +201,9 @@ class Plan:
         if turn.pinned:
             return "dropped", "pinned, but the pins do not fit"
         reason = f"{self.strategy.name}: older than the tail"
-        if self.strategy.summarises:
+        if index in self.unnoted:
+            reason += ", and its notes do not fit"
+        elif self.strategy.summarises:
             reason += ", not folded yet"
         return "dropped", reason
 
@@ -267,7 +271,9 @@ def plan(
         start += 1
     used = fixed + room.cost(start)
 
-    shown, system = _notes(prompt, _cover(parts, start), counter, min(notes, budget - used), base)
+    covering = _cover(parts, start)
+    shown, system = _notes(prompt, covering, counter, min(notes, budget - used), base)
+    gone = {i for first, last, part in covering if part not in shown for i in range(first, last + 1)}
     used += counter.message(system) - (base - counter.primer) if system else 0
 
     lines: list[Found] = []
@@ -292,6 +298,10 @@ def plan(
     if dropped_pins:
         numbers = ", ".join(str(turn.number) for turn in dropped_pins)
         notices.append(f"The pins do not fit: turn {numbers} is left out, and so are all turns that are not pinned.")
+    if gone:
+        notices.append(
+            f"The oldest notes do not fit: turns {min(gone) + 1} to {max(gone) + 1} are left out. /context shows it."
+        )
     return Plan(
         tuple(messages),
         used,
@@ -307,6 +317,7 @@ def plan(
         tuple(lines),
         tuple(notices),
         _fold_before(strategy, room, start, parts),
+        frozenset(gone),
     )
 
 

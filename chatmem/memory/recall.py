@@ -62,12 +62,17 @@ class FullText:
             """
         )
 
-    def update(self, session: Session) -> None:
-        """Take in what the session has and the index has not, of every branch."""
+    def update(self, session: Session, asked: str = "") -> None:
+        """Take in what the session has and the index has not, of every branch.
+
+        The question that is being `asked` waits for the next time: a look at what would be sent must find the same.
+        """
         with self._lock:
             if len(self._messages) >= len(session.messages):
                 return
             new = [m for m in list(session.messages.values())[len(self._messages) :] if m.id not in self._known]
+            if new and new[-1].id == asked:
+                new.pop()
             for message in new:
                 self._known[message.id] = len(self._messages)
                 self._messages.append(message)

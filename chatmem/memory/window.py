@@ -16,7 +16,7 @@ class Window(Strategy):
 
     name: ClassVar[str] = "window"
     number: ClassVar[str | None] = "turns"
-    exact: ClassVar[Mapping[str, Any]] = {"slack": 0}
+    exact: ClassVar[Mapping[str, Any]] = {"slack": 0, "max_messages": None}
     example: ClassVar[str] = "window:6"
 
     turns: int = setting(10, "How many turns before the question are sent.", least=0)

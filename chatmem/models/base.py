@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from chatmem.errors import WrongUse
 from chatmem.session import Usage
 
 Options = Mapping[str, Any]
 """Sampling options by the names of the chat completions API: `temperature`, `max_tokens`, …"""
+
+
+RESERVED = frozenset({"messages", "model", "stream", "stream_options", "n", "tools", "functions"})
+"""Fields of a request that are not for options: they would change what was planned, or how the reply is read."""
+
+
+def check_options(options: Options) -> None:
+    """Raises WrongUse for an option that is none, or whose value cannot be sent."""
+    for name, value in options.items():
+        if name in RESERVED:
+            raise WrongUse(f"{name!r} is no option.", "Options are temperature, max_tokens and their like.")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise WrongUse(
+                f"The option {name} is {value}, which is no number that can be sent.",
+                "/set it anew, or mend the config.",
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,6 @@ def window_of(model: dict[str, Any]) -> int | None:
     ):
         for place in places:
             value = place.get(name) if isinstance(place, dict) else None
-            if type(value) is int and value >= 64:
+            if type(value) is int and 64 <= value <= 1_000_000_000:
                 return value
     return None

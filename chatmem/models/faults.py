@@ -24,18 +24,23 @@ RETRIED = frozenset({408, 409, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 
 _OVERFLOW = re.compile(
     r"context[ _]?(length|size|window)|contextwindowexceeded|maximum context|n_ctx|too many (input )?tokens"
-    r"|prompt is too long|tokens to keep|exceeds? the (available|maximum) context|input is too long|reduce the length",
+    r"|prompt is too long|tokens to keep|exceeds? the (available|maximum) context|input is too long"
+    r"|reduce the length|exceeds? context limit",
     re.IGNORECASE,
 )
 _LIMITS = (
     r"n_ctx[\"']?\s*[:=]\s*(\d+)",
     r"(?:maximum )?context (?:length|window|size)(?: is| of| limit(?: is| of)?)?:?\s*(?:only )?\(?(\d[\d,_]*)",
+    r"context limit: \d[\d,_]* \+ \d[\d,_]* > (\d[\d,_]*)",
     r"available context size \((\d+)",
     r">\s*(\d[\d,_]*) (?:maximum|tokens)",
     r"(?:limit|maximum)(?: is| of)?:? (\d[\d,_]*)\s*(?:input )?tokens",
+    r"context limit: \d[\d,_]* \+ \d[\d,_]* > (\d[\d,_]*)",
     r"(\d[\d,_]*) (?:tokens? )?(?:maximum|limit|max)",
 )
 _NEEDS = (
+    r"(\d[\d,_]*) (?:in the messages|of text input|in the prompt|input tokens)",
+    r"context limit: (\d[\d,_]*) \+",
     r"n_prompt_tokens[\"']?\s*[:=]\s*(\d+)",
     r"request \((\d[\d,_]*) tokens",
     r"(?:resulted in|requested|requested about|too long:|input \() ?(\d[\d,_]*)",
@@ -156,7 +161,7 @@ def in_stream(body: object, where: str, model: str, anything: bool) -> ChatmemEr
     """The error for an error object that arrived inside a stream, or in place of one, with status 200."""
     error = body.get("error", body) if isinstance(body, Mapping) else body
     code = error.get("code") if isinstance(error, Mapping) else None
-    if exceeded := overflow(None, body):
+    if not anything and (exceeded := overflow(None, body)):
         return exceeded
     if isinstance(code, int) and 400 <= code < 600 and not anything:
         return refused(code, body, where, model)

@@ -44,7 +44,9 @@ def _printed(command: str) -> str:
     """The first line that a command prints. What it prints is never shown, not even when it fails."""
     name = command.split()[0] if command.split() else command
     try:
-        done = subprocess.run(shlex.split(command), capture_output=True, timeout=PATIENCE, check=True, text=True)
+        done = subprocess.run(
+            shlex.split(command), stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=True, text=True
+        )
         return done.stdout.strip().splitlines()[0]
     except (OSError, ValueError, subprocess.SubprocessError, IndexError) as error:
         status = f" (exit {error.returncode})" if isinstance(error, subprocess.CalledProcessError) else ""

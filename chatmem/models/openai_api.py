@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from chatmem.errors import ChatmemError, LimitReached, ReplyIncomplete, ServerFailed, WrongUse
 from chatmem.models import faults
-from chatmem.models.base import Options, Piece
+from chatmem.models.base import Options, Piece, check_options
 from chatmem.models.sse import events
 from chatmem.session import Usage, repaired
 from chatmem.settings import setting
@@ -60,7 +60,10 @@ class OpenAIModel:
     timeouts: Timeouts = field(default_factory=Timeouts)
     azure_version: str = ""
     _client: Any = field(default=None, repr=False)
+    _key: str = field(default="", repr=False)
     _usage_refused: bool = False
+    _renamed: dict[str, str] = field(default_factory=dict)
+    """Options that this server knows by another name."""
 
     def __post_init__(self) -> None:
         check_url(self.base_url)
@@ -82,7 +85,9 @@ class OpenAIModel:
                 yield from self._attempt(messages, options, reply)
                 return
             except _Again as again:
-                error, wait = again.error, again.wait
+                error, wait = self._blotted(again.error), again.wait
+            except ChatmemError as failure:
+                raise self._blotted(failure) from failure.__cause__
             if tries == RETRIES or wait > LONGEST_WAIT:
                 raise error
             tries += 1
@@ -93,6 +98,13 @@ class OpenAIModel:
                 else f"{error.message.rstrip('.')}: again."
             )
             time.sleep(wait)
+
+    def _blotted(self, error: ChatmemError) -> ChatmemError:
+        """The error without our key, should a server have quoted it."""
+        if len(self._key) >= 6:
+            error.message, error.hint = (text.replace(self._key, "…") for text in (error.message, error.hint))
+            error.args = (error.message,)
+        return error
 
     def warm(self) -> None:
         import_openai()
@@ -138,7 +150,7 @@ class OpenAIModel:
                         raise self._cut(TimeoutError(), reply, watch)
                 reply.check()
         except openai.APIStatusError as error:
-            if self._without_usage(error):
+            if self._without_usage(error) or self._by_another_name(error, options):
                 yield from self._attempt(messages, options, reply)
                 return
             raise self._status(error) from error
@@ -148,7 +160,8 @@ class OpenAIModel:
             raise faults.unreachable(error, self.where) from error
 
     def _request(self, messages: Sequence[Mapping[str, str]], options: Options) -> Any:
-        body = {name: value for name, value in options.items() if value is not None}
+        check_options(options)
+        body = {self._renamed.get(name, name): value for name, value in options.items() if value is not None}
         if not self._usage_refused:
             body["stream_options"] = {"include_usage": True}
         completions = self._connect().chat.completions.with_streaming_response
@@ -159,7 +172,7 @@ class OpenAIModel:
             import httpx2
             import openai
 
-            key = checked_key(self.key())
+            key = self._key = checked_key(self.key())
             timeout = httpx2.Timeout(self._first, connect=self.timeouts.connect)
             http = openai.DefaultHttpxClient(trust_env=not self.local, follow_redirects=False, timeout=timeout)
             common: dict[str, Any] = {"api_key": key, "max_retries": 0, "timeout": timeout, "http_client": http}
@@ -209,6 +222,19 @@ class OpenAIModel:
         if self._usage_refused or error.status_code not in (400, 422) or "stream_options" not in text:
             return False
         self._usage_refused = True
+        return True
+
+    def _by_another_name(self, error: Any, options: Options) -> bool:
+        """Whether the server knows `max_tokens` as `max_completion_tokens`, as OpenAI's newer models do."""
+        text = faults.words_of(error.body) + str(error)
+        if (
+            "max_tokens" not in options
+            or self._renamed
+            or error.status_code not in (400, 422)
+            or "max_completion_tokens" not in text
+        ):
+            return False
+        self._renamed["max_tokens"] = "max_completion_tokens"
         return True
 
     def _cut(self, error: Exception, reply: _Reply, watch: _Watch) -> Exception:
@@ -401,15 +427,26 @@ def _joined(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
     yield from rest
 
 
-def _retry_after(seconds: str | None, milliseconds: str | None) -> float | None:
-    for text, scale in ((milliseconds, 0.001), (seconds, 1.0)):
+def _retry_after(text: str | None, milliseconds: str | None) -> float | None:
+    """The seconds that `retry-after-ms`, or `Retry-After` as a number or a date, ask to wait."""
+    for value, scale in ((milliseconds, 0.001), (text, 1.0)):
         try:
-            wait = float(text) * scale if text else 0.0
+            wait = float(value) * scale if value else 0.0
         except ValueError:
-            continue
+            wait = _until(value or "")
         if 0 < wait < 1e6:
             return wait
     return None
+
+
+def _until(date: str) -> float:
+    """The seconds until an HTTP date; 0 for what is none."""
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return parsedate_to_datetime(date).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
 
 
 class _Watch:

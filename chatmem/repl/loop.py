@@ -93,6 +93,14 @@ class Room:
             self.terminal.note("Stopped. What arrived is kept; /retry asks again.")
         except ChatmemError as error:
             self.terminal.error(error)
+        except OSError:
+            raise  # the terminal itself is gone
+        except Exception as error:  # noqa: BLE001  # what nobody below can answer must not end the conversation
+            self.terminal.error(
+                ChatmemError(
+                    f"chatmem failed: {type(error).__name__}.", "Nothing that was saved is lost; please report it."
+                )
+            )
 
     def say(self, text: str) -> None:
         """Send a message; if it could not even be taken in, it is back in the prompt."""

@@ -33,10 +33,10 @@ def parts(chat: Chat, assembly: Assembly) -> list[str]:
     prices = assembly.config.settings.prices
     if prices and (spent := sum(money(m, prices) for m in replies)):
         found.append(f"spent {spent:.4f}")
-    if chat.fold:
-        found.append(
-            "folding" if chat.fold.running else "folded" if not chat.fold.error else "fold failed, will be tried again"
-        )
+    if chat.fold and chat.fold.running:
+        found.append("folding")
+    elif chat.fold_error:
+        found.append(f"no notes made: {show_line(chat.fold_error)[:50]}")
     return found
 
 

@@ -32,6 +32,8 @@ class Outline:
     model: str | None
     memory: str | None
     id: str = ""
+    source: str = ""
+    """Where it was imported from: a format and an id."""
 
     @classmethod
     def of(cls, session: Session) -> Outline:
@@ -48,6 +50,7 @@ class Outline:
             session.model,
             str(strategy) if strategy else None,
             session.id,
+            str(session.header.get("imported") or ""),
         )
 
     def record(self) -> dict[str, Any]:

@@ -157,6 +157,7 @@ class JsonlStore(Store):
             ):
                 log.append([{"type": "settings", "title": new}])
                 self._move(self.path(name), self.path(new))
+                self._move_torn(name, self.folder, new)
         finally:
             log.close()
 
@@ -172,6 +173,7 @@ class JsonlStore(Store):
                 else:
                     trash = self.make_folder(self.folder.parent / "trash")
                     self._move(self.path(name), trash / f"{name}.{stamp()}{ENDING}")
+                    self._move_torn(name, trash, name)
                 self.sync_folder(self.folder)
         except OSError as error:
             raise failed(f"Session {name!r} cannot be deleted", error) from error
@@ -230,6 +232,12 @@ class JsonlStore(Store):
     def forget(self, path: Path) -> None:
         with contextlib.suppress(OSError):
             self.system.unlink(path)
+
+    def _move_torn(self, name: str, folder: Path, new: str) -> None:
+        """What was set aside goes where its session goes."""
+        for torn in self.folder.glob(f"{escaped(name)}.torn-*"):
+            with contextlib.suppress(OSError):
+                self.system.rename(torn, folder / f"{new}{torn.name[len(name) :]}")
 
     def _move(self, old: Path, new: Path) -> None:
         try:

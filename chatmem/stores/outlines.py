@@ -16,8 +16,8 @@ from chatmem.stores.base import Outline
 Stamp = tuple[int, int, int]
 """Size, time of the last change in nanoseconds, and inode of a file."""
 
-_FIELDS = ("name", "title", "turns", "messages", "created", "last_active", "model", "memory", "id")
-_VERSION = 1
+_FIELDS = ("name", "title", "turns", "messages", "created", "last_active", "model", "memory", "id", "source")
+_VERSION = 2
 
 
 class OutlineCache:

@@ -341,3 +341,78 @@ def test_tokens_stats_multiline_and_help_of_one_answer(play: Play) -> None:
         "/multiline" + ALT_ENTER,
     )
     assert "tokens (" in shown and "1 session" in shown and "/undo [N]" in shown and "Alt-Enter sends" in shown
+
+
+def test_a_slash_command_wins_over_the_flags_of_the_start(keys: PipeInput, server: Server) -> None:
+    from chatmem.cli.chat import chat as chat_command
+    from chatmem.cli.door import Here
+
+    here = Here()
+    wanted = here.with_flags(model="flag-model", memory="window:2", system="SYSA")
+    here.assembly.offline = True
+    one = here.assembly.chat("work", wanted)
+    for name in wanted:
+        del here.flags[name]
+    screen = io.StringIO()
+    keys.send_text(
+        "first"
+        + ENTER
+        + "/model m2"
+        + ENTER
+        + "/memory buffer"
+        + ENTER
+        + "/system SYSB"
+        + ENTER
+        + "second"
+        + ENTER
+        + "/retry m3"
+        + ENTER
+        + "/new other"
+        + ENTER
+        + "third"
+        + ENTER
+        + CTRL_D
+    )
+    Room(one, here.assembly, Terminal(screen, screen)).run()
+    assert [c["model"] for c in server.chats] == ["flag-model", "m2", "m3", "test-model"]
+    assert [c["messages"][0]["content"] for c in server.chats] == ["SYSA", "SYSB", "SYSB", "third"] and chat_command
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity"])
+def test_a_number_that_is_none_does_not_end_the_chat(play: Play, server: Server, value: str) -> None:
+    shown = play(f"/set temperature {value}" + ENTER, "hello" + ENTER)
+    assert "is no number" in shown and asked(server) == ["hello"]
+
+
+def test_undo_takes_back_nothing_that_was_never_shown(keys: PipeInput, server: Server) -> None:
+    screen, assembly = io.StringIO(), Assembly(offline=True)
+    room = Room(assembly.chat("work"), assembly, Terminal(screen, screen))
+    room.take("q1")
+    room.take("q2")
+    list(Assembly(offline=True).chat("work").say("q3"))
+    room.take("/undo")
+    assert "Another process went on" in screen.getvalue()
+    room.take("/context")
+    assert "q3" in screen.getvalue()
+
+
+def test_the_configured_prompt_holds_when_another_process_made_the_session(
+    keys: PipeInput, server: Server, home: Any
+) -> None:
+    (home / "config.toml").write_text('system = "CONFIGSYS"\n')
+    screen, assembly = io.StringIO(), Assembly(offline=True)
+    room = Room(assembly.chat("work", {"model": "mine"}), assembly, Terminal(screen, screen))
+    room.chat.plan()
+    list(Assembly(offline=True).chat("work").say("from other"))
+    room.take("hello")
+    assert (
+        server.chats[-1]["messages"][0] == {"role": "system", "content": "CONFIGSYS"}
+        and server.chats[-1]["model"] == "mine"
+    )
+    assert len(server.chats[-1]["messages"]) == 4
+
+
+def test_a_server_that_cuts_without_a_word_is_noticed(play: Play, server: Server) -> None:
+    server.otherwise = lambda request: stream("ok", usage={"prompt_tokens": 200, "completion_tokens": 2})
+    shown = play(*(f"{n} " + "word " * 60 + ENTER for n in range(6)))
+    assert "Is its window smaller" in shown

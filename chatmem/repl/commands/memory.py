@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chatmem.errors import WrongUse
-from chatmem.memory import STRATEGIES, from_table, spec_of, table_of
+from chatmem.memory import spec_of, table_of
 from chatmem.repl.commands.base import command, number
 from chatmem.screen import panel
 
@@ -16,14 +16,16 @@ if TYPE_CHECKING:
 @command("context", "[QUESTION]")
 def context(room: Room, argument: str) -> None:
     """Show what would be sent next, and why each turn is where it is."""
+    room.chat.refresh()
     panel.context(room.terminal, room.chat.plan(argument or None), room.chat.session)
 
 
 @command("compare", "[QUESTION]")
 def compare(room: Room, argument: str) -> None:
     """Compare the memory strategies on this session."""
-    chosen = room.chat.choice.strategy
-    others = [from_table({"strategy": name}) for name in STRATEGIES if name != chosen.name]
+    room.chat.refresh()
+    chosen, settings = room.chat.choice.strategy, room.assembly.configured(room.chat.session.settings).settings
+    others = [s for s in settings.strategies if s.name != chosen.name]
     panel.comparison(room.terminal, room.chat.compare(argument or None, [chosen, *others]))
 
 
@@ -39,6 +41,7 @@ def memory(room: Room, argument: str) -> None:
 @command("why", "[N]")
 def why(room: Room, argument: str) -> None:
     """Explain what the model saw when it gave reply N, the last one without a number."""
+    room.chat.refresh()
     panel.why(room.terminal, room.chat.session, number(argument) if argument else len(room.chat.session.turns))
 
 
@@ -73,18 +76,18 @@ def include(room: Room, argument: str) -> None:
 @command("summary", "[edit|redo]")
 def summary(room: Room, argument: str) -> None:
     """Show the notes on what is no longer sent; edit opens them, redo has them made anew."""
+    room.chat.refresh()
     parts = room.chat.notes()
     places = room.chat.session.places
     if argument == "redo":
-        for part in parts:
-            room.chat.edit_notes(part, "")
+        room.chat.redo_notes()
         room.terminal.note("The notes are taken back; they are made anew when the next reply is there.")
     elif argument == "edit":
         for part in parts:
             text = room.prompt.edited(part.text)
-            if text.strip() and text.strip() != part.text.strip():
+            if text.strip() != part.text.strip():
                 room.chat.edit_notes(part, text.strip())
-                room.terminal.note("Changed.")
+                room.terminal.note("Changed." if text.strip() else "Taken back: it is made anew.")
     elif argument:
         raise WrongUse(f"/summary knows edit and redo, not {argument!r}.")
     elif not parts:

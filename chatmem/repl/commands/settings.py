@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from chatmem.errors import ChatmemError, WrongUse
+from chatmem.models.base import check_options
 from chatmem.repl.commands.base import command
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def set_(room: Room, argument: str) -> None:
     if name and not value.strip():
         raise WrongUse(f"What should {name} be?", f"/set {name} VALUE, or - to take it back.")
     if name:
+        check_options({name: None})
         options.pop(name, None)
         if value.strip() != "-":
             options[name] = _value(value.strip())
@@ -94,7 +96,12 @@ def _change(room: Room, **settings: Any) -> None:
 
 
 def _value(text: str) -> Any:
+    """A value as typed: a number, true, false, a list, or the text itself."""
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_no_number)
     except ValueError:
         return text
+
+
+def _no_number(name: str) -> None:
+    raise WrongUse(f"{name} is no number that can be sent.")

@@ -99,7 +99,9 @@ def _write(room: Room, path: str, form: str | None) -> None:
         raise WrongUse("Where to?", "Name a file that is not there yet.")
     target = Path(path).expanduser()
     try:
-        write_new(target, named(form, path).write(room.chat.session).encode("utf-8", "replace"))
+        write = named(form, path).write
+        assert write is not None
+        write_new(target, write(room.chat.session, room.chat.records()).encode("utf-8", "replace"))
     except FileExistsError:
         raise WrongUse(f"There is already a file {path!r}.", "Choose another name.") from None
     except OSError as error:

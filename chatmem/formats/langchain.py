@@ -1,0 +1,79 @@
+"""langchain: `messages_to_dict` of langchain-core; what only we know stands under `additional_kwargs.chatmem`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from chatmem.formats.base import Format, Imported, message, text_of
+from chatmem.session import Message, Record, Session
+
+TYPES = {"human": "user", "ai": "assistant", "AIMessageChunk": "assistant", "HumanMessageChunk": "user"}
+
+
+def dumped(message: Message) -> dict[str, Any]:
+    """One message as langchain-core dumps it."""
+    kind = "human" if message.role == "user" else "ai"
+    ours = {"id": message.id, "time": message.time, "model": message.model, "status": message.status}
+    data: dict[str, Any] = {"content": message.content, "type": kind, "id": message.id}
+    data |= {"additional_kwargs": {"chatmem": {k: v for k, v in ours.items() if v}}, "response_metadata": {}}
+    if kind == "ai" and message.usage and message.usage.prompt is not None:
+        out = message.usage.completion or 0
+        data["usage_metadata"] = {
+            "input_tokens": message.usage.prompt,
+            "output_tokens": out,
+            "total_tokens": message.usage.prompt + out,
+        }
+    return {"type": kind, "data": data}
+
+
+def loaded(one: Any, parent: str | None) -> Record | None:
+    """One dumped message as a record; None for what is neither a question nor a reply."""
+    data = one.get("data")
+    role = TYPES.get(str(one.get("type")))
+    if role is None or not isinstance(data, dict):
+        return None
+    more = data.get("additional_kwargs")
+    ours = more.get("chatmem") if isinstance(more, dict) else None
+    ours = {k: v for k, v in ours.items() if isinstance(v, str)} if isinstance(ours, dict) else {}
+    ident = ours.get("id") or (data.get("id") if isinstance(data.get("id"), str) else None)
+    usage = data.get("usage_metadata")
+    counts = (
+        {"prompt": usage.get("input_tokens"), "completion": usage.get("output_tokens")}
+        if isinstance(usage, dict)
+        else None
+    )
+    fields: dict[str, Any] = {"id": ident, "time": ours.get("time", "")}
+    if role == "assistant":
+        fields |= {"model": ours.get("model"), "status": ours.get("status", "complete"), "usage": counts}
+    return message(role, text_of(data.get("content")), parent, **fields)
+
+
+def write(session: Session, records: list[Record]) -> str:
+    system = [{"type": "system", "data": {"content": session.system, "type": "system"}}] if session.system else []
+    talk = [dumped(m) for m in session.path if m.role in ("user", "assistant")]
+    return json.dumps(system + talk, ensure_ascii=False, indent=1) + "\n"
+
+
+def recognises(data: Any, path: Path | None) -> bool:
+    return (
+        isinstance(data, list)
+        and bool(data)
+        and all(isinstance(m, dict) and isinstance(m.get("data"), dict) and "type" in m for m in data)
+    )
+
+
+def read(data: Any, path: Path | None) -> Iterator[Imported]:
+    system = "\n\n".join(text_of(m["data"].get("content")) for m in data if m["type"] == "system")
+    records: list[Record] = [{"type": "settings", "system": system}] if system else []
+    parent = None
+    for one in data:
+        if record := loaded(one, parent):
+            parent = record["id"]
+            records.append(record)
+    yield Imported("", records)
+
+
+FORMAT = Format("langchain", ".langchain.json", write, read, recognises)

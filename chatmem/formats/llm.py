@@ -1,0 +1,115 @@
+"""llm: the `logs.db` of simonw's llm, both its old tables and the threads of 0.36; only read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from chatmem.formats.base import Format, Imported, message, messages, wrong
+from chatmem.session import Record, new_id
+
+if TYPE_CHECKING:
+    import sqlite3
+
+
+def recognises(data: Any, path: Path | None) -> bool:
+    return isinstance(data, bytes) and data[:16] == b"SQLite format 3\0"
+
+
+def read(data: Any, path: Path | None) -> Iterator[Imported]:
+    import sqlite3  # only who imports from llm pays for it
+
+    assert path is not None
+    base = sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True)
+    base.row_factory = sqlite3.Row
+    base.text_factory = lambda raw: raw.decode("utf-8", "replace")
+    try:
+        tables = {row[0] for row in base.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if not tables & {"responses", "threads"}:
+            raise wrong(f"{path.name} is a database, but not one of llm's.")
+        if {"conversations", "responses"} <= tables:
+            yield from _conversations(base)
+        if {"threads", "turns", "messages", "parts"} <= tables:
+            yield from _threads(base)
+    except sqlite3.Error as error:
+        raise wrong(f"{path.name} cannot be read: {error}.") from error
+    finally:
+        base.close()
+
+
+def _conversations(base: sqlite3.Connection) -> Iterator[Imported]:
+    """Up to 0.35: a row per prompt and response, in the order of their ids."""
+    for talk in base.execute("SELECT id, name FROM conversations ORDER BY id").fetchall():
+        rows = base.execute("SELECT * FROM responses WHERE conversation_id = ? ORDER BY id", (talk["id"],)).fetchall()
+        records: list[Record] = []
+        system = next((row["system"] for row in rows if row["system"]), None)
+        if system:
+            records.append({"type": "settings", "system": system})
+        turns: list[tuple[str, str, dict[str, Any]]] = []
+        for row in rows:
+            time = _time(row["datetime_utc"])
+            keys = row.keys()
+            counts = {
+                "prompt": row["input_tokens"] if "input_tokens" in keys else None,
+                "completion": row["output_tokens"] if "output_tokens" in keys else None,
+            }
+            turns.append(("user", row["prompt"] or "", {"time": time}))
+            turns.append(
+                (
+                    "assistant",
+                    row["response"] or "",
+                    {"time": time, "model": row["model"], "usage": counts if counts["prompt"] else None},
+                )
+            )
+        records += messages(turns)
+        if turns:
+            yield Imported(talk["name"] or "", records, f"llm:{talk['id']}")
+
+
+def _threads(base: sqlite3.Connection) -> Iterator[Imported]:
+    """From 0.36 on: messages chained by the hash of the one before; a thread points to its last."""
+    for thread in base.execute("SELECT id, name, tip_message_hash FROM threads ORDER BY id").fetchall():
+        chain: list[sqlite3.Row] = []
+        at, seen = thread["tip_message_hash"], set()
+        while at and at not in seen:
+            seen.add(at)
+            row = base.execute("SELECT hash, parent_hash, role FROM messages WHERE hash = ?", (at,)).fetchone()
+            if row is None:
+                break
+            chain.append(row)
+            at = row["parent_hash"]
+        turns = {
+            t["tip_message_hash"]: t for t in base.execute("SELECT * FROM turns WHERE thread_id = ?", (thread["id"],))
+        }
+        records: list[Record] = []
+        parent: str | None = None
+        for row in reversed(chain):
+            parts = base.execute(
+                "SELECT type, text FROM parts WHERE message_hash = ? ORDER BY position", (row["hash"],)
+            )
+            text = "\n".join(p["text"] for p in parts if p["text"] and p["type"] in ("text", "TextPart", None))
+            if row["role"] == "system" and text:
+                records.append({"type": "settings", "system": text})
+            elif row["role"] in ("user", "assistant") and text:
+                turn = turns.get(row["hash"])
+                more: dict[str, Any] = {"id": new_id(), "time": _time(turn["datetime_utc"]) if turn else ""}
+                if row["role"] == "assistant" and turn:
+                    more |= {
+                        "model": turn["model"],
+                        "usage": {"prompt": turn["input_tokens"], "completion": turn["output_tokens"]},
+                    }
+                records.append(message(row["role"], text, parent, **more))
+                parent = records[-1]["id"]
+        if parent:
+            yield Imported(thread["name"] or "", records, f"llm:{thread['id']}")
+
+
+def _time(text: object) -> str:
+    return (
+        f"{text}Z" if isinstance(text, str) and text and not text.endswith("Z") and "+" not in text else str(text or "")
+    )
+
+
+FORMAT = Format("llm", "", None, read, recognises)

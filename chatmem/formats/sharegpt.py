@@ -1,0 +1,50 @@
+"""sharegpt: conversations as training tools take them (LLaMA-Factory, Axolotl)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from chatmem.formats.base import Format, Imported, messages, text_of
+from chatmem.session import Record, Session
+
+ROLES = {
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "chatgpt": "assistant",
+    "bard": "assistant",
+}
+
+
+def write(session: Session, records: list[Record]) -> str:
+    names = {"user": "human", "assistant": "gpt"}
+    talk = [{"from": names[m.role], "value": m.content} for m in session.path if m.role in names]
+    body: dict[str, Any] = {"id": session.id, "conversations": talk}
+    if session.system:
+        body["system"] = session.system
+    return json.dumps([body], ensure_ascii=False, indent=1) + "\n"
+
+
+def recognises(data: Any, path: Path | None) -> bool:
+    data = [data] if isinstance(data, dict) else data
+    return (
+        isinstance(data, list)
+        and bool(data)
+        and all(isinstance(c, dict) and isinstance(c.get("conversations"), list) for c in data)
+    )
+
+
+def read(data: Any, path: Path | None) -> Iterator[Imported]:
+    for one in [data] if isinstance(data, dict) else data:
+        talk = [t for t in one["conversations"] if isinstance(t, dict)]
+        system = one.get("system") or next((text_of(t.get("value")) for t in talk if t.get("from") == "system"), "")
+        records: list[Record] = [{"type": "settings", "system": str(system)}] if system else []
+        records += messages((ROLES.get(str(t.get("from")), ""), text_of(t.get("value")), {}) for t in talk)
+        yield Imported("", records, f"sharegpt:{one['id']}" if isinstance(one.get("id"), str | int) else "")
+
+
+FORMAT = Format("sharegpt", ".sharegpt.json", write, read, recognises)

@@ -1,0 +1,13 @@
+"""text: who said what, with nothing around it."""
+
+from __future__ import annotations
+
+from chatmem.formats.base import Format
+from chatmem.session import Record, Session
+
+
+def write(session: Session, records: list[Record]) -> str:
+    return "\n".join(f"{m.role}: {m.content.rstrip()}\n" for m in session.path)
+
+
+FORMAT = Format("text", ".txt", write)
