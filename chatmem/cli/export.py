@@ -154,8 +154,8 @@ def _take_in(here: Here, found: list[Imported], session: str | None, on_conflict
             records = one.as_records(name)
             if session is not None:
                 records[0] = {**records[0], "id": new_id()}
-            store.open(name, records).close()
             made.append(name)
+            store.open(name, records).close()
             taken[names.key(name)] = name
             known.add(one.source)
     except BaseException:

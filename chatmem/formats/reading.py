@@ -6,6 +6,7 @@ or was cut is one line of an error, never more.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zipfile
 from collections.abc import Iterator
@@ -47,8 +48,9 @@ def _read(form: Format, data: Any, path: Path) -> list[Imported]:
 
 def _recognised(data: Any, path: Path) -> Format:
     for form in FORMATS.values():
-        if form.read and form.recognises(data, path):
-            return form
+        with contextlib.suppress(TypeError, AttributeError, KeyError):  # so strange that it is not this format
+            if form.read and form.recognises(data, path):
+                return form
     raise wrong(f"{path.name} is in no format that is known here ({', '.join(READ)}).")
 
 

@@ -125,24 +125,25 @@ class JsonlStore(Store):
         return JsonlLog(self, self.find(name))
 
     def _create(self, name: str, first: list[Record]) -> None:
-        path = self.path(name)
+        """Make a session's file whole: written and synced beside its place, then put there."""
+        path, beside = self.path(name), self.folder / f".{name}.new"
         self.make_folder(self.folder)
         with self.lock(name):
             if any(key(name) == key(known) for known in self.names()):
                 raise WrongUse(f"There is already a session {name!r}.", "Choose another name.")
+            with contextlib.suppress(FileNotFoundError):
+                self.system.lstat(path)
+                raise no_file(path)
             try:
-                descriptor = open_file(self.system, path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND)
-            except FileExistsError as error:
-                raise no_file(path) from error
+                descriptor = open_file(self.system, beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+                try:
+                    append_all(self.system, descriptor, b"".join(map(line_of, first)))
+                finally:
+                    self.system.close(descriptor)
+                self.system.rename(beside, path)
             except OSError as error:
+                self.forget(beside)
                 raise failed(f"Session {name!r} cannot be created", error) from error
-            try:
-                append_all(self.system, descriptor, b"".join(map(line_of, first)))
-            except OSError as error:
-                self.forget(path)
-                raise failed(f"Session {name!r} cannot be created", error) from error
-            finally:
-                self.system.close(descriptor)
             self.sync_folder(self.folder)
 
     def rename(self, name: str, new: str) -> None:

@@ -1,0 +1,532 @@
+"""In and out: what goes out comes back, what others wrote comes in, and what is hostile stays out."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+import sqlite3
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from chatmem.errors import WrongUse
+from chatmem.formats import FORMATS, READ, WRITTEN, named
+from chatmem.formats.html import write as write_html
+from chatmem.formats.json import SCHEMA
+from chatmem.formats.reading import conversations
+from chatmem.session import Record, Session, header
+from chatmem.stores.jsonl import JsonlStore
+from tests.conftest import Run
+
+
+def talk(*texts: str, system: str = "") -> list[Record]:
+    records: list[Record] = [header("work")]
+    if system:
+        records.append({"type": "settings", "system": system})
+    for n, text in enumerate(texts):
+        one = {
+            "type": "message",
+            "id": f"m{n}",
+            "parent": f"m{n - 1}" if n else None,
+            "role": ("user", "assistant")[n % 2],
+            "content": text,
+            "time": f"2026-05-03T10:00:{n:02}.000Z",
+        }
+        records.append(
+            one | ({"model": "m", "status": "complete", "usage": {"prompt": 5, "completion": 3}} if n % 2 else {})
+        )
+    return records
+
+
+TEXTS = (
+    "Hi?\n## User\nnot a heading",
+    "# Hello\n\n```python\nx = 1\n```",
+    "Zwei ü 日本語 🎉",
+    "three\n\n",
+    "end?",
+    "The end.",
+)
+
+
+def written(form: str, records: list[Record]) -> str:
+    write = FORMATS[form].write
+    assert write
+    return write(Session.replay("work", records), records)
+
+
+def path_of(records: list[Record]) -> list[tuple[str, str]]:
+    return [(m.role, m.content) for m in Session.replay("x", records).path]
+
+
+@pytest.mark.parametrize("form", [f for f in WRITTEN if f in READ])
+def test_what_goes_out_comes_back(form: str, tmp_path: Path) -> None:
+    records = talk(*TEXTS, system="Be brief.")
+    file = tmp_path / f"out{FORMATS[form].ending}"
+    file.write_text(written(form, records))
+    found_form, (found,) = conversations(file)
+    assert found_form.name in (form, "openai") or form == "openai-jsonl"
+    session = Session.replay("x", found.records)
+    assert path_of(found.records) == path_of(records) and session.system == "Be brief."
+    if form not in ("openai", "openai-jsonl", "sharegpt"):
+        assert [m.time for m in session.path] == [r["time"] for r in records if r["type"] == "message"]
+        assert [m.id for m in session.path] == [f"m{n}" for n in range(6)]
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl"])
+def test_a_session_comes_back_whole_but_for_its_name(form: str, run: Run, home: Path) -> None:
+    run("chat", "-s", "a", "--memory", "window:6", input="one\ntwo\n")
+    store = JsonlStore(home / "data" / "sessions")
+    log = store.open("a")
+    with log.turn():
+        log.append(
+            [
+                {"type": "mark", "message": "x", "pinned": True},
+                {"type": "later", "unknown": [1]},
+                {"type": "head", "message": None},
+            ]
+        )
+    out = home / f"a.{form}"
+    run("export", "a", "-o", str(out))
+    assert run("import", str(out), "-s", "b").returncode == 0
+    again = home / f"b.{form}"
+    run("export", "b", "-o", str(again))
+
+    def strip(name: str) -> list[Record]:
+        return [
+            {k: v for k, v in r.items() if k not in ("name", "id") or r["type"] != "session"}
+            for r in store.records(name)
+        ]
+
+    assert strip("a") == strip("b") and len(out.read_bytes()) == len(again.read_bytes())
+
+
+def test_json_is_what_its_schema_says() -> None:
+    body = json.loads(written("json", talk(*TEXTS)))
+    jsonschema.validate(body, json.loads(SCHEMA.read_text()))
+    assert [r["type"] for r in body["records"]] == ["session"] + ["message"] * 6 and body["messages"][1]["turn"] == 1
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"session": {}}, json.loads(SCHEMA.read_text()))
+
+
+def test_openai_types_validate_what_we_write() -> None:
+    from openai.types.chat import ChatCompletionMessageParam
+    from pydantic import TypeAdapter
+
+    TypeAdapter(list[ChatCompletionMessageParam]).validate_python(
+        json.loads(written("openai", talk(*TEXTS, system="s")))
+    )
+
+
+def test_langchain_loads_ours_and_we_load_its(tmp_path: Path) -> None:
+    messages = pytest.importorskip("langchain_core.messages", reason="langchain-core is not installed")
+    loaded = messages.messages_from_dict(json.loads(written("langchain", talk(*TEXTS, system="s"))))
+    assert [(m.type, m.content) for m in loaded][1:] == [
+        ({"user": "human", "assistant": "ai"}[r], c) for r, c in path_of(talk(*TEXTS))
+    ]
+    file = tmp_path / "lc.json"
+    file.write_text(
+        json.dumps(
+            messages.messages_to_dict(
+                [
+                    messages.SystemMessage("s"),
+                    messages.HumanMessage("hi"),
+                    messages.AIMessage([{"type": "text", "text": "hello"}]),
+                ]
+            )
+        )
+    )
+    form, (found,) = conversations(file)
+    assert form.name == "langchain" and path_of(found.records) == [("user", "hi"), ("assistant", "hello")]
+
+
+def node(ident: str, parent: str | None, role: str = "user", parts: Any = ("x",), **more: Any) -> dict[str, Any]:
+    message = {
+        "id": ident,
+        "author": {"role": role},
+        "create_time": 1700000000.5,
+        "content": {"content_type": "text", "parts": list(parts)},
+        "recipient": "all",
+        "metadata": {},
+    }
+    return {"id": ident, "parent": parent, "children": [], "message": {**message, **more}}
+
+
+def chatgpt() -> list[dict[str, Any]]:
+    nodes = [
+        {"id": "root", "parent": None, "children": ["sys"], "message": None},
+        node("sys", "root", "system", [""], metadata={"is_visually_hidden_from_conversation": True}),
+        node(
+            "q1",
+            "sys",
+            parts=["What is this?", {"content_type": "image_asset_pointer", "asset_pointer": "file://x"}],
+            content={
+                "content_type": "multimodal_text",
+                "parts": ["What is this?", {"content_type": "image_asset_pointer"}],
+            },
+        ),
+        node("tool", "q1", "assistant", ["search()"], recipient="browser"),
+        node("a1", "tool", "assistant", ["A cat."], metadata={"model_slug": "gpt-4o"}, create_time=None),
+        node("a1b", "q1", "assistant", ["A dog."]),
+        node("thought", "a1", "assistant", content={"content_type": "thoughts", "thoughts": []}),
+        node("q2", "thought", parts=["Sure?"]),
+        node("a2", "q2", "assistant", ["Yes."]),
+        node("late", "a1b", parts=["other branch"]),
+    ]
+    return [
+        {
+            "title": None,
+            "create_time": 1700000000.0,
+            "mapping": {n["id"]: n for n in nodes},
+            "current_node": "a2",
+            "conversation_id": "c-1",
+        }
+    ]
+
+
+@pytest.mark.parametrize("packed", ["json", "zip", "split"])
+def test_chatgpt_comes_in_with_its_branches(tmp_path: Path, packed: str) -> None:
+    file = tmp_path / ("conversations.json" if packed == "json" else "export.zip")
+    data = json.dumps(chatgpt())
+    if packed == "json":
+        file.write_text(data)
+    else:
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("export/conversations-000.json" if packed == "split" else "conversations.json", data)
+            archive.writestr("chat.html", "x")
+            if packed == "split":
+                archive.writestr("export/conversations-001.json", data.replace("c-1", "c-2"))
+    form, found = conversations(file)
+    assert form.name == "chatgpt" and len(found) == (2 if packed == "split" else 1)
+    session = Session.replay("x", found[0].records)
+    assert [m.content for m in session.path] == ["What is this?\n[image asset pointer]", "A cat.", "Sure?", "Yes."]
+    assert {m.content for m in session.messages.values()} >= {"A dog.", "other branch"} and session.path[
+        1
+    ].model == "gpt-4o"
+    assert (
+        session.path[0].time == "2023-11-14T22:13:20.500Z" and found[0].source == "chatgpt:c-1" and found[0].title == ""
+    )
+
+
+def test_claude_comes_in_as_a_list_and_as_a_tree(tmp_path: Path) -> None:
+    def said(ident: str, sender: str, text: str, **more: Any) -> dict[str, Any]:
+        parts = [{"type": "text", "text": text}, {"type": "thinking", "thinking": "hm"}]
+        return {
+            "uuid": ident,
+            "sender": sender,
+            "text": text,
+            "content": parts,
+            "created_at": "2026-01-01T00:00:00Z",
+            **more,
+        }
+
+    flat = {
+        "uuid": "u1",
+        "name": "Cats",
+        "created_at": "2026-01-01T00:00:00Z",
+        "chat_messages": [
+            said("1", "human", "Cats?"),
+            said("2", "assistant", "Cats."),
+            said("3", "human", "", attachments=[{"file_name": "a.txt", "extracted_content": "in it"}]),
+        ],
+    }
+    tree = {
+        "uuid": "u2",
+        "name": "",
+        "current_leaf_message_uuid": "b2",
+        "chat_messages": [
+            said("a", "human", "Q", parent_message_uuid="root"),
+            said("b2", "assistant", "A2", parent_message_uuid="a"),
+            said("b1", "assistant", "A1", parent_message_uuid="a"),
+        ],
+    }
+    file = tmp_path / "claude.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("conversations.json", json.dumps([flat, tree]))
+    form, (one, two) = conversations(file)
+    assert form.name == "claude" and one.title == "Cats"
+    assert [c for _, c in path_of(one.records)] == ["Cats?", "Cats.", "\n\na.txt:\nin it"]
+    assert [c for _, c in path_of(two.records)] == ["Q", "A2"] and len(Session.replay("x", two.records).messages) == 3
+
+
+def test_llm_comes_in_from_both_its_schemas(tmp_path: Path) -> None:
+    file = tmp_path / "logs.db"
+    base = sqlite3.connect(file)
+    base.executescript(
+        """
+        CREATE TABLE conversations(id TEXT, name TEXT, model TEXT);
+        CREATE TABLE responses(id TEXT, model TEXT, prompt TEXT, system TEXT, response TEXT, conversation_id TEXT, datetime_utc TEXT, input_tokens INT, output_tokens INT);
+        INSERT INTO conversations VALUES ('c1', 'Old one', 'gpt-4o');
+        INSERT INTO responses VALUES ('1', 'gpt-4o', 'q1', 'Be brief.', 'a1', 'c1', '2025-01-01T00:00:00', 9, 2), ('2', 'gpt-4o', 'q2', NULL, 'a2', 'c1', '2025-01-01T00:01:00', NULL, NULL);
+        CREATE TABLE threads(id TEXT, name TEXT, tip_message_hash TEXT);
+        CREATE TABLE turns(id TEXT, thread_id TEXT, parent_message_hash TEXT, tip_message_hash TEXT, model TEXT, input_tokens INT, output_tokens INT, datetime_utc TEXT);
+        CREATE TABLE messages(hash TEXT, parent_hash TEXT, role TEXT);
+        CREATE TABLE parts(message_hash TEXT, position INT, type TEXT, text TEXT);
+        INSERT INTO threads VALUES ('t1', 'New one', 'h2');
+        INSERT INTO messages VALUES ('h1', NULL, 'user'), ('h2', 'h1', 'assistant');
+        INSERT INTO parts VALUES ('h1', 0, 'text', 'new q'), ('h2', 0, 'text', 'new a');
+        INSERT INTO turns VALUES ('x', 't1', NULL, 'h2', 'gpt-5', 4, 1, '2026-01-01T00:00:00');
+        """
+    )
+    base.commit()
+    base.close()
+    before = file.read_bytes()
+    form, (old, new) = conversations(file)
+    assert form.name == "llm" and file.read_bytes() == before
+    assert [c for _, c in path_of(old.records)] == ["q1", "a1", "q2", "a2"] and Session.replay(
+        "x", old.records
+    ).system == "Be brief."
+    reply = Session.replay("x", new.records).path[1]
+    assert (reply.content, reply.model, reply.usage and reply.usage.prompt) == ("new a", "gpt-5", 4)
+
+
+def test_a_shell_gpt_cache_comes_in_by_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "demo"
+    file.write_text(
+        '[{"role":"system","content":"s"},{"role":"user","content":"hi"},{"role":"assistant","content":"ho"}]'
+    )
+    form, (found,) = conversations(file)
+    assert (form.name, found.name, path_of(found.records)) == (
+        "shell-gpt",
+        "demo",
+        [("user", "hi"), ("assistant", "ho")],
+    )
+
+
+BAD: dict[str, bytes] = {
+    "empty": b"",
+    "truncated": json.dumps(chatgpt()).encode()[:-40],
+    "deep": b"[" * 100_000 + b"]" * 100_000,
+    "deep objects": b'{"a":' * 100_000,
+    "NaN": b'[{"role":"user","content":NaN}]',
+    "huge number": b"[" + b"9" * 5000 + b"]",
+    "not UTF-8": b'["\xff\xfe"]',
+    "binary": bytes(range(256)),
+    "other JSON": b'{"hello": 1}',
+    "wrong types": json.dumps([{"mapping": {"a": 3, "b": {"message": [1]}}}]).encode(),
+    "wrong mapping": json.dumps(
+        [{"mapping": {"a": {"message": {"author": 3, "content": "x"}, "parent": ["a"]}}}]
+    ).encode(),
+    "wrong messages": b'[{"role":"user","content":{"a":1}},{"role":["x"],"content":3}]',
+    "lone surrogates only": b'[{"role":"user"}]',
+    "a page": b"<html></html>",
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_and_nothing_is_imported(name: str, run: Run, home: Path) -> None:
+    file = home / "bad.json"
+    file.write_bytes(BAD[name])
+    start = time.monotonic()
+    done = run("import", str(file))
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and time.monotonic() - start < 10, done.stderr
+    assert run("sessions", "list").stdout == ""
+
+
+def test_lone_surrogates_and_duplicate_keys_are_taken_as_they_can_be(run: Run, home: Path) -> None:
+    file = home / "odd.json"
+    file.write_text('[{"role":"user","content":"a\\ud800","content":"b\\ud83d"},{"role":"assistant","content":"ok"}]')
+    assert run("import", str(file), "-s", "odd").returncode == 0
+    assert json.loads(run("sessions", "show", "odd", "--json").stdout)["messages"][0]["content"] == "b\ufffd"
+
+
+def test_a_zip_bomb_and_a_strange_database_are_refused(tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("conversations.json", b"0" * (200 << 20))
+    assert bomb.stat().st_size < 1 << 20
+    base = sqlite3.connect(tmp_path / "other.db")
+    base.execute("CREATE TABLE cats(name)")
+    base.commit()
+    for file, words in ((bomb, "that is no export"), (tmp_path / "other.db", "not one of llm's")):
+        with pytest.raises(WrongUse, match=words):
+            conversations(file)
+
+
+def test_an_import_says_what_it_found_names_without_clobbering_and_knows_what_it_had(run: Run, home: Path) -> None:
+    file = home / "conversations.json"
+    data = chatgpt()
+    data[0]["title"] = "Cats: a/b?"
+    data.append({**chatgpt()[0], "conversation_id": "c-2", "title": "Cats: a/b?"})
+    file.write_text(json.dumps(data))
+    done = run("import", str(file))
+    assert "chatgpt: 2 conversations, 12 messages, 2023-11-14 to 2023-11-14" in done.stderr and done.returncode == 0
+    names = [s["name"] for s in json.loads(run("sessions", "list", "--json").stdout)]
+    assert sorted(names) == ["Cats- a-b", "Cats- a-b-2"]
+    again = run("import", str(file), "--json")
+    assert json.loads(again.stdout) == {"format": "chatgpt", "imported": [], "skipped": 2}
+    assert (
+        run("import", str(file), "-s", "x").returncode == 2
+        and run("import", str(file), "--only", "zebra").returncode == 2
+    )
+
+
+def test_conflicts_are_skipped_renamed_or_replaced(run: Run, home: Path) -> None:
+    file = home / "demo"
+    for n, (mode, names) in enumerate(
+        [("rename", ["demo", "demo-2"]), ("skip", ["demo", "demo-2"]), ("replace", ["demo", "demo-2"])]
+    ):
+        if n == 0:
+            run("chat", "-s", "demo", input="first\n")
+        file.write_text(json.dumps([{"role": "user", "content": f"text {n}"}, {"role": "assistant", "content": "ok"}]))
+        assert run("import", str(file), "--on-conflict", mode).returncode == 0
+        assert sorted(s["name"] for s in json.loads(run("sessions", "list", "--json").stdout)) == names
+    assert json.loads(run("sessions", "show", "demo", "--json").stdout)["messages"][0]["content"] == "text 2"
+
+
+def test_an_import_from_stdin(run: Run) -> None:
+    assert run("import", "-", "-s", "piped", input='[{"role":"user","content":"hi"}]').returncode == 0
+    assert json.loads(run("sessions", "show", "piped", "--json").stdout)["messages"][0]["content"] == "hi"
+
+
+def test_all_sessions_go_into_a_folder_or_an_archive(run: Run, home: Path) -> None:
+    run("chat", "-s", "a", input="one\n")
+    run("chat", "-s", "b", input="two\n")
+    assert run("export", "--all", "-o", str(home / "out"), "-f", "text").returncode == 0
+    assert sorted(p.name for p in (home / "out").iterdir()) == ["a.txt", "b.txt"]
+    assert run("export", "--all", "-o", str(home / "out.zip")).returncode == 0
+    with zipfile.ZipFile(home / "out.zip") as archive:
+        assert sorted(archive.namelist()) == ["a.md", "b.md"]
+    assert (
+        run("export", "--all").returncode == 2 and run("export", "--all", "-o", str(home / "out.zip")).returncode == 2
+    )
+
+
+def test_the_format_follows_the_ending() -> None:
+    endings = {
+        "a.md": "markdown",
+        "a.html": "html",
+        "a.json": "json",
+        "a.jsonl": "jsonl",
+        "a.txt": "text",
+        "a.openai.json": "openai",
+        "a.sharegpt.json": "sharegpt",
+        "a.langchain.json": "langchain",
+        "a": "markdown",
+    }
+    assert {file: named(None, file).name for file in endings} == endings
+    with pytest.raises(WrongUse):
+        named("pdf")
+
+
+def test_a_key_in_an_export_is_warned_about(run: Run) -> None:
+    run("chat", "-s", "k", input="my key is sk-abcdefghij0123456789\n")
+    assert "seems to hold an API key" in run("export", "k").stderr
+
+
+VECTORS = [
+    "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "<svg onload=alert(1)>", "<iframe src=javascript:alert(1)>", "<body onload=alert(1)>",
+    "[x](javascript:alert(1))", "[x](JaVaScRiPt:alert(1))", "[x](data:text/html;base64,PHNjcmlwdD4=)", "[x](vbscript:msgbox(1))", "![x](javascript:alert(1))",
+    "![x](https://evil.example/track.png)", "<a href='javascript:alert(1)'>x</a>", "<style>@import 'https://evil.example/x.css'</style>", "<link rel=stylesheet href=https://evil.example>",
+    "<meta http-equiv=refresh content='0;url=https://evil.example'>", "<base href=https://evil.example>", "<form action=https://evil.example><input>", "<object data=https://evil.example>",
+    "<embed src=https://evil.example>", "<video src=x onerror=alert(1)>", "</article></main><script>alert(1)</script>", "</title><script>alert(1)</script>", "</style><script>alert(1)</script>",
+    "```html\n<script>alert(1)</script>\n```", "`<script>`", "```\"onclick=alert(1)\nx\n```", "[x](<javascript:alert(1)>)", "[x]: javascript:alert(1)\n\n[x]", "<javascript:alert(1)>",
+    "<https://evil.example/\"onmouseover=alert(1)>", "[a](https://x/\"onclick=alert(1))", "![\"onerror=alert(1)](x)", "&lt;script&gt;", "&#60;script&#62;", "<!--><script>alert(1)</script>-->",
+    "<![CDATA[<script>]]>", "<math><mtext></mtext><mglyph><style><img src=x onerror=alert(1)>", "<details open ontoggle=alert(1)>", "[x](file:///etc/passwd)", "\x00<script>\x00alert(1)</script>", "<scr\x00ipt>alert(1)</scr\x00ipt>",
+]  # fmt: skip
+TAGS = set(
+    "html head meta title style body header h1 h2 h3 h4 h5 h6 p nav ol ul li a main article pre code span em strong s blockquote table thead tbody tr th td hr br details summary".split()
+)
+
+
+class Page(html.parser.HTMLParser):
+    """Reads a page as a browser would, and refuses what must not be in it."""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in TAGS, tag
+        for name, value in attrs:
+            assert not name.startswith("on") and name not in (
+                "src",
+                "srcset",
+                "action",
+                "data",
+                "formaction",
+                "poster",
+            ), name
+            if name == "href" and value:
+                assert value.startswith(("https:", "http:", "mailto:", "#")) or ":" not in value.partition("/")[0], (
+                    value
+                )
+
+
+@pytest.mark.parametrize("vector", VECTORS)
+def test_no_injection_gets_into_a_page(vector: str) -> None:
+    records = talk(vector, vector)
+    records.insert(1, {"type": "settings", "title": vector})
+    records.append(
+        {
+            "type": "message",
+            "id": "branch",
+            "parent": "m0",
+            "role": "assistant",
+            "content": vector,
+            "time": "",
+            "model": vector,
+        }
+    )
+    records.append({"type": "head", "message": "m1"})
+    page = write_html(Session.replay(vector, records), records)
+    Page().feed(page)
+    assert "default-src 'none'" in page and "<details>" in page
+
+
+def test_a_page_reads_well() -> None:
+    records = talk(*TEXTS)
+    page = write_html(Session.replay("work", records), records)
+    assert (
+        '<a href="#t1">' in page
+        and 'id="t3"' in page
+        and '<span class="' in page
+        and "日本語" in page
+        and "<script" not in page
+    )
+
+
+def test_a_kill_in_the_middle_is_completed_by_importing_again(home: Path, run: Run) -> None:
+    many = [
+        {
+            "conversation_id": f"c{n}",
+            "title": f"talk {n}",
+            "mapping": {"q": node("q", None, parts=[f"text {n} " + "word " * 2000])},
+            "current_node": "q",
+        }
+        for n in range(150)
+    ]
+    file = home / "conversations.json"
+    file.write_text(json.dumps(many))
+    folder = home / "data" / "sessions"
+    with subprocess.Popen([sys.executable, "-m", "chatmem", "import", str(file)], stderr=subprocess.DEVNULL) as process:
+        while len(list(folder.glob("*.jsonl"))) < 5 and process.poll() is None:
+            pass
+        process.kill()
+    assert run("import", str(file)).returncode == 0
+    assert len(json.loads(run("sessions", "list", "--json").stdout)) == 150
+    assert run("sessions", "check").returncode == 0
+
+
+def test_ctrl_c_in_an_import_leaves_nothing_behind(home: Path, run: Run) -> None:
+    import signal
+
+    many = [
+        {
+            "conversation_id": f"c{n}",
+            "title": f"talk {n}",
+            "mapping": {"q": node("q", None, parts=["word " * 2000])},
+            "current_node": "q",
+        }
+        for n in range(300)
+    ]
+    file = home / "conversations.json"
+    file.write_text(json.dumps(many))
+    folder = home / "data" / "sessions"
+    with subprocess.Popen([sys.executable, "-m", "chatmem", "import", str(file)], stderr=subprocess.DEVNULL) as process:
+        while len(list(folder.glob("*.jsonl"))) < 5 and process.poll() is None:
+            pass
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+    assert json.loads(run("sessions", "list", "--json").stdout) == []
