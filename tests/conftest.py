@@ -24,7 +24,8 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty home: nothing of the machine's owner is read or written."""
     for name in list(os.environ):
-        if name.startswith(("CHATMEM_", "OPENAI_", "AZURE_")) or name.upper().endswith("_PROXY"):
+        ours = name.startswith("CHATMEM_") and not name.startswith("CHATMEM_TEST_")
+        if ours or name.startswith(("OPENAI_", "AZURE_")) or name.upper().endswith("_PROXY"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("CHATMEM_DATA_DIR", str(tmp_path / "data"))
