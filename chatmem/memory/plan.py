@@ -466,25 +466,36 @@ def _recalled(
         return not turn.excluded and turn.id not in pinned and bool(turn.reply)
 
     plain = counter.message(question)
-    lines: list[Found] = []
-    best = question, plain
+    frame = counter.text(_with_lines([], ""))
+    groups: list[list[Found]] = []
+    known: set[str] = set()
+    used = frame
     for group in recall.find(question, left_out):
-        known = {line.message.id for line in lines}
-        tried = lines + [line for line in group if line.message.id not in known]
-        tried.sort(key=lambda line: session.place(line.message.id))
-        text = _with_lines(tried, question, session)
+        new = [line for line in group if line.message.id not in known]
+        size = sum(counter.text(_quote(line)) + 1 for line in new)
+        if new and used + size <= room:
+            groups.append(new)
+            known |= {line.message.id for line in new}
+            used += size
+    while groups:  # what the lines cost together is known only now
+        lines = sorted((line for group in groups for line in group), key=lambda line: session.place(line.message.id))
+        text = _with_lines(lines, question)
         size = counter.message(text)
         if size - plain <= room:
-            lines, best = tried, (text, size)
-    return lines, *best
+            return lines, text, size
+        groups.pop()
+    return [], question, plain
 
 
-def _with_lines(lines: Sequence[Found], question: str, session: Session) -> str:
-    quotes = []
-    for message, text in lines:
-        who = "user" if message.role == "user" else "assistant"
-        quotes.append(f"{message.time[:10]} {who}: {_quoted(text, RECALL_CLOSE)}".lstrip())
-    return "\n".join([RECALL_OPEN, *quotes, RECALL_CLOSE]) + "\n\n" + question
+def _with_lines(lines: Sequence[Found], question: str) -> str:
+    """The question with the lines that were found before it, in a marked block."""
+    return "\n".join([RECALL_OPEN, *map(_quote, lines), RECALL_CLOSE]) + "\n\n" + question
+
+
+def _quote(line: Found) -> str:
+    """A line with its day and its speaker."""
+    who = "user" if line.message.role == "user" else "assistant"
+    return f"{line.message.time[:10]} {who}: {_quoted(line.text, RECALL_CLOSE)}".lstrip()
 
 
 def _fold_before(strategy: Strategy, room: Room, start: int, parts: list[tuple[int, int, Summary]]) -> int:

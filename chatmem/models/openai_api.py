@@ -164,8 +164,10 @@ class OpenAIModel:
         body = {self._renamed.get(name, name): value for name, value in options.items() if value is not None}
         if not self._usage_refused:
             body["stream_options"] = {"include_usage": True}
+        # The client walks through every message it is given by name; as part of the body they are sent as they are.
+        body["messages"] = list(messages)
         completions = self._connect().chat.completions.with_streaming_response
-        return completions.create(model=self.name, messages=list(messages), stream=True, extra_body=body)
+        return completions.create(model=self.name, messages=[], stream=True, extra_body=body)
 
     def _connect(self) -> Any:
         if self._client is None:

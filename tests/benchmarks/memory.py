@@ -10,11 +10,13 @@ lost is lost by the engine. A fact counts as kept when its newest value stands i
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import random
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 from chatmem import memory, tokens
 from chatmem.errors import DoesNotFit
@@ -297,6 +299,90 @@ def play(
     )
 
 
+def langchain(talk: Conversation, which: str, budget: int, counter: Counter, seed: int) -> Figures:
+    """The same conversation through langchain: `trim_messages` in its best configuration for a chat, or its summary buffer."""
+    import warnings
+
+    warnings.simplefilter("ignore")
+    from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
+    from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, trim_messages
+
+    oracle = Oracle(talk, random.Random(seed), 0.97, 0.0, counter)
+
+    def count(messages: list[BaseMessage]) -> int:
+        return 3 + sum(counter.message(str(m.content)) for m in messages)
+
+    summary: Any = None
+    if which == "ConversationSummaryBufferMemory":
+        from langchain_classic.memory import ConversationSummaryBufferMemory
+
+        class Model(GenericFakeChatModel):
+            def _generate(self, messages: Any, *more: Any, **options: Any) -> Any:
+                from langchain_core.outputs import ChatGeneration, ChatResult
+
+                text, _ = oracle.ask([{"role": "user", "content": str(messages[-1].content)}], budget // 4)
+                return ChatResult(generations=[ChatGeneration(message=AIMessage(text))])
+
+            def get_num_tokens_from_messages(self, messages: Any, tools: Any = None) -> int:
+                return count(messages)
+
+        summary = ConversationSummaryBufferMemory(
+            llm=Model(messages=iter(())), max_token_limit=budget - 300, return_messages=True
+        )
+    history: list[BaseMessage] = []
+    recall, sizes, stale, total, same, violations = [], [], 0, 0, 0, 0
+    before: list[Wire] = []
+
+    def view_of(question: str) -> list[Wire]:
+        shown = history if summary is None else summary.load_memory_variables({})["history"]
+        shown = [*shown, HumanMessage(question)]
+        if summary is None:
+            shown = trim_messages(
+                shown, max_tokens=budget, token_counter=count, strategy="last", include_system=True, start_on="human"
+            )
+        return [
+            {"role": {"human": "user", "ai": "assistant"}.get(m.type, m.type), "content": str(m.content)} for m in shown
+        ]
+
+    for number, (question, reply) in enumerate(talk.turns):
+        view = view_of(question)
+        text = "\n".join(m["content"] for m in view)
+        size = counter.primer + sum(counter.message(m["content"]) for m in view)
+        first = next((m["role"] for m in view if m["role"] != "system"), "")
+        violations += size > budget or first != "user" or not text.endswith(question)
+        sizes.append(size)
+        if before and number > 20:
+            total += size
+            same += common(before, view, counter)
+        before = view
+        if number and number % 10 == 0 and (known := talk.known(number)):
+            recall.append(sum(value in text for _, value in known) / len(known))
+            stale += sum(
+                bool(f.old) and value == f.value and f.old in text and f.value not in text for f, value in known
+            )
+        if summary is None:
+            history += [HumanMessage(question), AIMessage(reply)]
+        else:
+            summary.save_context({"input": question}, {"output": reply})
+    asked = {}
+    for form in ("same words", "paraphrase", "no shared word"):
+        hits = [f.value in "\n".join(m["content"] for m in view_of(f.questions()[form])) for f in talk.facts]
+        asked[form] = statistics.mean(hits)
+    return Figures(
+        statistics.mean(recall),
+        asked,
+        stale,
+        same / max(1, total),
+        statistics.mean(sizes),
+        oracle.calls,
+        0,
+        violations,
+        0,
+    )
+
+
+PEERS = ("trim_messages", "ConversationSummaryBufferMemory")
+
 SPECS = (
     "buffer",
     "window:17",
@@ -323,18 +409,28 @@ def table(
             strategy = memory.from_table(memory.table_of(spec.format(budget)))
             for fail in fails if strategy.summarises else (0.0,):
                 found = [play(talks[s], strategy, budget, counter, fail=fail, seed=s) for s in seeds]
-                mean = lambda get, found=found: statistics.mean(map(get, found))  # noqa: E731
-                cells = [str(budget), spec.format(budget), f"{fail:.0%}", f"{mean(lambda f: f.recall):.2f}"]
-                cells += [f"{mean(lambda f, form=form: f.asked[form]):.2f}" for form in found[0].asked]
-                cells += [
-                    str(sum(f.stale for f in found)),
-                    f"{mean(lambda f: f.reuse):.2f}",
-                    f"{mean(lambda f: f.tokens):.0f}",
-                ]
-                cells += [f"{mean(lambda f: f.calls):.0f}", str(sum(f.violations + f.blocked + f.lost for f in found))]
-                rows.append("| " + " | ".join(cells) + " |")
+                rows.append(_row(budget, spec.format(budget), fail, found))
                 print(rows[-1], flush=True)
+        for peer in PEERS:
+            package = "langchain_core" if peer == "trim_messages" else "langchain_classic"
+            if importlib.util.find_spec(package) is None:
+                rows.append(f"| {budget} | {peer}: {package} is not installed |" + " |" * 10)
+                continue
+            found = [langchain(talks[s], peer, budget, counter, s) for s in seeds]
+            rows.append(_row(budget, f"LangChain {peer}", 0.0, found))
+            print(rows[-1], flush=True)
     return rows
+
+
+def _row(budget: int, name: str, fail: float, found: list[Figures]) -> str:
+    def mean(get: Callable[[Figures], float]) -> float:
+        return statistics.mean(map(get, found))
+
+    cells = [str(budget), name, f"{fail:.0%}", f"{mean(lambda f: f.recall):.2f}"]
+    cells += [f"{mean(lambda f, form=form: f.asked[form]):.2f}" for form in found[0].asked]  # type: ignore[misc]
+    cells += [str(sum(f.stale for f in found)), f"{mean(lambda f: f.reuse):.2f}", f"{mean(lambda f: f.tokens):.0f}"]
+    cells += [f"{mean(lambda f: f.calls):.0f}", str(sum(f.violations + f.blocked + f.lost for f in found))]
+    return "| " + " | ".join(cells) + " |"
 
 
 def main() -> None:

@@ -536,13 +536,19 @@ def test_a_real_database_of_llm_comes_in(run: Run, home: Path, server: Any) -> N
     import os
     import shutil
 
-    llm = os.environ.get("CHATMEM_TEST_LLM") or shutil.which("llm", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    llm = os.environ.get("CHATMEM_TEST_LLM") or shutil.which(
+        "llm", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    )
     if llm is None:
         pytest.skip("simonw's llm is not installed: pip install '.[peers]', or CHATMEM_TEST_LLM=…/bin/llm")
-    (home / "extra-openai-models.yaml").write_text(f'- model_id: fake\n  model_name: fake\n  api_base: "{server.url}"\n')
+    (home / "extra-openai-models.yaml").write_text(
+        f'- model_id: fake\n  model_name: fake\n  api_base: "{server.url}"\n'
+    )
     env = {**os.environ, "LLM_USER_PATH": str(home), "OPENAI_API_KEY": "x"}
     for arguments in (["plain one"], ["-c", "second one"]):
-        subprocess.run([llm, "-m", "fake", *arguments], check=True, env=env, capture_output=True, stdin=subprocess.DEVNULL)
+        subprocess.run(
+            [llm, "-m", "fake", *arguments], check=True, env=env, capture_output=True, stdin=subprocess.DEVNULL
+        )
     done = run("import", str(home / "logs.db"), "-s", "from-llm")
     assert done.returncode == 0, done.stderr
     shown = [m["content"] for m in json.loads(run("sessions", "show", "from-llm", "--json").stdout)["messages"]]

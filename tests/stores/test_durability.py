@@ -66,8 +66,8 @@ def check_kills(folder: Path, chance: random.Random, times: int) -> None:
     assert store.check("work").sound
 
 
-def test_20_kills_at_random_points_of_appends_lose_nothing(tmp_path: Path, chance: random.Random) -> None:
-    check_kills(tmp_path / "s", chance, 20)
+def test_100_kills_at_random_points_of_appends_lose_nothing(tmp_path: Path, chance: random.Random) -> None:
+    check_kills(tmp_path / "s", chance, 100)
 
 
 @pytest.mark.long
@@ -114,10 +114,10 @@ def check_program_kills(server: Server, home: Path, chance: random.Random, times
         assert Session.replay("s", store.records(f"s{number}")).path[1].content == reply.content
 
 
-def test_10_kills_of_the_program_in_mid_reply_keep_question_and_partial(
+def test_20_kills_of_the_program_in_mid_reply_keep_question_and_partial(
     server: Server, home: Path, chance: random.Random
 ) -> None:
-    check_program_kills(server, home, chance, 10)
+    check_program_kills(server, home, chance, 20)
 
 
 @pytest.mark.long
