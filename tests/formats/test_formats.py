@@ -553,3 +553,63 @@ def test_a_real_database_of_llm_comes_in(run: Run, home: Path, server: Any) -> N
     assert done.returncode == 0, done.stderr
     shown = [m["content"] for m in json.loads(run("sessions", "show", "from-llm", "--json").stdout)["messages"]]
     assert shown[0] == "plain one" and shown[2] == "second one" and "plain one" in shown[1] and len(shown) == 4
+
+
+def tool(name: str) -> str:
+    """A command of an optional group, from CHATMEM_TEST_TOOLS (a bin folder) or beside this Python; skips without."""
+    import os
+    import shutil
+
+    places = os.pathsep.join([os.environ.get("CHATMEM_TEST_TOOLS", ""), str(Path(sys.executable).parent)])
+    found = shutil.which(name, path=places)
+    if found is None:
+        pytest.skip(f"{name} is not installed: pip install '.[peers]'")
+    return found
+
+
+def test_chatgpt_to_sqlite_reads_the_same_path(tmp_path: Path) -> None:
+    program = tool("chatgpt-to-sqlite")
+    file, base = tmp_path / "conversations.json", tmp_path / "out.db"
+    file.write_text(
+        json.dumps(
+            [{**c, "id": c["conversation_id"], "title": "Cats", "update_time": c["create_time"]} for c in chatgpt()]
+        )
+    )
+    subprocess.run([program, str(file), str(base)], check=True, capture_output=True)
+    rows = sqlite3.connect(base).execute("SELECT * FROM messages").fetchall()
+    _, (found,) = conversations(file)
+    everything = json.dumps([[str(cell) for cell in row] for row in rows], ensure_ascii=False)
+    assert all(m.content.split("\n")[0] in everything for m in Session.replay("x", found.records).path)
+
+
+def test_claude_to_sqlite_reads_the_same_messages(tmp_path: Path) -> None:
+    program = tool("claude-to-sqlite")
+    talk = {
+        "uuid": "u1",
+        "name": "Cats",
+        "created_at": "2026-01-01T00:00:00Z",
+        "updated_at": "2026-01-01T00:00:00Z",
+        "account": {"uuid": "a"},
+        "chat_messages": [],
+    }
+    for n, (sender, text) in enumerate([("human", "Cats?"), ("assistant", "Cats.")]):
+        talk["chat_messages"].append(
+            {
+                "uuid": str(n),
+                "sender": sender,
+                "text": text,
+                "content": [{"type": "text", "text": text}],
+                "created_at": "2026-01-01T00:00:00Z",
+                "updated_at": "2026-01-01T00:00:00Z",
+                "attachments": [],
+                "files": [],
+            }
+        )  # type: ignore[attr-defined]
+    file, base = tmp_path / "claude.zip", tmp_path / "out.db"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("conversations.json", json.dumps([talk]))
+    (tmp_path / "conversations.json").write_text(json.dumps([talk]))
+    subprocess.run([program, str(tmp_path / "conversations.json"), str(base)], check=True, capture_output=True)
+    rows = sqlite3.connect(base).execute("SELECT text FROM messages ORDER BY created_at, uuid").fetchall()
+    _, (found,) = conversations(file)
+    assert [c for _, c in path_of(found.records)] == [row[0] for row in rows]

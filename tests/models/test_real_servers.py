@@ -259,3 +259,68 @@ def _last(entries: Any) -> Any:
     body = newest.get("body") or newest.get("request", {}).get("body")
     body = json.loads(body) if isinstance(body, str) else body
     return [{"role": m["role"], "content": m["content"]} for m in body["messages"]]
+
+
+LITELLM = os.environ.get("CHATMEM_TEST_LITELLM", "")
+MOCKS = {
+    "mock-small": "Hello **bold** `code`",
+    "mock-ratelimit": "litellm.RateLimitError",
+    "mock-ctx": "litellm.ContextWindowExceededError",
+    "mock-500": "litellm.InternalServerError",
+}
+
+
+@pytest.fixture(scope="module")
+def litellm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of LiteLLM's proxy, which needs an environment of its own: CHATMEM_TEST_LITELLM names its command."""
+    if not LITELLM:
+        pytest.skip("CHATMEM_TEST_LITELLM is not set to the litellm command of an environment with litellm[proxy]")
+    folder = tmp_path_factory.mktemp("litellm")
+    models = [
+        {"model_name": n, "litellm_params": {"model": f"openai/{n}", "api_key": "sk-none", "mock_response": r}}
+        for n, r in MOCKS.items()
+    ]
+    config = {
+        "model_list": models,
+        "general_settings": {"master_key": "sk-master"},
+        "litellm_settings": {"num_retries": 0, "telemetry": False},
+        "router_settings": {"disable_cooldowns": True},
+    }
+    (folder / "config.yaml").write_text(json.dumps(config))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    env = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    command = [LITELLM, "--config", str(folder / "config.yaml"), "--host", "127.0.0.1", "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env) as server:
+        for _ in range(1200):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health/liveliness", timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}/v1"
+        server.kill()
+
+
+@pytest.mark.long
+def test_litellm_speaks_its_dialect(litellm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from chatmem.models import openai_api
+
+    monkeypatch.setattr(openai_api.time, "sleep", lambda seconds: None)
+
+    def model(name: str, key: str = "sk-master") -> OpenAIModel:
+        return OpenAIModel(name, litellm, lambda: key, timeouts=Timeouts(5.0, 30.0, 30.0))
+
+    text, pieces = ask(model("mock-small"), "hello")
+    assert (
+        text == "Hello **bold** `code`" and any(p.usage for p in pieces) and any(p.finish == "complete" for p in pieces)
+    )
+    assert sorted(str(m["id"]) for m in model("mock-small").models()) == sorted(MOCKS)
+    with pytest.raises(LimitReached):
+        ask(model("mock-ratelimit"), "hello")
+    with pytest.raises(ContextExceeded):
+        ask(model("mock-ctx"), "hello")
+    with pytest.raises(ServerFailed):
+        ask(model("mock-500"), "hello")
+    with pytest.raises((KeyRefused, ServerFailed)):
+        ask(model("mock-small", "sk-wrong"), "hello")
