@@ -17,7 +17,8 @@ from chatmem.errors import Busy, ChatmemError, ContextExceeded, NoSuchSession, N
 from chatmem.memory.base import Strategy
 from chatmem.memory.compare import Row, compare
 from chatmem.memory.fold import Fold, Summariser
-from chatmem.memory.plan import Plan, Wire, budget_of, cost, cover, plan
+from chatmem.memory.notes import cover
+from chatmem.memory.plan import Plan, Wire, budget_of, cost, plan
 from chatmem.memory.recall import FullText
 from chatmem.memory.summary import SummaryStrategy
 from chatmem.models.base import Model, Options, Piece

@@ -15,7 +15,8 @@ from itertools import pairwise
 
 from chatmem.errors import ChatmemError, ContextExceeded, ServerFailed
 from chatmem.memory.facts import missing
-from chatmem.memory.plan import Wire, budget_of, cost, cover, foldable
+from chatmem.memory.notes import cover, foldable
+from chatmem.memory.plan import Wire, budget_of, cost
 from chatmem.session import Session, Summary, Turn, new_id, repaired
 from chatmem.tokens import Counter
 

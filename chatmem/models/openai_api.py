@@ -7,7 +7,6 @@ with a finish reason or `[DONE]`.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
 import time
@@ -19,19 +18,15 @@ from urllib.parse import urlsplit
 from chatmem.errors import ChatmemError, LimitReached, ReplyIncomplete, ServerFailed, WrongUse
 from chatmem.models import faults
 from chatmem.models.base import Options, Piece, check_options
-from chatmem.models.sse import events
-from chatmem.session import Usage, repaired
+from chatmem.models.replies import Reply, pieces
+from chatmem.models.watch import Watch
 from chatmem.settings import setting
 
-LONGEST_REPLY = 16 << 20
-"""The most characters of one reply."""
 LONGEST_WAIT = 60.0
 """The most seconds a `Retry-After` is obeyed."""
 RETRIES = 2
 PLACEHOLDER = "none"
 """The key that is sent to a server which was configured without one."""
-
-_FINISH = {"length": "length", "max_tokens": "length", "content_filter": "filtered", "safety": "filtered"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +75,7 @@ class OpenAIModel:
     def stream(self, messages: Sequence[Mapping[str, str]], options: Options) -> Iterator[Piece]:
         tries = 0
         while True:
-            reply = _Reply(self.where, self.name)
+            reply = Reply(self.where, self.name)
             try:
                 yield from self._attempt(messages, options, reply)
                 return
@@ -131,16 +126,16 @@ class OpenAIModel:
 
     # One attempt
 
-    def _attempt(self, messages: Sequence[Mapping[str, str]], options: Options, reply: _Reply) -> Iterator[Piece]:
+    def _attempt(self, messages: Sequence[Mapping[str, str]], options: Options, reply: Reply) -> Iterator[Piece]:
         import_openai()
         import httpx2
         import openai
 
         try:
             with self._request(messages, options) as response:
-                with _Watch(response.http_response, self._first, self.timeouts.silence) as watch:
+                with Watch(response.http_response, self._first, self.timeouts.silence) as watch:
                     try:
-                        for piece in _pieces(response, reply):
+                        for piece in pieces(response, reply):
                             if piece.text or piece.reasoning:
                                 watch.heard()
                             yield piece
@@ -239,7 +234,7 @@ class OpenAIModel:
         self._renamed["max_tokens"] = "max_completion_tokens"
         return True
 
-    def _cut(self, error: Exception, reply: _Reply, watch: _Watch) -> Exception:
+    def _cut(self, error: Exception, reply: Reply, watch: Watch) -> Exception:
         if watch.barked and not reply.anything:
             return ServerFailed(
                 f"{self.where} sent nothing for {watch.limit:.0f} s.",
@@ -259,174 +254,6 @@ class _Again(Exception):
     def __init__(self, error: ChatmemError, wait: float | None = None) -> None:
         super().__init__(error.message)
         self.error, self.wait = error, wait or 0.0
-
-
-@dataclass
-class _Reply:
-    """What is known of a reply so far."""
-
-    where: str
-    model: str
-    size: int = 0
-    reasoned: bool = False
-    finish: str | None = None
-    done: bool = False
-    skipped: int = 0
-    held: str = ""
-    """The first half of a surrogate pair, whose second half is still to come."""
-
-    def joined(self, text: str) -> str:
-        """The next text, with a pair that was split between two events made whole."""
-        text, self.held = self.held + text, ""
-        if text and "\ud800" <= text[-1] <= "\udbff":
-            text, self.held = text[:-1], text[-1]
-        return repaired(text)
-
-    @property
-    def anything(self) -> bool:
-        return self.size > 0
-
-    def check(self) -> None:
-        """Raise if what ended was no complete reply."""
-        if self.finish or (self.done and self.anything):
-            if not self.anything and self.finish == "complete":
-                raise self._empty()
-            return
-        if not self.anything:
-            raise self._empty()
-
-    def _empty(self) -> ServerFailed:
-        thought = " It only thought." if self.reasoned else ""
-        noted = f" {self.skipped} broken events were skipped." if self.skipped else ""
-        return ServerFailed(
-            f"{self.where} sent an empty reply.{thought}{noted}", "Try again: /retry, or another model."
-        )
-
-
-def _pieces(response: Any, reply: _Reply) -> Iterator[Piece]:
-    """The pieces in a response whose status was good, whatever its body turns out to be."""
-    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    chunks = response.iter_bytes()
-    if kind in ("application/json", "text/html", "application/problem+json"):
-        yield from _whole(b"".join(_capped(chunks)), reply)
-        return
-    first = b""
-    for chunk in chunks:  # an event stream, unless its first byte says otherwise
-        first += chunk
-        if first.strip():
-            break
-    if first.lstrip(b"\xef\xbb\xbf \r\n\t")[:1] in (b"{", b"<"):
-        yield from _whole(first + b"".join(_capped(chunks)), reply)
-        return
-    yield from _stream(_joined(first, chunks), reply)
-
-
-def _stream(chunks: Iterator[bytes], reply: _Reply) -> Iterator[Piece]:
-    for name, data in events(chunks):
-        if name == "comment" or not data.strip():
-            continue
-        if data.strip() == "[DONE]":
-            reply.done = True
-            break
-        try:
-            body = json.loads(data)
-        except (ValueError, RecursionError):
-            if name == "error":
-                raise faults.in_stream(data, reply.where, reply.model, reply.anything) from None
-            reply.skipped += 1
-            continue
-        if name == "ping" or not isinstance(body, dict):
-            if name == "error":
-                raise faults.in_stream(body, reply.where, reply.model, reply.anything)
-            continue
-        yield from _event(name, body, reply)
-    if reply.done and not reply.finish and reply.anything:
-        reply.finish = "complete"
-        yield Piece(finish="complete")
-    if reply.skipped and reply.anything:
-        yield Piece(notice=f"{reply.where} sent {reply.skipped} broken events: they were skipped.")
-
-
-def _event(name: str, body: dict[str, Any], reply: _Reply) -> Iterator[Piece]:
-    choices = body.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-    delta = choice.get("delta") if isinstance(choice.get("delta"), dict) else choice.get("message")
-    delta = delta if isinstance(delta, dict) else {}
-    text = _text(delta.get("content")) or _text(delta.get("refusal")) or _text(choice.get("text"))
-    thought = _text(delta.get("reasoning_content")) or _text(delta.get("reasoning"))
-    if thought:
-        reply.reasoned = True
-        yield Piece(reasoning=thought)
-    if text := reply.joined(text):
-        reply.size += len(text)
-        yield Piece(text=text)
-        if reply.size > LONGEST_REPLY:
-            raise ReplyIncomplete(f"The reply is over {LONGEST_REPLY >> 20} MB long.", "What arrived is kept.")
-    if usage := _usage(body.get("usage")):
-        yield Piece(usage=usage)
-    if body.get("error") or (name == "error" and not choice):
-        raise faults.in_stream(body, reply.where, reply.model, reply.anything)
-    reason = choice.get("finish_reason")
-    if isinstance(reason, str) and reason:
-        if reason in ("error", "insufficient_system_resource"):
-            raise faults.in_stream({"error": f"finish reason {reason}"}, reply.where, reply.model, reply.anything)
-        reply.finish = _FINISH.get(reason, "complete")
-        yield Piece(finish=reply.finish)
-
-
-def _whole(data: bytes, reply: _Reply) -> Iterator[Piece]:
-    """A body that is no stream: a whole completion is used, anything else is an error."""
-    text = data.decode("utf-8", "replace").lstrip("\ufeff")
-    try:
-        body = json.loads(text)
-    except (ValueError, RecursionError):
-        if not text.strip():
-            return
-        raise ServerFailed(
-            f"{reply.where} answered with no reply but {faults.said(text) or 'something else'}.",
-            "Is base_url an API, not a web page? Does it need /v1 at its end? A proxy's login page?",
-        ) from None
-    if not isinstance(body, dict) or body.get("error") or not isinstance(body.get("choices"), list):
-        raise faults.in_stream(body, reply.where, reply.model, False)
-    yield from _event("message", body, reply)
-    if reply.anything and not reply.finish:
-        reply.finish = "complete"
-        yield Piece(finish="complete")
-
-
-def _text(content: object) -> str:
-    """The text of a content that may be a string, null, or a list of parts."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        parts = (p.get("text") if isinstance(p, dict) else p for p in content)
-        return "".join(p for p in parts if isinstance(p, str))
-    return ""
-
-
-def _usage(usage: object) -> Usage | None:
-    if not isinstance(usage, dict):
-        return None
-    details = usage.get("prompt_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, dict) else usage.get("prompt_cache_hit_tokens")
-    return Usage.from_record(
-        {"prompt": usage.get("prompt_tokens"), "completion": usage.get("completion_tokens"), "cached": cached}
-    )
-
-
-def _capped(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    size = 0
-    for chunk in chunks:
-        size += len(chunk)
-        if size > LONGEST_REPLY:
-            raise ServerFailed(f"The server sent over {LONGEST_REPLY >> 20} MB that are no stream.", "Check base_url.")
-        yield chunk
-
-
-def _joined(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    if first:
-        yield first
-    yield from rest
 
 
 def _retry_after(text: str | None, milliseconds: str | None) -> float | None:
@@ -449,45 +276,6 @@ def _until(date: str) -> float:
         return parsedate_to_datetime(date).timestamp() - time.time()
     except (ValueError, TypeError, OverflowError):
         return 0.0
-
-
-class _Watch:
-    """Ends a response that has been without text for too long, although its connection may be alive.
-
-    Reads block, and comments reset a socket's own time limit; so a thread looks on, and shuts the socket down.
-    """
-
-    def __init__(self, response: Any, first: float, silence: float) -> None:
-        self.response, self.limit, self.silence = response, first, silence
-        self.barked = False
-        self._last = time.monotonic()
-        self._over = threading.Event()
-
-    def __enter__(self) -> _Watch:
-        limits = self.response.request.extensions.get("timeout")
-        if isinstance(limits, dict):
-            limits["read"] = None  # from here on, this watch is the time limit
-        threading.Thread(target=self._look, daemon=True, name="silence").start()
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        self._over.set()
-
-    def heard(self) -> None:
-        """There was text: the clock starts again."""
-        self._last = time.monotonic()
-        self.limit = self.silence
-
-    def _look(self) -> None:
-        while (left := self._last + self.limit - time.monotonic()) > 0:
-            if self._over.wait(left):
-                return
-        self.barked = True
-        stream = self.response.extensions.get("network_stream")
-        socket = stream.get_extra_info("socket") if stream else None
-        if socket is not None:
-            with contextlib.suppress(OSError):
-                socket.shutdown(2)
 
 
 def check_url(url: str) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from chatmem.assemble import Assembly
-from chatmem.models.openai_api import _Reply, _stream
+from chatmem.models.replies import Reply, streamed
 from chatmem.session import header
 from chatmem.stores.jsonl import JsonlStore
 from tests.benchmarks.files import message
@@ -60,7 +60,7 @@ def piece() -> float:
     """Microseconds of our own work for one plain event."""
     chunks = [delta(f"word{n} ") for n in range(20_000)]
     start = time.process_time()
-    count = sum(1 for _ in _stream(iter(chunks), _Reply("here", "m")))
+    count = sum(1 for _ in streamed(iter(chunks), Reply("here", "m")))
     return (time.process_time() - start) * 1e6 / count
 
 

@@ -10,7 +10,8 @@ import pytest
 from chatmem import memory
 from chatmem.errors import DoesNotFit
 from chatmem.memory.base import Strategy
-from chatmem.memory.plan import NOTES_OPEN, RECALL_OPEN, Plan, budget_of, cost, plan, text_of
+from chatmem.memory.notes import NOTES_OPEN
+from chatmem.memory.plan import RECALL_OPEN, Plan, budget_of, cost, plan, text_of
 from chatmem.memory.recall import FullText
 from chatmem.session import Session
 from chatmem.tokens import PRIMER, Counter, estimate

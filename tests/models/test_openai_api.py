@@ -24,9 +24,10 @@ from chatmem.errors import (
     ServerFailed,
     WrongUse,
 )
-from chatmem.models import faults, openai_api
+from chatmem.models import faults, openai_api, replies
 from chatmem.models.base import Piece
-from chatmem.models.openai_api import OpenAIModel, Timeouts, _Reply, _stream
+from chatmem.models.openai_api import OpenAIModel, Timeouts
+from chatmem.models.replies import Reply, streamed
 from chatmem.models.sse import Event, events
 from chatmem.session import Usage
 from tests.server import OK, Request, Server, delta, event, status, stream
@@ -407,7 +408,7 @@ def test_an_endless_event_and_an_endless_reply_are_stopped(here: Server, monkeyp
         while True:
             connection.sendall(delta("x" * 65536))
 
-    monkeypatch.setattr(openai_api, "LONGEST_REPLY", 1 << 20)
+    monkeypatch.setattr(replies, "LONGEST_REPLY", 1 << 20)
     here.answers = [endless_event, endless_reply]
     for _ in range(2):
         with pytest.raises(ReplyIncomplete):
@@ -513,8 +514,8 @@ RECORDED = (
 
 
 def read(chunks: list[bytes]) -> tuple[str, str | None]:
-    reply = _Reply("here", "m")
-    return "".join(p.text for p in _stream(iter(chunks), reply)), reply.finish
+    reply = Reply("here", "m")
+    return "".join(p.text for p in streamed(iter(chunks), reply)), reply.finish
 
 
 def test_a_stream_cut_at_every_byte_gives_a_beginning_and_is_complete_only_when_it_is() -> None:
