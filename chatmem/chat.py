@@ -1,19 +1,17 @@
 """One turn, told from start to end; and what else may be done to a conversation.
 
-`chat` alone writes: every record of a session passes `_keep`, under the session's lock. What cannot be saved is
-kept in memory, said once, and tried again with the next record.
+`chat` alone writes: every record of a session passes `_keep` (see `keeping`), under the session's lock.
 """
 
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from chatmem.errors import Busy, ChatmemError, ContextExceeded, NoSuchSession, NotSaved, ReplyIncomplete, WrongUse
+from chatmem.errors import ChatmemError, ContextExceeded, ReplyIncomplete, WrongUse
+from chatmem.keeping import Keeping, undisturbed
 from chatmem.memory.base import Strategy
 from chatmem.memory.compare import Row, compare
 from chatmem.memory.fold import Fold, Summariser
@@ -22,8 +20,8 @@ from chatmem.memory.plan import Plan, Wire, budget_of, cost, plan
 from chatmem.memory.recall import FullText
 from chatmem.memory.summary import SummaryStrategy
 from chatmem.models.base import Model, Options, Piece
-from chatmem.session import Message, Record, Session, Summary, Turn, header, new_id, now, repaired
-from chatmem.stores.base import Log, Say, Store
+from chatmem.session import Message, Record, Summary, Turn, new_id, now, repaired
+from chatmem.stores.base import Say, Store
 from chatmem.tokens import Counter, calibration, cut_off, same_though_longer
 
 
@@ -53,7 +51,7 @@ Choose = Callable[[Mapping[str, Any]], Choice]
 """From a session's own settings to a choice; `assemble` knows how."""
 
 
-class Chat:
+class Chat(Keeping):
     """A conversation that goes on: a session, a model that answers, a memory strategy that chooses."""
 
     def __init__(
@@ -70,16 +68,12 @@ class Chat:
 
         To `look` is to read it and no more: nothing is repaired, locked or stored.
         """
-        self.store, self.name, self.choose, self.tell, self.wait = store, name, choose, say, wait
-        self.session = Session(name)
+        super().__init__(store, name, say, wait)
+        self.choose = choose
         self.reply: Message | None = None
         """The last reply that was stored."""
         self.asked: Message | None = None
         """The last question, once it was taken into the session."""
-        self.not_saved: NotSaved | None = None
-        self._locked = False
-        self._log: Log | None = None
-        self._unsaved: list[Record] = []
         self._choice: Choice | None = None
         self._recall: FullText | None = None
         self.fold: Fold | None = None
@@ -91,8 +85,10 @@ class Chat:
         self._fold_rest = 0
         if look:
             self.session = store.session(name)
-        else:
-            self._open(wanted or {})
+            return
+        self._open(wanted or {})
+        if changed := {k: v for k, v in (wanted or {}).items() if self.session.settings.get(k) != v}:
+            self.set(**changed)
 
     # The turn
 
@@ -169,7 +165,7 @@ class Chat:
             status = "truncated" if isinstance(error, ReplyIncomplete) else "error"
             raise
         finally:
-            with _undisturbed():
+            with undisturbed():
                 self.reply = None
                 if text:
                     self.reply = replace(reply, content=repaired(text), status=status, usage=usage, time=now())
@@ -343,108 +339,18 @@ class Chat:
             self.wait = False
             with contextlib.suppress(ChatmemError), self._turn():
                 pass
-        if self.store.kept and any(record["type"] == "message" for record in self._unsaved):
-            with contextlib.suppress(ChatmemError), self._turn():
-                self._flush()
-        if self._log:
-            self._log.close()
+        super().close()
 
-    # Keeping
+    # What a turn of the session brings along
 
-    @property
-    def started(self) -> bool:
-        """Whether there is anything to come back to."""
-        return self._log is not None
-
-    def _open(self, wanted: Record) -> None:
-        try:
-            name = self.store.find(self.name)
-        except ChatmemError as error:
-            if not isinstance(error, NoSuchSession | NotSaved):
-                raise
-            if isinstance(error, NotSaved):
-                self._say_not_saved(error)
-            self._unsaved = [header(self.name)]
-            self._unsaved += [{"type": "settings", **wanted}] if wanted else []
-            for record in self._unsaved:
-                self.session.apply(record)
-            return
-        self.name = name
-        try:
-            self._log = self.store.open(name)
-        except NotSaved as error:
-            self.session = self.store.session(name)
-            self._say_not_saved(error)
-        else:
-            self._read_on()
-            if not self.session.read_only:
-                with contextlib.suppress(Busy, NotSaved), self._log.turn(wait=False):
-                    self._read_on()
-        changed = {k: v for k, v in wanted.items() if self.session.settings.get(k) != v}
-        if changed:
-            self.set(**changed)
-
-    @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Hold the session's lock, and pick up what another process added."""
-        if self.session.read_only:
-            raise WrongUse(
-                f"Session {self.name!r} was written by a newer chatmem: it can only be read.",
-                "Update chatmem.",
-            )
-        with contextlib.ExitStack() as held:
-            self._locked = False
-            try:
-                if self._log is None:
-                    self._create()
-                assert self._log is not None
-                held.enter_context(self._log.turn(self.wait))
-                self._read_on()
-                self._locked = True
-                self._take_fold()
-            except NotSaved as error:
-                self._say_not_saved(error)
-            yield
-
-    def _create(self) -> None:
-        """Begin the session's file; if it is there already, join it."""
-        try:
-            if not any(record["type"] == "session" for record in self._unsaved):
-                raise WrongUse("It is there, and could not be opened before.")
-            self._log = self.store.open(self.name, self._unsaved)
-            self._unsaved = []
-        except WrongUse:
-            name = self.store.find(self.name)
-            self._log = self.store.open(name)
-            self._unsaved = [r for r in self._unsaved if r["type"] != "session"]
-            self.session = Session(name, prompt=self.session.prompt)
-            self._read_on()
-            for record in self._unsaved:
-                self.session.apply(record)
+    def _news(self, settings: bool, anew: bool) -> None:
+        if settings or anew:
             self._choice = None
-            return
-        self._read_on(apply=False)
-
-    def _read_on(self, apply: bool = True) -> None:
-        assert self._log is not None
-        records, anew = self._log.read()
         if anew:
-            self.session = Session(self._log.name, prompt=self.session.prompt)
             self._recall = None
-        if apply or anew:
-            if any(record.get("type") == "settings" for record in records):
-                self._choice = None
-            for record in records:
-                self.session.apply(record)
-        if self._log.name != self.name:
-            self.name = self.session.name = self._log.name
 
-    def _keep(self, *records: Record) -> None:
-        """Take records into the session and make them durable, together with what could not be saved before."""
-        for record in records:
-            self.session.apply(record)
-        self._unsaved += records
-        self._flush()
+    def _in_turn(self) -> None:
+        self._take_fold()
 
     def _begin_fold(self, view: Plan) -> None:
         """Fold what has fallen out, or soon will, in the background; after a failure, rest for 1, 2, 4, 8 turns."""
@@ -473,23 +379,6 @@ class Chat:
             self.fold_error = self.fold.error
             self.fold = None
 
-    def _flush(self) -> None:
-        if self._log is None or not self._locked:
-            return
-        try:
-            self._log.append(self._unsaved)
-        except NotSaved as error:
-            self._say_not_saved(error)
-        else:
-            if self.not_saved:
-                self._log.partial_done()
-            self._unsaved, self.not_saved = [], None
-
-    def _say_not_saved(self, error: NotSaved) -> None:
-        if self.not_saved is None or self.not_saved.message != error.message:
-            self.tell(f"Not saved: {error.message} {error.hint}".rstrip())
-        self.not_saved = error
-
     def turn(self, number: int | None = None) -> Turn:
         """Turn number N of the path, the last one without a number. Raises WrongUse."""
         turns = self.session.turns
@@ -509,21 +398,3 @@ def _summariser(model: Model) -> Summariser:
         return "".join(p.text for p in pieces), next((p.finish for p in reversed(pieces) if p.finish), None)
 
     return Summariser(model.name, model.window, ask)
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Put Ctrl-C, SIGTERM and SIGHUP off until the block is done, so that no save stops half-way."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-    names = [s for n in ("SIGINT", "SIGTERM", "SIGHUP") if (s := getattr(signal, n, None))]
-    before = {name: signal.signal(name, lambda number, frame: came.append(number)) for name in names}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
-        for number in dict.fromkeys(came):
-            signal.raise_signal(number)

@@ -13,7 +13,7 @@ import chatmem
 
 HOUSE = Path(chatmem.__file__).parent
 STAIRS = (
-    "cli, langchain → checkup, repl → screen → assemble → config, paths → chat → memory, models, stores, formats "
+    "cli, langchain → checkup, repl → screen → assemble → config, paths → chat → keeping → memory, models, stores, formats "
     "→ tokens → names → session → settings → errors"
 )
 """Who may import whom: only from a step to one further right. Neighbours on one step do not know one another,

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from chatmem import names
-from chatmem.cli.chat import latest, taken
 from chatmem.cli.door import Here, command
 from chatmem.cli.options import Continue, Json, Memory, Model, Session, System
 from chatmem.errors import ReplyIncomplete, WrongUse
@@ -46,9 +45,9 @@ def ask(
     """Ask one question. Without -s or -c nothing is kept."""
     question = _question(text)
     given = here.with_flags(model=model, memory=memory, system=system)
-    name = session if session is not None else latest(here) if continue_ else None
+    name = session if session is not None else here.latest() if continue_ else None
     store = here.assembly.store if name is not None else MemoryStore(here.terminal.note)
-    creates = name is None or names.key(name) not in {names.key(n) for n in taken(store)}
+    creates = name is None or names.key(name) not in {names.key(n) for n in here.taken(store)}
     one = here.assembly.chat(names.checked("ask" if name is None else name), given if creates else {}, store)
     pieces = one.say(question)
     try:

@@ -13,10 +13,9 @@ from chatmem import names
 from chatmem.chat import Chat
 from chatmem.cli.door import Here, command
 from chatmem.cli.options import Continue, Memory, Model, Session, System
-from chatmem.errors import ChatmemError, NoSuchSession, NotSaved
+from chatmem.errors import ChatmemError
 from chatmem.screen.reply import print_reply
 from chatmem.screen.terminal import is_tty
-from chatmem.stores import Store
 from chatmem.stores.memory import MemoryStore
 
 
@@ -46,7 +45,7 @@ def chat(
     if session is not None:
         name = session
     else:
-        name = latest(here) if continue_ and not ephemeral else names.fresh(taken(store))
+        name = here.latest() if continue_ and not ephemeral else names.fresh(here.taken(store))
     name = names.checked(name)
     if store.kept:
         from chatmem.cli.sessions import expire
@@ -87,19 +86,3 @@ def piped(here: Here, one: Chat) -> None:
     finally:
         one.close()
     here.exit_code = failures[0] if failures else 0
-
-
-def taken(store: Store) -> list[str]:
-    """The names that are taken, as far as anybody can tell."""
-    try:
-        return store.names()
-    except NotSaved:
-        return []
-
-
-def latest(here: Here) -> str:
-    """The session used last. Raises NoSuchSession if there is none."""
-    outlines = here.assembly.store.outlines()
-    if not outlines:
-        raise NoSuchSession("There is no session yet.", "Begin one: chatmem chat")
-    return outlines[0].name

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from chatmem.chat import Chat
-from chatmem.cli.chat import latest
 from chatmem.cli.door import Here, command
 from chatmem.cli.options import Json, MaybeName, Memory, Model, System
 from chatmem.memory import spec_of
@@ -73,4 +72,4 @@ def _look(here: Here, name: str | None, memory: str | None, model: str | None, s
     here.assembly.offline = True
     here.assembly.say = lambda line: None
     store = here.assembly.store
-    return here.assembly.chat(store.find(name) if name else latest(here), look=True)
+    return here.assembly.chat(store.find(name) if name else here.latest(), look=True)

@@ -17,9 +17,10 @@ import typer
 
 from chatmem.assemble import Assembly
 from chatmem.config import Settings
-from chatmem.errors import ChatmemError, Terminated, WrongUse
+from chatmem.errors import ChatmemError, NoSuchSession, NotSaved, Terminated, WrongUse
 from chatmem.memory import table_of
 from chatmem.screen.terminal import Terminal
+from chatmem.stores import Store
 
 StoreOption = Annotated[
     str | None,
@@ -73,6 +74,21 @@ class Here:
     @property
     def settings(self) -> Settings:
         return self.assembly.config.settings
+
+    def latest(self) -> str:
+        """The session used last. Raises NoSuchSession if there is none."""
+        outlines = self.assembly.store.outlines()
+        if not outlines:
+            raise NoSuchSession("There is no session yet.", "Begin one: chatmem chat")
+        return outlines[0].name
+
+    @staticmethod
+    def taken(store: Store) -> list[str]:
+        """The names that are taken, as far as anybody can tell."""
+        try:
+            return store.names()
+        except NotSaved:
+            return []
 
     def with_flags(self, **flags: Any) -> dict[str, Any]:
         """Add a command's own flags; returns those that were given, in the form in which a session stores them."""

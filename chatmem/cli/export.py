@@ -13,7 +13,6 @@ from typing import Annotated, Literal
 import typer
 
 from chatmem import names
-from chatmem.cli.chat import latest
 from chatmem.cli.door import Here, command
 from chatmem.cli.options import Json, MaybeName
 from chatmem.errors import ChatmemError, NotSaved, WrongUse
@@ -60,7 +59,7 @@ def export(
         _export_all(here, format_, output, force)
         return
     form = named(format_, str(output) if output else "")
-    session, text = _written(here, name or latest(here), form)
+    session, text = _written(here, name or here.latest(), form)
     if output is None or str(output) == "-":
         here.terminal.answer(text, end="")
         return

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from chatmem.cli.chat import latest
 from chatmem.cli.door import Here, command
 from chatmem.cli.options import Json, MaybeName, Name, Yes
 from chatmem.errors import ChatmemError, WrongUse
@@ -65,7 +64,7 @@ def show(
     json_: Json = False,
 ) -> None:
     """Show a conversation."""
-    session = here.assembly.store.session(name or latest(here))
+    session = here.assembly.store.session(name or here.latest())
     if json_:
         body: dict[str, Any] = {"name": session.name, "id": session.id, "title": session.title}
         body |= {"created": session.created, "messages": [message_record(session, m) for m in session.path]}

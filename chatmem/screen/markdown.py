@@ -13,9 +13,8 @@ from typing import Self
 
 from chatmem.screen.blocks import Blocks
 from chatmem.screen.page import Renderer, columns_of
-from chatmem.screen.reply import NARROWEST
 from chatmem.screen.safe import show, show_line
-from chatmem.screen.terminal import Terminal
+from chatmem.screen.terminal import NARROWEST, Terminal
 
 FRAME = 0.08
 """Seconds between two frames."""

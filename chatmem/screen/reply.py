@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from chatmem.models.base import Piece
-from chatmem.screen.terminal import Terminal, is_tty
-
-NARROWEST = 20
-"""Columns below which Markdown is shown as plain text."""
+from chatmem.screen.terminal import NARROWEST, Terminal, is_tty
 
 
 def print_reply(terminal: Terminal, pieces: Iterable[Piece]) -> str:

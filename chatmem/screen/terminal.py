@@ -19,6 +19,8 @@ from chatmem.screen.safe import show, show_line
 
 _WITH_COMMAND = re.compile(r"[^.?!]*(?<![\w.:/])/[a-z]+[^.?!]*[.?!]?")
 _STYLES = {"dim": "2", "bold": "1", "error": "31", "warn": "33", "good": "32", "accent": "36"}
+NARROWEST = 20
+"""Columns below which a reply is shown as plain text, not as Markdown."""
 
 
 class Terminal:
