@@ -11,9 +11,7 @@ from chatmem.errors import WrongUse
 from chatmem.session import Record, Session, header, new_id, repaired
 
 LARGEST = 1 << 30
-"""The most bytes of an imported file."""
-LARGEST_MEMBER = 256 << 20
-"""The most bytes that one member of an archive may unpack to."""
+"""The most bytes of an imported file, and that one member of an archive may unpack to."""
 
 
 @dataclass
@@ -58,6 +56,8 @@ class Format:
     read: Callable[[Any, Path | None], Iterator[Imported]] | None = None
     """The conversations in parsed JSON, in bytes, or in a file, as `recognises` was given it."""
     recognises: Callable[[Any, Path | None], bool] = field(default=lambda data, path: False)
+    many: bool = False
+    """Whether a list is one of conversations, so that each of its items can be read alone."""
 
 
 def messages(turns: Iterable[tuple[str, str, dict[str, Any]]], parent: str | None = None) -> Iterator[Record]:

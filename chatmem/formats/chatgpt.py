@@ -92,4 +92,4 @@ def _time(seconds: object) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-FORMAT = Format("chatgpt", "", None, read, recognises)
+FORMAT = Format("chatgpt", "", None, read, recognises, many=True)

@@ -60,4 +60,4 @@ def _text(found: dict[str, Any]) -> str:
     return text
 
 
-FORMAT = Format("claude", "", None, read, recognises)
+FORMAT = Format("claude", "", None, read, recognises, many=True)

@@ -6,16 +6,20 @@ or was cut is one line of an error, never more.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import io
+import itertools
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from chatmem.errors import WrongUse
 from chatmem.formats import FORMATS, READ
-from chatmem.formats.base import LARGEST, LARGEST_MEMBER, Format, Imported, wrong
+from chatmem.formats.base import LARGEST, Format, Imported, wrong
 from chatmem.names import shortened
 
 RATIO = 100
@@ -57,21 +61,20 @@ def _recognised(data: Any, path: Path) -> Format:
 def _contents(path: Path, piped: bytes | None) -> Iterator[Any]:
     """What is in a file: parsed JSON, the lines of JSON Lines, text, or the first bytes of a database."""
     if piped is not None:
-        yield parsed(piped, path.name)
+        yield from _read_json(io.BytesIO(piped), path.name)
         return
     try:
-        size = path.stat().st_size
         with path.open("rb") as file:
             start = file.read(16)
+            file.seek(0)
             if start[:4] == b"PK\x03\x04":
                 yield from _members(path)
-                return
-            if start == b"SQLite format 3\0":
+            elif start == b"SQLite format 3\0":
                 yield start
-                return
-            if size > LARGEST:
+            elif path.stat().st_size > LARGEST:
                 raise wrong(f"{path.name} is over {LARGEST >> 30} GB long.")
-            yield parsed(start + file.read(), path.name)
+            else:
+                yield from _read_json(file, path.name)
     except OSError as error:
         raise WrongUse(f"{path.name!r} cannot be read: {error.strerror}.") from error
 
@@ -88,11 +91,10 @@ def _members(path: Path) -> Iterator[Any]:
                     raise wrong(
                         f"{member.filename} in {path.name} unpacks to {member.file_size >> 20} MB: that is no export."
                     )
+                if member.file_size > LARGEST:  # no more than this is ever unpacked
+                    raise wrong(f"{member.filename} in {path.name} is over {LARGEST >> 30} GB long.")
                 with archive.open(member) as file:
-                    data = file.read(LARGEST_MEMBER + 1)
-                if len(data) > LARGEST_MEMBER:
-                    raise wrong(f"{member.filename} in {path.name} is over {LARGEST_MEMBER >> 20} MB long.")
-                yield parsed(data, member.filename)
+                    yield from _read_json(file, member.filename)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         raise wrong(f"{path.name} is a damaged archive: {error}.") from error
 
@@ -102,37 +104,91 @@ def _is_conversations(name: str) -> bool:
     return last.startswith("conversations") and last.endswith(".json")
 
 
-def parsed(data: bytes, name: str) -> Any:
-    """JSON, a list of the lines of JSON Lines, or the text itself. Raises WrongUse for broken JSON."""
+def _read_json(file: IO[bytes], name: str) -> Iterator[Any]:
+    """What a file says, in parts that can be read alone: a long export is never held as a whole."""
+    start = file.read(4096).removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+    file.seek(0)
     try:
-        text = data.decode("utf-8-sig")
+        if start == b"[":
+            yield from _array(file)
+        elif start == b"{":
+            yield _object(file)
+        else:
+            yield file.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise wrong(f"{name} is no UTF-8 text.") from error
-    del data
-    if text.lstrip()[:1] not in ("{", "["):
-        return text
-    try:
-        return json.loads(text, parse_constant=_no_constant)
     except RecursionError as error:
         raise wrong(f"{name} is nested too deep.") from error
     except ValueError as error:
-        if "\n" in text.strip() and (lines := _lines(text)) is not None:
-            return lines
         raise wrong(f"{name} is no JSON: {error}.") from error
 
 
-def _lines(text: str) -> list[Any] | None:
-    """The objects of JSON Lines; None if not even the first line is one. Broken lines further on are left out."""
-    found = []
-    for line in text.split("\n"):
-        try:
-            if line.strip():
-                found.append(json.loads(line, parse_constant=_no_constant))
-        except (ValueError, RecursionError):
-            if not found:
-                return None
-    return found
+def _array(file: IO[bytes]) -> Iterator[list[Any]]:
+    """A JSON array: in lists of one item where a format can read these alone, else all of it."""
+    items = _items(file)
+    first = list(itertools.islice(items, 1))
+    if any(form.many and form.recognises(first, None) for form in FORMATS.values()):
+        yield first
+        for item in items:
+            yield [item]
+    else:
+        yield [*first, *items]
+
+
+def _items(file: IO[bytes]) -> Iterator[Any]:
+    """The items of a JSON array, each read no further than it takes. Raises ValueError and RecursionError."""
+    decode = codecs.getincrementaldecoder("utf-8-sig")().decode
+    text, at, passed, ended, before = "", 0, 0, False, ""
+    while True:
+        at = _blank(text, at).end()  # type: ignore[union-attr]  # it matches nothing, too
+        sign, end, item = text[at : at + 1], at + 1, None
+        if before == "]" and sign:
+            raise ValueError(f"there is more after its end, at character {passed + at}")
+        if before in ("[", ",") and sign and not (before == "[" and sign == "]"):
+            try:
+                item, end = _decoder.raw_decode(text, at)
+            except json.JSONDecodeError as error:
+                cut = error.msg.startswith("Unterminated") or error.pos > len(text) - 16
+                if ended or not cut:
+                    raise ValueError(f"{error.msg} at character {passed + error.pos}") from error
+                end = len(text)
+            sign = "item"
+        if sign and (end < len(text) or sign == "]" or ended):
+            if sign == "item":
+                yield item
+            elif sign not in {"": ("[",), "[": ("]",), "item": (",", "]")}.get(before, ()):
+                raise ValueError(f"Expecting ',' at character {passed + at}")
+            at, before = end, sign
+        elif not ended:
+            chunk = file.read(max(1 << 20, 2 * (len(text) - at)))
+            ended, passed = not chunk, passed + at
+            text, at = text[at:] + decode(chunk, not chunk), 0
+        elif before == "]":
+            return
+        else:
+            raise ValueError("it ends too early")
+
+
+def _object(file: IO[bytes]) -> Any:
+    """A JSON object, or a list of those of JSON Lines, of which broken ones after the first are left out."""
+    try:
+        first = _loads(file.readline().decode("utf-8-sig"))
+    except ValueError:
+        file.seek(0)
+        return _loads(file.read().decode("utf-8-sig"))
+    found, alone = [first], True
+    for line in file:
+        if line.strip():
+            alone = False
+            with contextlib.suppress(ValueError, RecursionError):
+                found.append(_loads(line.decode()))
+    return first if alone else found
 
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
+
+
+_decoder = json.JSONDecoder(parse_constant=_no_constant)
+_loads = _decoder.decode
+_blank = re.compile(r"[ \t\r\n]*").match
