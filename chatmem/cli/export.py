@@ -18,6 +18,7 @@ from chatmem.cli.options import Json, MaybeName
 from chatmem.errors import ChatmemError, NotSaved, WrongUse
 from chatmem.formats import READ, WRITTEN, Format, Imported, named
 from chatmem.formats.reading import conversations
+from chatmem.keeping import undisturbed
 from chatmem.models.keys import key_of
 from chatmem.paths import private_folder, write_new, write_over
 from chatmem.screen.progress import progress
@@ -132,12 +133,14 @@ def _take_in(here: Here, found: list[Imported], session: str | None, on_conflict
     outlines = store.outlines()
     known = {o.source for o in outlines if o.source} | {f"chatmem:{o.id}" for o in outlines if o.id}
     taken = {names.key(o.name): o.name for o in outlines}
+    before = set(taken)
     made: list[str] = []
-    replaced: list[str] = []
+    replacing: list[tuple[str, Imported]] = []
     skipped = 0
     try:
         for one in progress(here.terminal, found, "Importing"):
-            if session is None and one.source and one.source in known:
+            ours = f"chatmem:{one.source.partition(':')[2]}"
+            if session is None and one.source and (one.source in known or ours in known):
                 skipped += 1
                 continue
             name = names.checked(session) if session is not None else names.nearest(one.name or one.title or "imported")
@@ -145,10 +148,11 @@ def _take_in(here: Here, found: list[Imported], session: str | None, on_conflict
             if clash and on_conflict == "skip" and session is None:
                 skipped += 1
                 continue
-            if clash and on_conflict == "replace" and session is None:
-                store.delete(clash)
-                replaced.append(clash)
-            elif clash:
+            if clash and on_conflict == "replace" and session is None and names.key(name) in before:
+                before.discard(names.key(name))  # a second one of this name gets a name of its own
+                replacing.append((clash, one))
+                continue
+            if clash:
                 name = names.fresh(taken.values(), name)
             records = one.as_records(name)
             if session is not None:
@@ -162,6 +166,11 @@ def _take_in(here: Here, found: list[Imported], session: str | None, on_conflict
             with contextlib.suppress(ChatmemError):
                 store.delete(name, purge=True)
         raise
+    with undisturbed():  # at the very end, so that an interrupted import has replaced nothing
+        for name, one in replacing:
+            store.delete(name)
+            store.open(name, one.as_records(name)).close()
+            made.append(name)
     return made, skipped
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,33 @@ def message(role: str, content: str, parent: str | None, **more: Any) -> Record:
     if role == "assistant":
         record |= {"model": more.pop("model", None), "status": more.pop("status", "complete")}
     return record | {name: value for name, value in more.items() if value is not None}
+
+
+def tree(
+    parents: Mapping[str, str | None], make: Callable[[str, str | None], Record | None], head: str | None
+) -> Iterator[Record]:
+    """The records of a tree of messages, parents first, then its head (the last one, if that is not in the tree).
+
+    `make` gives a message's record from its id and its parent's; one for which it gives None is passed through.
+    """
+    children: dict[str | None, list[str]] = {}
+    for ident, parent in parents.items():
+        children.setdefault(parent if parent in parents else None, []).append(ident)
+    shown: dict[str, str | None] = {}
+    waiting: list[tuple[str, str | None]] = [(ident, None) for ident in reversed(children.get(None, []))]
+    last = None
+    while waiting:
+        ident, parent = waiting.pop()
+        if ident in shown:
+            continue
+        if record := make(ident, parent):
+            yield record
+            parent = last = record["id"]
+        shown[ident] = parent
+        waiting += [(child, parent) for child in reversed(children.get(ident, []))]
+    found = shown.get(head, last) if head is not None else last
+    if found != last:
+        yield {"type": "head", "message": found}
 
 
 def text_of(content: object) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from chatmem.formats.base import Format, Imported, message, text_of
+from chatmem.formats.base import Format, Imported, message, text_of, tree
 from chatmem.session import Record
 
 
@@ -34,25 +34,12 @@ def read(data: Any, path: Path | None) -> Iterator[Imported]:
 
 def _records(mapping: dict[str, Any], one: dict[str, Any]) -> Iterator[Record]:
     """The visible messages, parents first, and the head."""
-    children: dict[str | None, list[str]] = {}
-    for ident, node in mapping.items():
-        parent = node.get("parent")
-        children.setdefault(parent if isinstance(parent, str) and parent in mapping else None, []).append(ident)
-    shown: dict[str, str | None] = {}
-    waiting: list[tuple[str, str | None]] = [(ident, None) for ident in reversed(children.get(None, []))]
-    last = None
-    while waiting:
-        ident, parent = waiting.pop()
-        if ident in shown:
-            continue
-        if record := _visible(ident, mapping[ident].get("message"), parent, one):
-            yield record
-            parent = last = record["id"]
-        shown[ident] = parent
-        waiting += [(child, parent) for child in reversed(children.get(ident, []))]
-    head = shown.get(str(one.get("current_node")), last)
-    if head != last:
-        yield {"type": "head", "message": head}
+    parents = {ident: p if isinstance(p := node.get("parent"), str) else None for ident, node in mapping.items()}
+    yield from tree(
+        parents,
+        lambda ident, parent: _visible(ident, mapping[ident].get("message"), parent, one),
+        str(one.get("current_node")),
+    )
 
 
 def _visible(ident: str, found: Any, parent: str | None, one: dict[str, Any]) -> Record | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from chatmem.formats.base import Format, Imported, message, text_of
+from chatmem.formats.base import Format, Imported, message, text_of, tree
 from chatmem.session import Record, new_id
 
 ROLES = {"human": "user", "assistant": "assistant"}
@@ -29,24 +29,33 @@ def read(data: Any, path: Path | None) -> Iterator[Imported]:
 
 
 def _records(one: dict[str, Any]) -> Iterator[Record]:
-    shown: dict[str, str] = {}
-    before: str | None = None
-    for found in one["chat_messages"]:
-        role = ROLES.get(str(found.get("sender"))) if isinstance(found, dict) else None
-        text = _text(found) if role else ""
-        if not role or not text.strip():
-            continue
-        ident = found.get("uuid") if isinstance(found.get("uuid"), str) else new_id()
-        parent = shown.get(str(found.get("parent_message_uuid"))) if "parent_message_uuid" in found else before
-        time = found.get("created_at") if isinstance(found.get("created_at"), str) else ""
-        more: dict[str, Any] = {"id": ident, "time": time}
-        if role == "assistant":
-            more["model"] = one.get("model") if isinstance(one.get("model"), str) else None
-        yield message(role, text, parent, **more)
-        shown[ident] = before = ident
+    """The messages with words, parents first, and the head; where nothing else is said, each follows the last."""
+    found: dict[str, dict[str, Any]] = {}
+    parents: dict[str, str | None] = {}
+    last: str | None = None
+    for said in one["chat_messages"]:
+        if isinstance(said, dict):
+            ident = said.get("uuid")
+            ident = ident if isinstance(ident, str) and ident not in found else new_id()
+            found[ident] = said
+            parents[ident] = str(said["parent_message_uuid"]) if "parent_message_uuid" in said else last
+            last = ident
     leaf = one.get("current_leaf_message_uuid")
-    if isinstance(leaf, str) and leaf in shown and leaf != before:
-        yield {"type": "head", "message": leaf}
+    head = leaf if isinstance(leaf, str) and leaf in found else last
+    yield from tree(parents, lambda ident, parent: _record(ident, found[ident], parent, one), head)
+
+
+def _record(ident: str, said: dict[str, Any], parent: str | None, one: dict[str, Any]) -> Record | None:
+    role = ROLES.get(str(said.get("sender")))
+    text = _text(said) if role else ""
+    if not role or not text.strip():
+        return None
+    more: dict[str, Any] = {"id": ident, "time": said.get("created_at")}
+    if not isinstance(more["time"], str):
+        more["time"] = ""
+    if role == "assistant":
+        more["model"] = one.get("model") if isinstance(one.get("model"), str) else None
+    return message(role, text, parent, **more)
 
 
 def _text(found: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ import itertools
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -21,7 +22,12 @@ from chatmem.errors import WrongUse
 from chatmem.formats import FORMATS, READ
 from chatmem.formats.base import LARGEST, Format, Imported, wrong
 from chatmem.names import shortened
+from chatmem.session import Session, repaired
 
+CHUNK = 1 << 20
+"""Bytes that are read at a time."""
+TOKEN = 16
+"""Characters at the end of what was read so far that may be the half of a word or of an exponent."""
 RATIO = 100
 """How many times its packed size a large member may have: text packs to a tenth, a bomb to a thousandth."""
 
@@ -33,11 +39,10 @@ def conversations(path: Path, form: str | None = None, piped: bytes | None = Non
     chosen: Format | None = None
     found: list[Imported] = []
     for data in _contents(path, piped):
-        chosen = FORMATS[form] if form else _recognised(data, path)
-        found += _read(chosen, data, path)
-    assert chosen is not None
-    found = [one for one in found if one.messages]
-    if not found:
+        if data != []:  # an export may have an empty part
+            chosen = FORMATS[form] if form else _recognised(data, path)
+            found += (one for one in _read(chosen, data, path) if one.messages)
+    if chosen is None or not found:
         raise wrong(f"{path.name} holds no conversation.")
     return chosen, found
 
@@ -45,9 +50,24 @@ def conversations(path: Path, form: str | None = None, piped: bytes | None = Non
 def _read(form: Format, data: Any, path: Path) -> list[Imported]:
     assert form.read is not None
     try:
-        return list(form.read(data, path))
+        found = [Imported(**_storable(vars(one))) for one in form.read(data, path)]
+        if any(Session.replay("", one.records).damaged for one in found):
+            raise ValueError("records that make no sense")
     except (KeyError, TypeError, AttributeError, ValueError, IndexError, AssertionError, RecursionError) as error:
         raise wrong(f"{path.name} is not what the {form.name} format looks like.") from error
+    return found
+
+
+def _storable(value: Any) -> Any:
+    """The same value with every string in it repaired."""
+    match value:
+        case str():
+            return repaired(value)
+        case list():
+            return [_storable(item) for item in value]
+        case dict():
+            return {_storable(name): _storable(item) for name, item in value.items()}
+    return value
 
 
 def _recognised(data: Any, path: Path) -> Format:
@@ -84,6 +104,8 @@ def _members(path: Path) -> Iterator[Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = [m for m in archive.infolist() if _is_conversations(m.filename)]
+            if not members:  # no export of ChatGPT's or Claude's: one of ours?
+                members = [m for m in archive.infolist() if Path(m.filename).suffix in (".json", ".jsonl", ".md")]
             if not members:
                 raise wrong(f"{path.name} holds no conversations*.json.")
             for member in sorted(members, key=lambda m: m.filename):
@@ -95,7 +117,7 @@ def _members(path: Path) -> Iterator[Any]:
                     raise wrong(f"{member.filename} in {path.name} is over {LARGEST >> 30} GB long.")
                 with archive.open(member) as file:
                     yield from _read_json(file, member.filename)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
         raise wrong(f"{path.name} is a damaged archive: {error}.") from error
 
 
@@ -148,19 +170,19 @@ def _items(file: IO[bytes]) -> Iterator[Any]:
             try:
                 item, end = _decoder.raw_decode(text, at)
             except json.JSONDecodeError as error:
-                cut = error.msg.startswith("Unterminated") or error.pos > len(text) - 16
+                cut = error.msg.startswith("Unterminated") or error.pos > len(text) - TOKEN
                 if ended or not cut:
                     raise ValueError(f"{error.msg} at character {passed + error.pos}") from error
                 end = len(text)
             sign = "item"
-        if sign and (end < len(text) or sign == "]" or ended):
+        if sign and (ended or sign != "item" or end < len(text) - TOKEN):  # a number may go on
             if sign == "item":
                 yield item
             elif sign not in {"": ("[",), "[": ("]",), "item": (",", "]")}.get(before, ()):
                 raise ValueError(f"Expecting ',' at character {passed + at}")
             at, before = end, sign
         elif not ended:
-            chunk = file.read(max(1 << 20, 2 * (len(text) - at)))
+            chunk = file.read(max(CHUNK, 2 * (len(text) - at)))
             ended, passed = not chunk, passed + at
             text, at = text[at:] + decode(chunk, not chunk), 0
         elif before == "]":
@@ -170,19 +192,15 @@ def _items(file: IO[bytes]) -> Iterator[Any]:
 
 
 def _object(file: IO[bytes]) -> Any:
-    """A JSON object, or a list of those of JSON Lines, of which broken ones after the first are left out."""
+    """A JSON object, or a list of those of JSON Lines. Raises ValueError and RecursionError."""
     try:
         first = _loads(file.readline().decode("utf-8-sig"))
     except ValueError:
         file.seek(0)
         return _loads(file.read().decode("utf-8-sig"))
-    found, alone = [first], True
-    for line in file:
-        if line.strip():
-            alone = False
-            with contextlib.suppress(ValueError, RecursionError):
-                found.append(_loads(line.decode()))
-    return first if alone else found
+    found = [first]
+    found += [_loads(line.decode()) for line in file if line.strip()]
+    return first if len(found) == 1 else found
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from chatmem.errors import ChatmemError, NoSuchSession, WrongUse
 from chatmem.names import key, shortened
-from chatmem.session import Record, Session, header
+from chatmem.session import Record, Session, header, repaired
 from chatmem.stores.check import Verdict, check
 from chatmem.stores.lines import line_of
 from chatmem.stores.search import Hit, Query, hits
@@ -42,15 +42,15 @@ class Outline:
         path = session.path
         return cls(
             session.name,
-            session.title,
+            repaired(session.title),
             sum(m.role == "user" for m in path),
             len(path),
-            session.created,
-            session.last_active,
-            session.model,
-            str(strategy) if strategy else None,
-            session.id,
-            str(session.header.get("imported") or ""),
+            repaired(session.created),
+            repaired(session.last_active),
+            repaired(session.model) if session.model else None,
+            repaired(str(strategy)) if strategy else None,
+            repaired(session.id),
+            repaired(str(session.header.get("imported") or "")),
         )
 
     def record(self) -> dict[str, Any]:

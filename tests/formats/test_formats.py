@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html.parser
+import io
 import json
 import sqlite3
 import subprocess
@@ -16,7 +17,7 @@ import jsonschema
 import pytest
 
 from chatmem.errors import WrongUse
-from chatmem.formats import FORMATS, READ, WRITTEN, named
+from chatmem.formats import FORMATS, READ, WRITTEN, named, reading
 from chatmem.formats.html import write as write_html
 from chatmem.formats.json import SCHEMA
 from chatmem.formats.reading import conversations
@@ -254,6 +255,23 @@ def test_claude_comes_in_as_a_list_and_as_a_tree(tmp_path: Path) -> None:
     assert [c for _, c in path_of(two.records)] == ["Q", "A2"] and len(Session.replay("x", two.records).messages) == 3
 
 
+@pytest.mark.parametrize("tree", [False, True])
+def test_claude_loses_no_words_to_empty_late_or_double_messages(tmp_path: Path, tree: bool) -> None:
+    rows = [("1", "human", "Q1"), ("2", "assistant", ""), ("3", "human", "Q2"), ("4", "assistant", "A2")]
+    rows.append(("3" if not tree else "5", "human", "Q3"))
+    talk = [{"uuid": ident, "sender": who, "text": text, "content": []} for ident, who, text in rows]
+    if tree:
+        for before, one in zip([{"uuid": "root"}, *talk], talk, strict=False):
+            one["parent_message_uuid"] = before["uuid"]
+        talk = [talk[2], talk[0], talk[4], talk[1], talk[3]]
+    body: dict[str, Any] = {"uuid": "u", "name": "n", "chat_messages": talk}
+    if tree:
+        body["current_leaf_message_uuid"] = "5"
+    (tmp_path / "c.json").write_text(json.dumps([body]))
+    _, (one,) = conversations(tmp_path / "c.json")
+    assert [text for _, text in path_of(one.records)] == ["Q1", "Q2", "A2", "Q3"]
+
+
 def test_llm_comes_in_from_both_its_schemas(tmp_path: Path) -> None:
     file = tmp_path / "logs.db"
     base = sqlite3.connect(file)
@@ -315,6 +333,11 @@ BAD: dict[str, bytes] = {
     "wrong messages": b'[{"role":"user","content":{"a":1}},{"role":["x"],"content":3}]',
     "lone surrogates only": b'[{"role":"user"}]',
     "a page": b"<html></html>",
+    "cut JSON Lines": b'{"messages":[{"role":"user","content":"a"}]}\n{"messages":[{"role":"user","con',
+    "deep in a line": b'{"messages":[{"role":"user","content":"a"}]}\n' + b"[" * 100_000,
+    "cut in the second of two": json.dumps(chatgpt() + chatgpt()).encode()[:-400],
+    "no records of ours": b'{"session":{"name":5},"records":[{"type":"session"},'
+    b'{"type":"message","id":[],"content":7},{"type":"message","id":"a","role":"user","content":"x"}]}',
 }
 
 
@@ -333,6 +356,64 @@ def test_lone_surrogates_and_duplicate_keys_are_taken_as_they_can_be(run: Run, h
     file.write_text('[{"role":"user","content":"a\\ud800","content":"b\\ud83d"},{"role":"assistant","content":"ok"}]')
     assert run("import", str(file), "-s", "odd").returncode == 0
     assert json.loads(run("sessions", "show", "odd", "--json").stdout)["messages"][0]["content"] == "b\ufffd"
+
+
+def test_lone_surrogates_anywhere_are_repaired_and_never_harm_the_list(run: Run, home: Path) -> None:
+    bad = "x\ud800"
+    said = {"uuid": bad, "sender": "human", "text": f"Q{bad}", "created_at": bad}
+    reply = {"uuid": "2", "sender": "assistant", "text": "A", "content": []}
+    talk = {"uuid": bad, "name": bad, "created_at": bad, "model": bad, "chat_messages": [said, reply]}
+    (home / "s.json").write_text(json.dumps([talk]))
+    assert run("import", str(home / "s.json")).returncode == 0
+    torn = {"type": "settings", "title": bad, "model": bad}
+    lines = [{"type": "session", "chatmem": 1, "id": bad, "imported": bad, "created": bad}, torn]
+    (home / "data" / "sessions" / "by-hand.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for command in (("sessions", "list"), ("sessions", "list", "--json"), ("sessions", "search", "Q"), ("export",)):
+        done = run(*command)
+        assert done.returncode == 0, done.stderr
+
+
+def test_damaged_bytes_in_an_archive_are_a_damaged_archive(tmp_path: Path) -> None:
+    file = tmp_path / "export.zip"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("conversations.json", json.dumps(chatgpt() * 50))
+    data = bytearray(file.read_bytes())
+    middle = len(data) // 3
+    data[middle : middle + 60] = bytes(60)
+    file.write_bytes(data)
+    with pytest.raises(WrongUse):
+        conversations(file)
+
+
+def test_an_empty_part_of_an_export_is_passed_over(tmp_path: Path) -> None:
+    file = tmp_path / "export.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("conversations-000.json", json.dumps(chatgpt()))
+        archive.writestr("conversations-001.json", "[]")
+    assert len(conversations(file)[1]) == len([one for one in chatgpt() if one["mapping"]])
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1 << 20])
+def test_an_array_is_read_item_by_item_wherever_it_is_cut(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "CHUNK", chunk)
+    values = [1, -2.5, 'ä😀\\" ]', [], {"a": [None, True]}, "", 12345678901234567890]
+    for text in (json.dumps(values), json.dumps(values, indent=2, ensure_ascii=False), "[]", " [ ] ", "[1 ,2\n]\n"):
+        assert list(reading._items(io.BytesIO(text.encode()))) == json.loads(text)
+    for broken in ("[1", "[1,]", "[1 2]", "[,1]", "[1]]", "[1] x", '["a', "[tru", "[1,"):
+        with pytest.raises(ValueError):
+            list(reading._items(io.BytesIO(broken.encode())))
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl", "markdown"])
+def test_a_backup_of_all_sessions_comes_back(form: str, run: Run, home: Path) -> None:
+    run("chat", "-s", "a", input="one\n")
+    run("chat", "-s", "b", input="two\n")
+    assert run("export", "--all", "-o", str(home / "all.zip"), "-f", form).returncode == 0
+    again = run("import", str(home / "all.zip"), "--json")
+    assert json.loads(again.stdout)["skipped"] == 2, again.stderr  # they are here already
+    for name in ("a", "b"):
+        run("sessions", "delete", name, "--purge", "--yes")
+    assert sorted(json.loads(run("import", str(home / "all.zip"), "--json").stdout)["imported"]) == ["a", "b"]
 
 
 def test_a_zip_bomb_and_a_strange_database_are_refused(tmp_path: Path) -> None:
@@ -377,6 +458,33 @@ def test_conflicts_are_skipped_renamed_or_replaced(run: Run, home: Path) -> None
         assert run("import", str(file), "--on-conflict", mode).returncode == 0
         assert sorted(s["name"] for s in json.loads(run("sessions", "list", "--json").stdout)) == names
     assert json.loads(run("sessions", "show", "demo", "--json").stdout)["messages"][0]["content"] == "text 2"
+
+
+def test_ctrl_c_while_replacing_leaves_the_old_session(home: Path, run: Run) -> None:
+    import signal
+
+    run("chat", "-s", "talk 0", input="mine\n")
+    talks = [
+        {"conversation_id": f"c{n}", "title": f"talk {n}", "mapping": {"q": node("q", None)}, "current_node": "q"}
+        for n in range(300)
+    ]
+    file = home / "conversations.json"
+    file.write_text(json.dumps(talks))
+    command = [sys.executable, "-m", "chatmem", "import", str(file), "--on-conflict", "replace"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        while len(list((home / "data" / "sessions").glob("*.jsonl"))) < 5 and process.poll() is None:
+            pass
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+    assert [s["name"] for s in json.loads(run("sessions", "list", "--json").stdout)] == ["talk 0"]
+    assert json.loads(run("sessions", "show", "talk 0", "--json").stdout)["messages"][0]["content"] == "mine"
+
+
+def test_two_conversations_of_one_title_do_not_replace_each_other(home: Path, run: Run) -> None:
+    talk = [{"conversation_id": c, "title": "t", "mapping": {"q": node("q", None)}, "current_node": "q"} for c in "ab"]
+    (home / "c.json").write_text(json.dumps(talk))
+    assert run("import", str(home / "c.json"), "--on-conflict", "replace").returncode == 0
+    assert sorted(s["name"] for s in json.loads(run("sessions", "list", "--json").stdout)) == ["t", "t-2"]
 
 
 def test_an_import_from_stdin(run: Run) -> None:
