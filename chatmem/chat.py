@@ -303,7 +303,7 @@ class Chat(Keeping):
     def undo(self, count: int = 1) -> Turn:
         """Take back the last turns; returns the first of them. They stay on their branch."""
         turns, head = self.session.turns, self.session.head
-        turn = self.turn(max(1, len(turns) - count + 1) if turns else None)
+        turn = self.turn(len(turns) - count + 1 if turns else None)
         with self._turn():
             if self.session.head != head:
                 raise WrongUse(

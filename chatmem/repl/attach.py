@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 
 from chatmem.errors import WrongUse
@@ -17,10 +17,11 @@ LONG_PASTE = 2_000
 _NAMED = re.compile(r"(?<!\S)@(?:\"([^\"\n]+)\"|(\S+))")
 
 
-def with_files(text: str, say: Callable[[str], None] = lambda line: None) -> str:
+def with_files(text: str, say: Callable[[str], None] = lambda line: None, pasted: Container[str] = frozenset()) -> str:
     """The message with the text of each file that it names as `@path` at its end. Raises WrongUse for a binary one.
 
-    A word that names no file stays a word. `say` is told the size of each file.
+    A word that names no file stays a word, and so does one of `pasted`: what a page or a mail says must not send a
+    file. `say` is told the size of each file.
     """
     attached = []
     for quoted, bare in _NAMED.findall(text):
@@ -29,6 +30,9 @@ def with_files(text: str, say: Callable[[str], None] = lambda line: None) -> str
             if not path.is_file():
                 path = Path((quoted or bare).rstrip(".,;:!?)")).expanduser()
             if not path.is_file():
+                continue
+            if (quoted or bare) in pasted:
+                say(f"{path.name} was named in what you pasted: not attached. Type @ and its path to attach it.")
                 continue
             size = path.stat().st_size
             data = path.read_bytes() if size <= LARGEST else b""
@@ -55,12 +59,15 @@ class Pastes:
 
     def __init__(self) -> None:
         self._texts: dict[str, str] = {}
+        self.named: set[str] = set()
+        """The files that pastes named."""
 
     def shown(self, text: str) -> str:
         """What stands in the prompt for a paste: the text itself, or its mark if it is long."""
+        self.named |= {quoted or bare for quoted, bare in _NAMED.findall(text)}
         if len(text) <= LONG_PASTE:
             return text
-        lines = text.count("\n") + 1
+        lines = text.rstrip("\n").count("\n") + 1
         mark = f"[pasted {lines} lines]" if lines > 1 else f"[pasted {len(text):,} characters]"
         number = 1
         while self._texts.get(mark, text) != text:

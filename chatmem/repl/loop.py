@@ -88,7 +88,7 @@ class Room:
             if commands.is_command(line):
                 commands.run(self, line)
             else:
-                self.say(with_files(commands.plain(line), self.note))
+                self.say(with_files(commands.plain(line), self.note, self.prompt.pastes.named))
         except KeyboardInterrupt:
             self.terminal.note("Stopped. What arrived is kept; /retry asks again.")
         except ChatmemError as error:

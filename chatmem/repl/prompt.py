@@ -52,7 +52,7 @@ class Prompt:
         self.toolbar = room.assembly.config.settings.screen.toolbar
         self._session: PromptSession[str] | None = None
         self._next = ""
-        self._pastes = Pastes()
+        self.pastes = Pastes()
         self._parts: list[str] = []
 
     def read(self, ready: Callable[[], None] | None = None) -> str:
@@ -60,10 +60,12 @@ class Prompt:
         if self._session is None:
             self._session = self._make()
         text, self._next = self._next, ""
+        if not text:  # what comes back to be sent again may be a paste
+            self.pastes.named.clear()
         typed = self._session.prompt("> ", default=text, pre_run=ready)
         if not typed.isascii():  # bytes that the terminal's encoding has no character for were UTF-8 after all
             typed = typed.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        return self._pastes.whole(typed)
+        return self.pastes.whole(typed)
 
     def fill(self, text: str) -> None:
         """Put a text into the next prompt, to be edited and sent."""
@@ -106,7 +108,7 @@ class Prompt:
             multiline=True,
             prompt_continuation="  ",
             key_bindings=self._keys(),
-            history=_history(self.room.assembly.paths.state, self._pastes) if remembers else InMemoryHistory(),
+            history=_history(self.room.assembly.paths.state, self.pastes) if remembers else InMemoryHistory(),
             auto_suggest=AutoSuggestFromHistory(),
             search_ignore_case=True,
             completer=ThreadedCompleter(Typed(self.room)),
@@ -114,7 +116,6 @@ class Prompt:
             editing_mode=EditingMode.VI if screen.editing == "vi" else EditingMode.EMACS,
             bottom_toolbar=self._toolbar,
             enable_suspend=True,
-            tempfile_suffix=".md",
             style=STYLE,
             include_default_pygments_style=False,
         )
@@ -140,7 +141,7 @@ class Prompt:
         def take_completion(event: KeyPressEvent) -> None:
             event.current_buffer.complete_state = None
 
-        @keys.add("c-c")
+        @keys.add("c-c", filter=~is_searching)
         def clear(event: KeyPressEvent) -> None:
             if event.current_buffer.text:
                 event.current_buffer.reset()
@@ -149,12 +150,22 @@ class Prompt:
 
         @keys.add("c-x", "c-e")
         def edit(event: KeyPressEvent) -> None:
-            event.current_buffer.open_in_editor(validate_and_handle=False)
+            buffer = event.current_buffer
+            before = self.pastes.whole(buffer.text)
+
+            def go() -> None:
+                try:
+                    buffer.text = self.edited(before).removesuffix("\n")
+                    buffer.cursor_position = len(buffer.text)
+                except WrongUse as error:
+                    self.room.terminal.error(error)
+
+            run_in_terminal(go)
 
         @keys.add(Keys.BracketedPaste)
         def paste(event: KeyPressEvent) -> None:
             text = event.data.replace("\r\n", "\n").replace("\r", "\n")
-            event.current_buffer.insert_text(self._pastes.shown(text))
+            event.current_buffer.insert_text(self.pastes.shown(text))
 
         return keys
 

@@ -7,14 +7,15 @@ terminal sees differently cannot shift the rows that are taken back.
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
-from typing import Self
+from typing import Any, Self
 
 from chatmem.screen.blocks import Blocks
 from chatmem.screen.page import Renderer, columns_of
 from chatmem.screen.safe import show, show_line
-from chatmem.screen.terminal import NARROWEST, Terminal
+from chatmem.screen.terminal import NARROWEST, Terminal, at_words
 
 FRAME = 0.08
 """Seconds between two frames."""
@@ -37,8 +38,12 @@ class MarkdownStream:
         self._news = threading.Event()
         self._over = False
         self._failed: OSError | None = None
+        self._before: Any = None
+        self._lost = False
 
     def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCONT"):
+            self._before = signal.signal(signal.SIGCONT, self._continued)
         if self.frame:
             threading.Thread(target=self._paint, daemon=True, name="screen").start()
         return self
@@ -48,6 +53,8 @@ class MarkdownStream:
             self._over = True
             self._draw(final=True)
         self._news.set()
+        if self._before is not None:
+            signal.signal(signal.SIGCONT, self._before)
 
     def feed(self, text: str, thought: str = "") -> None:
         """Take more of the reply, and of what the model thinks aloud."""
@@ -82,7 +89,14 @@ class MarkdownStream:
                 return
             time.sleep(self.frame)
 
+    def _continued(self, *details: object) -> None:
+        """After Ctrl-Z and `fg` other lines stand below the open block: it is left there and drawn anew."""
+        self._lost = True
+        self._news.set()
+
     def _draw(self, final: bool = False, above: list[str] | None = None) -> None:
+        if self._lost:
+            self._live, self._lost = [], False
         size = self.terminal.size()
         if size.columns != self._renderer.width:
             self._renderer = self._new_renderer()
@@ -129,8 +143,13 @@ class MarkdownStream:
         if not self._thinking:
             whole, newline, rest = self._thought, "", ""
         self._thought = rest
-        lines = [self._dim(show(line)) for line in whole.split("\n")] if whole or newline else []
+        lines = (
+            [self._dim(row) for line in whole.split("\n") for row in self._rows_of(line)] if whole or newline else []
+        )
         return lines if self._thinking or not lines else [*lines, ""]
+
+    def _rows_of(self, line: str) -> list[str]:
+        return at_words(show(line), self._renderer.width).split("\n")
 
     def _dim(self, text: str) -> str:
         return self.terminal.styled(text, "dim", self.terminal.out)

@@ -82,11 +82,11 @@ class Terminal:
 
     def note(self, text: str, style: str = "dim") -> None:
         """One line beside the answers, on `err`."""
-        self._write(self.err, self.styled(show_line(text), style) + "\n")
+        self._write(self.err, self.styled(self._fitted(show_line(text)), style) + "\n")
 
     def aside(self, text: str) -> None:
         """One line of a list beside the answers, its columns as they are."""
-        self._write(self.err, self.styled(show(text).replace("\n", " "), "dim") + "\n")
+        self._write(self.err, self.styled(self._fitted(show(text).replace("\n", " ")), "dim") + "\n")
 
     def copy(self, text: str) -> None:
         """Hand a text to the terminal's clipboard (OSC 52); the only sequence that carries foreign text, encoded."""
@@ -96,8 +96,15 @@ class Terminal:
     def error(self, error: ChatmemError) -> None:
         """A failure: what happened, and on the same line the way out."""
         words = error.hint if self.commands else _WITH_COMMAND.sub("", error.hint).strip()
-        hint = f" {self.styled(show_line(words), 'dim')}" if words else ""
-        self._write(self.err, self.styled(show_line(error.message), "error") + hint + "\n")
+        message = show_line(error.message)
+        whole = self._fitted(f"{message} {show_line(words)}" if words else message)
+        message, gap, words = whole[: len(message)], whole[len(message) :][:1], whole[len(message) + 1 :]
+        hint = gap + self.styled(words, "dim") if words else ""
+        self._write(self.err, self.styled(message, "error") + hint + "\n")
+
+    def _fitted(self, text: str) -> str:
+        """The same text with a line break for a blank wherever the screen would break a word."""
+        return at_words(text, self.width) if is_tty(self.err) and is_tty(self.out) else text
 
     def answer(self, text: str, end: str = "\n") -> None:
         """An answer, as it is into a pipe, made safe on a terminal."""
@@ -122,6 +129,19 @@ class _Closed(io.StringIO):
 
     def write(self, text: str) -> int:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
+def at_words(text: str, width: int) -> str:
+    """The text, as long as it was, in lines of at most so many characters, unless a word is longer."""
+    words = text.split(" ")
+    fitted = words[0]
+    column = len(words[0])
+    for word in words[1:]:
+        column += 1 + len(word)
+        if column > width:
+            column = len(word)
+        fitted += ("\n" if column == len(word) and fitted.strip() and word else " ") + word
+    return fitted
 
 
 def is_tty(stream: IO[str] | None) -> bool:

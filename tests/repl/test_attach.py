@@ -20,6 +20,14 @@ def test_a_file_named_with_an_at_sign_is_attached_and_its_size_said(tmp_path: Pa
     )
 
 
+def test_a_file_that_a_paste_names_is_not_attached(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("key")
+    pastes, said = Pastes(), list[str]()
+    text = pastes.whole(pastes.shown(f"look @{tmp_path}/secret please"))
+    assert with_files(text, said.append, pastes.named) == text and "not attached" in said[0]
+    assert "key" in with_files(f"look @{tmp_path}/secret please", said.append)
+
+
 def test_a_name_with_spaces_is_quoted(tmp_path: Path) -> None:
     (tmp_path / "my notes.txt").write_text("hello")
     assert "hello" in with_files(f'@"{tmp_path}/my notes.txt"')
@@ -48,6 +56,6 @@ def test_two_pastes_of_one_size_are_told_apart() -> None:
     pastes = Pastes()
     one, two = "a\n" * 1500, "b\n" * 1500
     marks = [pastes.shown(one), pastes.shown(two), pastes.shown(one)]
-    assert marks == ["[pasted 1501 lines]", "[pasted 1501 lines #2]", "[pasted 1501 lines]"]
+    assert marks == ["[pasted 1500 lines]", "[pasted 1500 lines #2]", "[pasted 1500 lines]"]
     assert pastes.whole(f"{marks[0]} and {marks[1]}") == f"{one} and {two}"
     assert pastes.shown("short") == "short"

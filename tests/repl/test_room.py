@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -129,8 +130,35 @@ def test_opening_a_session_shows_what_it_is_and_its_last_turn(play: Play) -> Non
     )
 
 
-def test_a_pasted_command_with_its_newline_is_a_command(play: Play, server: Server) -> None:
-    assert "/retry" in play("\x1b[200~/help\n\x1b[201~" + ENTER) and server.chats == []
+def test_a_pasted_line_with_its_newline_is_no_command(play: Play, server: Server) -> None:
+    play("\x1b[200~/exit\n\x1b[201~" + ENTER)
+    assert asked(server) == ["/exit\n"]
+
+
+def test_a_file_named_in_a_paste_stays_here_and_a_typed_one_goes(play: Play, server: Server, home: Path) -> None:
+    (home / "secret.txt").write_text("the key")
+    shown = play(f"\x1b[200~see @{home}/secret.txt\x1b[201~" + ENTER, f"@{home}/secret.txt" + ENTER)
+    first, second = asked(server)
+    assert "the key" not in first and "the key" in second and "not attached" in shown
+
+
+def test_ctrl_c_leaves_the_search_and_keeps_the_prompt(play: Play, server: Server) -> None:
+    play("one" + ENTER, "\x12on" + CTRL_C, "two" + ENTER)
+    assert asked(server) == ["one", "two"]
+
+
+def test_more_turns_than_there_are_cannot_be_taken_back(play: Play, server: Server) -> None:
+    shown = play("one" + ENTER, "/undo 9" + ENTER, "/undo 0" + ENTER, "two" + ENTER)
+    assert shown.count("There are 1 turns to take back") == 2
+    assert [m["content"] for m in server.chats[-1]["messages"] if m["role"] == "user"] == ["one", "two"]
+
+
+def test_a_missing_editor_is_said_and_the_line_stays(
+    play: Play, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDITOR", "/no/such/editor")
+    assert "The editor" in play("kept\x18\x05" + ENTER)
+    assert asked(server) == ["kept"]
 
 
 def test_what_is_ephemeral_leaves_nothing_anywhere(keys: PipeInput, server: Server, home: Any) -> None:

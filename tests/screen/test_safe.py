@@ -13,7 +13,7 @@ from chatmem.errors import ServerFailed
 from chatmem.screen.markdown import MarkdownStream
 from chatmem.screen.page import Renderer
 from chatmem.screen.safe import show
-from chatmem.screen.terminal import Terminal
+from chatmem.screen.terminal import Terminal, at_words
 
 PAYLOADS = [
     "\x1b[31mred", "\x1b]0;title\x07", "\x1b]52;c;aGk=\x07", "\x1b]52;c;aGk=\x1b\\", "\x1b]8;;https://evil.example\x1b\\x\x1b]8;;\x1b\\",
@@ -79,3 +79,11 @@ def test_show_leaves_ordinary_text_as_it_is(text: str) -> None:
 def test_markdown_lets_nothing_foreign_through(text: str, at: int) -> None:
     for line in Renderer(40).whole(show(text)):
         assert not FOREIGN.search(OURS.sub("", line))
+
+
+@pytest.mark.parametrize("width", [1, 8, 20, 80])
+def test_a_note_breaks_between_words_and_keeps_its_length(width: int) -> None:
+    text = "  Ctrl-C stops a reply and keeps what arrived; averyveryverylongword stays whole."
+    fitted = at_words(text, width)
+    assert fitted.replace("\n", " ") == text
+    assert all(len(line) <= width or " " not in line.strip() for line in fitted.split("\n"))

@@ -39,8 +39,8 @@ def command(name: str, usage: str = "") -> Callable[[Callable[[Room, str], None]
 
 
 def is_command(line: str) -> bool:
-    """Whether a line is a command: it begins with one slash, and is one line (a paste of several never is)."""
-    return line.startswith("/") and not line.startswith("//") and "\n" not in line.rstrip("\n")
+    """Whether a line is a command: it begins with one slash, and is one line (a pasted line with its end never is)."""
+    return line.startswith("/") and not line.startswith("//") and "\n" not in line
 
 
 def plain(line: str) -> str:

@@ -54,7 +54,10 @@ def edit(room: Room, argument: str) -> None:
 @command("undo", "[N]")
 def undo(room: Room, argument: str) -> None:
     """Take back the last turn, or the last N; they stay on their branch."""
-    gone = room.chat.undo(number(argument) if argument else 1)
+    count, there = number(argument) if argument else 1, len(room.chat.session.turns)
+    if there and not 1 <= count <= there:
+        raise WrongUse(f"There are {there} turns to take back.", "/undo alone takes back the last one.")
+    gone = room.chat.undo(count)
     title = " ".join(gone.question.content.split())[:40]
     room.terminal.note(f"Taken back: turn {gone.number} (“{title}”) and what followed. /branches shows it.")
 
