@@ -115,3 +115,8 @@ def _problem(name: str) -> str | None:
     if name.partition(".")[0].rstrip().casefold() in _RESERVED:
         return "Windows keeps that name for itself"
     return None
+
+
+def counted(count: int, what: str) -> str:
+    """A number of things, in words: `1 turn`, `1,200 turns`."""
+    return f"{count:,} {what}{'s' * (count != 1)}"

@@ -179,7 +179,7 @@ def _summary(form: Format, found: list[Imported]) -> str:
     count = sum(one.messages for one in found)
     days = sorted(t[:10] for one in found for r in one.records if (t := str(r.get("time") or "")))
     dates = f", {days[0]} to {days[-1]}" if days else ""
-    return f"{form.name}: {len(found)} conversation{'s' * (len(found) != 1)}, {count} messages{dates}."
+    return f"{form.name}: {names.counted(len(found), 'conversation')}, {names.counted(count, 'message')}{dates}."
 
 
 def _export_all(here: Here, format_: str | None, output: Path | None, force: bool) -> None:
@@ -202,7 +202,7 @@ def _export_all(here: Here, format_: str | None, output: Path | None, force: boo
             raise NotSaved(f"{str(output)!r} cannot be made: {error.strerror}.") from error
         for name in progress(here.terminal, found, "Exporting"):
             _write(output / f"{name}{ending}", _written(here, name, form)[1].encode("utf-8", "replace"), force)
-    here.terminal.note(f"Wrote {len(found)} sessions to {output} ({form.name}).")
+    here.terminal.note(f"Wrote {names.counted(len(found), 'session')} to {output} ({form.name}).")
 
 
 def _written(here: Here, name: str, form: Format) -> tuple[Session, str]:

@@ -15,7 +15,7 @@ from chatmem.cli.door import Here, command
 from chatmem.cli.options import Json, MaybeName, Name, Yes
 from chatmem.errors import ChatmemError, WrongUse
 from chatmem.formats.json import message_record
-from chatmem.names import key
+from chatmem.names import counted, key
 from chatmem.screen import listing
 from chatmem.screen.pager import paged
 from chatmem.screen.safe import show_line
@@ -170,7 +170,7 @@ def prune(
     _confirm(here, f"{'Erase' if purge else 'Delete'} these {len(old)}?", yes)
     for outline in old:
         store.delete(outline.name, purge)
-    here.terminal.note(f"{len(old)} sessions are {'erased' if purge else 'in the trash'}.")
+    here.terminal.note(f"{'Erased' if purge else 'Moved into the trash'}: {counted(len(old), 'session')}.")
 
 
 @command(app, "stats")
@@ -207,7 +207,8 @@ def check(here: Here, name: MaybeName = None, json_: Json = False) -> None:
         problems += [f"{verdict.torn_tail} bytes at the end are no record"] if verdict.torn_tail else []
         notes = [f"set aside: {n}" for n in verdict.set_aside] + ["a partial reply waits"] * verdict.partial_reply
         words = "; ".join([*(problems or ["sound"]), *notes])
-        here.terminal.answer(f"{verdict.session}: {verdict.messages} messages in {verdict.records} records, {words}")
+        found = f"{counted(verdict.messages, 'message')} in {counted(verdict.records, 'record')}"
+        here.terminal.answer(f"{verdict.session}: {found}, {words}")
     if not all(v.sound for v in verdicts):
         here.exit_code = 7
 

@@ -8,6 +8,7 @@ from string import Template
 from typing import Any
 
 from chatmem.formats.base import Format
+from chatmem.names import counted
 from chatmem.session import Message, Record, Session
 
 _PAGE = Template("""\
@@ -50,7 +51,9 @@ $body
 
 def write(session: Session, records: list[Record]) -> str:
     """The path as articles, each branch that left it folded beside the place where it left."""
-    about = " · ".join(filter(None, (session.name, session.model, session.created[:10], f"{len(session.turns)} turns")))
+    about = " · ".join(
+        filter(None, (session.name, session.model, session.created[:10], counted(len(session.turns), "turn")))
+    )
     titles = {t.number: _safe(" ".join(t.question.content.split())[:70] or "…") for t in session.turns}
     contents = "".join(f'<li><a href="#t{number}">{title}</a></li>' for number, title in titles.items())
     following: dict[str | None, list[Message]] = {}

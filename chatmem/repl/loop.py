@@ -11,6 +11,7 @@ from chatmem.assemble import Assembly
 from chatmem.chat import Chat
 from chatmem.errors import ChatmemError
 from chatmem.models.base import Piece
+from chatmem.names import counted
 from chatmem.repl import commands
 from chatmem.repl.attach import with_files
 from chatmem.repl.prompt import Prompt, quiet_keys
@@ -70,7 +71,9 @@ class Room:
             return
         turns = len(session.turns)
         title = f" · {session.title}" if session.title else ""
-        self.terminal.note(f"Session {self.chat.name!r}{title} · {turns} turns · last used {ago(session.last_active)}")
+        self.terminal.note(
+            f"Session {self.chat.name!r}{title} · {counted(turns, 'turn')} · last used {ago(session.last_active)}"
+        )
         last_turns(self.terminal, session)
 
     def _anything(self) -> bool:

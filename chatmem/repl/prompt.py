@@ -102,6 +102,8 @@ class Prompt:
         app.loop.call_soon_threadsafe(lambda: run_in_terminal(show))
 
     def _make(self) -> PromptSession[str]:
+        if not os.environ.get("TERM"):
+            os.environ["TERM"] = "dumb"  # a terminal that says nothing of itself is asked for nothing
         screen = self.room.assembly.config.settings.screen
         remembers = screen.history and self.room.chat.store.kept
         return PromptSession(

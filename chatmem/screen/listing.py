@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from chatmem.names import counted
 from chatmem.screen.safe import show, show_line
 from chatmem.screen.terminal import Terminal
 from chatmem.session import Message, Session, moment
@@ -107,7 +108,7 @@ def statistics(terminal: Terminal, sessions: Iterable[Session], prices: Mapping[
     total = Tally()
     for tally in models.values():
         total += tally
-    terminal.answer(f"{count:,} session{'s' * (count != 1)}, {turns:,} turns, {total.words()}")
+    terminal.answer(f"{counted(count, 'session')}, {counted(turns, 'turn')}, {total.words()}")
     for title, table in (("by model", models), ("by day", dict(sorted(days.items())[-30:]))):
         if table:
             terminal.answer(f"\n{title}")
@@ -142,7 +143,8 @@ class Tally:
 
     def words(self) -> str:
         spent = f", {self.money:.4f}" if self.money else ""
-        return f"{self.replies:,} replies, {self.prompt:,} tokens in, {self.completion:,} out{spent}"
+        plural = "reply" if self.replies == 1 else "replies"
+        return f"{self.replies:,} {plural}, {self.prompt:,} tokens in, {self.completion:,} out{spent}"
 
     def record(self) -> dict[str, Any]:
         return dict(vars(self))

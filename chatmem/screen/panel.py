@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from chatmem.memory import spec_of
 from chatmem.memory.compare import Row
 from chatmem.memory.plan import Decision, Plan
+from chatmem.names import counted
 from chatmem.screen.listing import columns
 from chatmem.screen.safe import show_line
 from chatmem.screen.terminal import Terminal
@@ -27,7 +28,7 @@ _PARTS = (
 def context(terminal: Terminal, view: Plan, session: Session) -> None:
     """The view as a bar, its numbers, and a line per turn."""
     budget = f"{view.tokens:,} of {view.budget:,} tokens ({view.counter.how})"
-    terminal.answer(f"{session.name} · {spec_of(view.strategy)} · {budget} · {len(view.messages)} messages")
+    terminal.answer(f"{session.name} · {spec_of(view.strategy)} · {budget} · {counted(len(view.messages), 'message')}")
     sizes = view.sizes
     terminal.raw(_bar(terminal, sizes, max(10, min(terminal.width - 2, 72))) + "\n")
     shown = (f"{mark} {name} {sizes[name]:,}" for name, mark, _ in _PARTS if sizes[name])

@@ -124,7 +124,7 @@ def test_opening_a_session_shows_what_it_is_and_its_last_turn(play: Play) -> Non
     play("the question" + ENTER)
     shown = play()
     assert (
-        "Session 'work' · the question · 1 turns" in shown
+        "Session 'work' · the question · 1 turn ·" in shown
         and "> the question" in shown
         and "last: the question" in shown
     )
@@ -149,7 +149,7 @@ def test_ctrl_c_leaves_the_search_and_keeps_the_prompt(play: Play, server: Serve
 
 def test_more_turns_than_there_are_cannot_be_taken_back(play: Play, server: Server) -> None:
     shown = play("one" + ENTER, "/undo 9" + ENTER, "/undo 0" + ENTER, "two" + ENTER)
-    assert shown.count("There are 1 turns to take back") == 2
+    assert shown.count("Only 1 turn can be taken back") == 2
     assert [m["content"] for m in server.chats[-1]["messages"] if m["role"] == "user"] == ["one", "two"]
 
 
@@ -349,7 +349,7 @@ def test_copy_hands_a_code_block_to_the_clipboard(play: Play, server: Server) ->
 
     server.answers = [stream("Here:\n\n```python\nprint(1)\n```\n")]
     shown = play("code" + ENTER, "/copy 1" + ENTER, "/copy 2" + ENTER)
-    assert "Copied 9 characters" in shown and "has 1 code blocks" in shown
+    assert "Copied 9 characters" in shown and "has 1 code block." in shown
     assert base64.b64encode(b"print(1)\n")
 
 

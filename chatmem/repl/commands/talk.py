@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chatmem.errors import NotSaved, WrongUse
 from chatmem.formats import named
+from chatmem.names import counted
 from chatmem.paths import write_new
 from chatmem.repl.commands.base import TABLE, command, number
 
@@ -56,7 +56,10 @@ def undo(room: Room, argument: str) -> None:
     """Take back the last turn, or the last N; they stay on their branch."""
     count, there = number(argument) if argument else 1, len(room.chat.session.turns)
     if there and not 1 <= count <= there:
-        raise WrongUse(f"There are {there} turns to take back.", "/undo alone takes back the last one.")
+        raise WrongUse(
+            f"Only {counted(there, 'turn')} can be taken back.",
+            "/undo alone takes back the last one.",
+        )
     gone = room.chat.undo(count)
     title = " ".join(gone.question.content.split())[:40]
     room.terminal.note(f"Taken back: turn {gone.number} (“{title}”) and what followed. /branches shows it.")
@@ -77,9 +80,13 @@ def copy(room: Room, argument: str) -> None:
         raise WrongUse("There is no reply yet.")
     text = reply.content
     if argument:
-        blocks = re.findall(r"^(?:```|~~~)[^\n]*\n(.*?)^(?:```|~~~)", text, re.DOTALL | re.MULTILINE)
+        from markdown_it import MarkdownIt
+
+        blocks = [t.content for t in MarkdownIt().parse(text) if t.type in ("fence", "code_block")]
         if not 1 <= number(argument) <= len(blocks):
-            raise WrongUse(f"The last reply has {len(blocks)} code blocks.", "/copy alone copies the whole reply.")
+            raise WrongUse(
+                f"The last reply has {counted(len(blocks), 'code block')}.", "/copy alone copies the whole reply."
+            )
         text = blocks[number(argument) - 1]
     room.terminal.copy(text)
     room.terminal.note(f"Copied {len(text):,} characters.")
