@@ -384,7 +384,7 @@ class Chat(Keeping):
         turns = self.session.turns
         turn = self.session.turn(number) if number is not None else (turns[-1] if turns else None)
         if turn is None:
-            there = f"There are turns 1 to {len(turns)}." if turns else "There is none yet."
+            there = f"There are turns 1 to {len(turns)}." if turns else "Ask one first."
             raise WrongUse(f"There is no turn {number}." if number is not None else "There is no question yet.", there)
         return turn
 

@@ -12,8 +12,10 @@ from chatmem.formats.base import Format, Imported, message
 from chatmem.session import STATUSES, Record, Session
 
 _HEADING = re.compile(
-    r"^## (User|Assistant|System)(?: \((\w+)\))? <!-- chatmem(?: ([\w-]*) ([\w:.\-]*))? -->$", re.MULTILINE
+    r"^## (User|Assistant|System)(?: \((\w+)\))? <!-- chatmem(?: ([\w:.\-]*) ([\w:.\-]*))? -->$", re.MULTILINE
 )
+
+_PLAIN = re.compile(r"[\w:.\-]*")
 
 
 def write(session: Session, records: list[Record]) -> str:
@@ -35,7 +37,8 @@ def write(session: Session, records: list[Record]) -> str:
         who = {"user": "User", "assistant": "Assistant"}.get(one.role)
         if who:
             status = "" if one.status == "complete" else f" ({one.status})"
-            lines += [f"## {who}{status} <!-- chatmem {one.id} {one.time} -->", "", one.content, ""]
+            ident, time = (text if _PLAIN.fullmatch(text) else "" for text in (one.id, one.time))
+            lines += [f"## {who}{status} <!-- chatmem {ident} {time} -->", "", one.content, ""]
     return "\n".join(lines)
 
 

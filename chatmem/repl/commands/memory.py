@@ -42,7 +42,7 @@ def memory(room: Room, argument: str) -> None:
 def why(room: Room, argument: str) -> None:
     """Explain what the model saw when it gave reply N, the last one without a number."""
     room.chat.refresh()
-    panel.why(room.terminal, room.chat.session, number(argument) if argument else len(room.chat.session.turns))
+    panel.why(room.terminal, room.chat.session, room.chat.turn(number(argument) if argument else None).number)
 
 
 @command("pin", "N")
