@@ -23,7 +23,7 @@ from chatmem.models.offline import NAME as OFFLINE
 from chatmem.models.offline import OfflineModel
 from chatmem.models.openai_api import PLACEHOLDER, OpenAIModel
 from chatmem.paths import Paths
-from chatmem.session import Record
+from chatmem.records import Record
 from chatmem.stores import Say, Store, open_store
 
 OPENAI = "https://api.openai.com/v1"

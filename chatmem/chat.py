@@ -16,11 +16,13 @@ from chatmem.memory.base import Strategy
 from chatmem.memory.compare import Row, compare
 from chatmem.memory.fold import Fold, Summariser
 from chatmem.memory.notes import cover
-from chatmem.memory.plan import Plan, Wire, budget_of, cost, plan
+from chatmem.memory.plan import budget_of, plan
 from chatmem.memory.recall import FullText
 from chatmem.memory.summary import SummaryStrategy
+from chatmem.memory.view import Plan, Wire, cost
 from chatmem.models.base import Model, Options, Piece
-from chatmem.session import Message, Record, Summary, Turn, new_id, now, repaired
+from chatmem.records import Message, Record, Summary, new_id, now, repaired
+from chatmem.session import Turn
 from chatmem.stores.base import Say, Store
 from chatmem.tokens import Counter, calibration, cut_off, same_though_longer
 

@@ -11,7 +11,8 @@ import threading
 from collections.abc import Iterator
 
 from chatmem.errors import Busy, ChatmemError, NoSuchSession, NotSaved, WrongUse
-from chatmem.session import Record, Session, header
+from chatmem.records import Record, header
+from chatmem.session import Session
 from chatmem.stores.base import Log, Say, Store
 
 

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from chatmem.session import Message
+from chatmem.records import Message
 
 PRIMER = 3
 """Tokens that start the reply, counted once per request."""

@@ -23,7 +23,7 @@ from chatmem.errors import (
 )
 from chatmem.memory.buffer import Buffer
 from chatmem.models.base import Options, Piece
-from chatmem.session import Usage
+from chatmem.records import Usage
 from chatmem.stores import Store, open_store
 from chatmem.stores.jsonl import JsonlStore
 from chatmem.tokens import Counter, estimate

@@ -14,7 +14,7 @@ import chatmem
 HOUSE = Path(chatmem.__file__).parent
 STAIRS = (
     "cli, langchain → checkup, repl → screen → assemble → config, paths → chat → keeping → memory, models, stores, formats "
-    "→ tokens → names → session → settings → errors"
+    "→ tokens → names → session → records → settings → errors"
 )
 """Who may import whom: only from a step to one further right. Neighbours on one step do not know one another,
 but for what stands on `ALLOWED`. `paths` and `settings` are plain tools for what lies above them."""

@@ -8,7 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatmem.session import Message, Session, moment, new_id, now, repaired
+from chatmem.records import Message, moment, new_id, now, repaired
+from chatmem.session import Session
 
 
 def message(ident: str, parent: str | None, role: str = "user", content: str = "x", **more: Any) -> dict[str, Any]:

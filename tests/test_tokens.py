@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from chatmem import tokens
-from chatmem.session import Message, Usage
+from chatmem.records import Message, Usage
 from chatmem.tokens import PRIMER, Calibration, Counter, calibration, counter, encoding_of, estimate, find_table
 
 TABLES = Path(os.environ.get("TIKTOKEN_CACHE_DIR") or Path(__file__).parents[2] / "shared" / "tiktoken")

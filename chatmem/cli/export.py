@@ -21,8 +21,9 @@ from chatmem.formats.reading import conversations
 from chatmem.keeping import undisturbed
 from chatmem.models.keys import key_of
 from chatmem.paths import private_folder, write_new, write_over
+from chatmem.records import new_id
 from chatmem.screen.progress import progress
-from chatmem.session import Session, new_id
+from chatmem.session import Session
 
 LARGEST_PIPE = 256 << 20
 SECRET = re.compile(r"\bsk-[A-Za-z0-9_-]{16,}")

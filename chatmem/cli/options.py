@@ -66,4 +66,5 @@ System = Annotated[
     str | None, typer.Option("--system", metavar="TEXT|@FILE", help="The system prompt.", show_default=False)
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.", show_default=False)]
+Purge = Annotated[bool, typer.Option("--purge", help="Erase instead of moving into the trash.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.", show_default=False)]

@@ -12,15 +12,15 @@ from typing import Annotated, Any, Literal
 import typer
 
 from chatmem.cli.door import Here, command
-from chatmem.cli.options import Json, MaybeName, Name, Yes
+from chatmem.cli.options import Json, MaybeName, Name, Purge, Yes
 from chatmem.errors import ChatmemError, WrongUse
 from chatmem.formats.json import message_record
 from chatmem.names import counted, key
+from chatmem.records import moment
 from chatmem.screen import listing
 from chatmem.screen.pager import paged
 from chatmem.screen.safe import show_line
 from chatmem.screen.terminal import is_tty
-from chatmem.session import moment
 from chatmem.stores import Outline
 from chatmem.stores.search import Query
 
@@ -91,9 +91,7 @@ def rename(here: Here, name: Name, new: Annotated[str, typer.Argument(metavar="N
 def delete(
     here: Here,
     names: Annotated[list[str], typer.Argument(metavar="NAME…", show_default=False)],
-    purge: Annotated[
-        bool, typer.Option("--purge", help="Erase instead of moving into the trash.", show_default=False)
-    ] = False,
+    purge: Purge = False,
     yes: Yes = False,
 ) -> None:
     """Delete sessions: into the trash, or with --purge for good."""
@@ -155,9 +153,7 @@ def prune(
         str, typer.Option("--older-than", metavar="AGE", help="As in 30d, 12w or 1y.", show_default=False)
     ],
     keep: Annotated[int, typer.Option("--keep", metavar="N", min=0, help="Keep the N used last, however old.")] = 0,
-    purge: Annotated[
-        bool, typer.Option("--purge", help="Erase instead of moving into the trash.", show_default=False)
-    ] = False,
+    purge: Purge = False,
     yes: Yes = False,
 ) -> None:
     """Delete the sessions that were not used for long: lists them, asks, and never acts by itself."""

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from chatmem.errors import WrongUse
-from chatmem.session import Record, Session, header, new_id, repaired
+from chatmem.records import Record, header, new_id, repaired
+from chatmem.session import Session
 
 LARGEST = 1 << 30
 """The most bytes of an imported file, and that one member of an archive may unpack to."""

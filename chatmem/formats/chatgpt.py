@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from chatmem.formats.base import Format, Imported, message, text_of, tree
-from chatmem.session import Record
+from chatmem.records import Record
 
 
 def recognises(data: Any, path: Path | None) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from chatmem.formats.base import Format, Imported, message, text_of, tree
-from chatmem.session import Record, new_id
+from chatmem.records import Record, new_id
 
 ROLES = {"human": "user", "assistant": "assistant"}
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from chatmem.formats.base import Format
 from chatmem.names import counted
-from chatmem.session import Message, Record, Session
+from chatmem.records import Message, Record
+from chatmem.session import Session
 
 _PAGE = Template("""\
 <!DOCTYPE html>

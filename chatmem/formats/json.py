@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from chatmem.formats.base import Format, Imported
-from chatmem.session import Message, Record, Session
+from chatmem.records import Message, Record
+from chatmem.session import Session
 
 SCHEMA = Path(__file__).with_name("json.schema.json")
 """The JSON Schema of what `write` gives."""

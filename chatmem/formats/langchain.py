@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from chatmem.formats.base import Format, Imported, message, text_of
-from chatmem.session import Message, Record, Session
+from chatmem.records import Message, Record
+from chatmem.session import Session
 
 TYPES = {"human": "user", "ai": "assistant", "AIMessageChunk": "assistant", "HumanMessageChunk": "user"}
 

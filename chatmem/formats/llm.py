@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from chatmem.formats.base import Format, Imported, message, messages, wrong
-from chatmem.session import Record, new_id
+from chatmem.records import Record, new_id
 
 if TYPE_CHECKING:
     import sqlite3

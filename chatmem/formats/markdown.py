@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from chatmem.formats.base import Format, Imported, message
-from chatmem.session import STATUSES, Record, Session
+from chatmem.records import STATUSES, Record
+from chatmem.session import Session
 
 _HEADING = re.compile(
     r"^## (User|Assistant|System)(?: \((\w+)\))? <!-- chatmem(?: ([\w:.\-]*) ([\w:.\-]*))? -->$", re.MULTILINE

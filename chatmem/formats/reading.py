@@ -22,7 +22,8 @@ from chatmem.errors import WrongUse
 from chatmem.formats import FORMATS, READ
 from chatmem.formats.base import LARGEST, Format, Imported, wrong
 from chatmem.names import shortened
-from chatmem.session import Session, repaired
+from chatmem.records import repaired
+from chatmem.session import Session
 
 CHUNK = 1 << 20
 """Bytes that are read at a time."""

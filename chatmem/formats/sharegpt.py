@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from chatmem.formats.base import Format, Imported, messages, text_of
-from chatmem.session import Record, Session
+from chatmem.records import Record
+from chatmem.session import Session
 
 ROLES = {
     "human": "user",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from chatmem.formats.base import Format
-from chatmem.session import Record, Session
+from chatmem.records import Record
+from chatmem.session import Session
 
 
 def write(session: Session, records: list[Record]) -> str:

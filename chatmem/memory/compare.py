@@ -10,7 +10,8 @@ from chatmem.errors import DoesNotFit
 from chatmem.memory import spec_of
 from chatmem.memory.base import Strategy
 from chatmem.memory.facts import facts_of
-from chatmem.memory.plan import Plan, Recall, Wire, plan
+from chatmem.memory.plan import Recall, plan
+from chatmem.memory.view import Plan, Wire
 from chatmem.session import Session
 from chatmem.tokens import Counter
 

@@ -16,8 +16,10 @@ from itertools import pairwise
 from chatmem.errors import ChatmemError, ContextExceeded, ServerFailed
 from chatmem.memory.facts import missing
 from chatmem.memory.notes import cover, foldable
-from chatmem.memory.plan import Wire, budget_of, cost
-from chatmem.session import Session, Summary, Turn, new_id, repaired
+from chatmem.memory.plan import budget_of
+from chatmem.memory.view import Wire, cost
+from chatmem.records import Summary, new_id, repaired
+from chatmem.session import Session, Turn
 from chatmem.tokens import Counter
 
 CHUNK = 6_000

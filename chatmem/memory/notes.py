@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chatmem.session import Session, Summary, Turn
+from chatmem.records import Summary
+from chatmem.session import Session, Turn
 from chatmem.tokens import Counter
 
 NOTES_OPEN = (

@@ -10,8 +10,9 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from chatmem.memory.plan import Found
-from chatmem.session import Message, Session
+from chatmem.memory.view import Found
+from chatmem.records import Message
+from chatmem.session import Session
 
 MOST_TERMS = 24
 MOST_HITS = 40

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from chatmem.errors import WrongUse
-from chatmem.session import Usage
+from chatmem.records import Usage
 
 Options = Mapping[str, Any]
 """Sampling options by the names of the chat completions API: `temperature`, `max_tokens`, …"""

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from chatmem.models.base import Options, Piece
-from chatmem.session import Usage
+from chatmem.records import Usage
 from chatmem.tokens import PRIMER, counter
 
 NAME = "offline"

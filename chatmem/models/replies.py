@@ -11,7 +11,7 @@ from chatmem.errors import ReplyIncomplete, ServerFailed
 from chatmem.models import faults
 from chatmem.models.base import Piece
 from chatmem.models.sse import events
-from chatmem.session import Usage, repaired
+from chatmem.records import Usage, repaired
 
 LONGEST_REPLY = 16 << 20
 """The most characters of one reply."""

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from chatmem.names import counted
+from chatmem.records import Message, moment
 from chatmem.screen.safe import show, show_line
 from chatmem.screen.terminal import Terminal
-from chatmem.session import Message, Session, moment
+from chatmem.session import Session
 from chatmem.stores import Outline
 
 

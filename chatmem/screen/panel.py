@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from chatmem.memory import spec_of
 from chatmem.memory.compare import Row
-from chatmem.memory.plan import Decision, Plan
+from chatmem.memory.view import Decision, Plan
 from chatmem.names import counted
 from chatmem.screen.listing import columns
 from chatmem.screen.safe import show_line

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 from chatmem.errors import ChatmemError, NoSuchSession, WrongUse
 from chatmem.names import key, shortened
-from chatmem.session import Record, Session, header, repaired
+from chatmem.records import Record, header, repaired
+from chatmem.session import Session
 from chatmem.stores.check import Verdict, check
 from chatmem.stores.lines import line_of
 from chatmem.stores.search import Hit, Query, hits

@@ -17,7 +17,7 @@ from typing import Any
 
 from chatmem.errors import NotSaved, WrongUse
 from chatmem.names import shortened
-from chatmem.session import Record, repaired
+from chatmem.records import Record, repaired
 from chatmem.stores.lines import record_of
 
 SAFE = os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)

@@ -19,7 +19,7 @@ from typing import Any
 from chatmem.errors import Busy, NotSaved, WrongUse
 from chatmem.names import checked, key, valid
 from chatmem.paths import private_folder
-from chatmem.session import Record
+from chatmem.records import Record
 from chatmem.stores.base import Log, Outline, Say, Store
 from chatmem.stores.check import Verdict, check
 from chatmem.stores.disk import append_all, escaped, failed, no_file, open_file, read_from, read_partial, stamp

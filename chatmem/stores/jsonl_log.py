@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chatmem.errors import ChatmemError
-from chatmem.session import Record
+from chatmem.records import Record
 from chatmem.stores.base import Log
 from chatmem.stores.disk import append_all, failed, open_file, read_from, read_partial, stamp, sync
 from chatmem.stores.lines import BROKEN, line_of, record_of, records_of

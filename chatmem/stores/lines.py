@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from chatmem.session import Record
+from chatmem.records import Record
 
 BROKEN: Record = {"type": "broken"}
 """What stands for a line that is no record."""

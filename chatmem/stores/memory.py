@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from chatmem.errors import Busy, WrongUse
 from chatmem.names import checked, key
-from chatmem.session import Record
+from chatmem.records import Record
 from chatmem.stores.base import Log, Say, Store
 
 

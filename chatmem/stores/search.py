@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from chatmem.errors import WrongUse
-from chatmem.session import Message, Record
+from chatmem.records import Message, Record
 
 AROUND = 60
 """Characters shown on each side of a hit."""

@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from chatmem.session import Session, header
+from chatmem.records import header
+from chatmem.session import Session
 from chatmem.stores.jsonl import JsonlStore
 from chatmem.stores.lines import line_of
 from chatmem.stores.search import Query

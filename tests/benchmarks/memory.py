@@ -23,9 +23,10 @@ from chatmem.errors import DoesNotFit
 from chatmem.memory.base import Strategy
 from chatmem.memory.compare import common
 from chatmem.memory.fold import Fold, Summariser
-from chatmem.memory.plan import Plan, Wire, plan
+from chatmem.memory.plan import plan
 from chatmem.memory.recall import FullText
 from chatmem.memory.summary import SummaryStrategy
+from chatmem.memory.view import Plan, Wire
 from chatmem.session import Session
 from chatmem.tokens import Counter
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from chatmem.assemble import Assembly
 from chatmem.models.replies import Reply, streamed
-from chatmem.session import header
+from chatmem.records import header
 from chatmem.stores.jsonl import JsonlStore
 from tests.benchmarks.files import message
 from tests.benchmarks.startup import environment

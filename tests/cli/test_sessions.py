@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from chatmem.session import header
+from chatmem.records import header
 from chatmem.stores.jsonl import JsonlStore
 from tests.conftest import Run
 

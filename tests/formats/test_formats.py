@@ -21,7 +21,8 @@ from chatmem.formats import FORMATS, READ, WRITTEN, named, reading
 from chatmem.formats.html import write as write_html
 from chatmem.formats.json import SCHEMA
 from chatmem.formats.reading import conversations
-from chatmem.session import Record, Session, header
+from chatmem.records import Record, header
+from chatmem.session import Session
 from chatmem.stores.jsonl import JsonlStore
 from tests.conftest import Run
 

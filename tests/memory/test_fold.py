@@ -16,7 +16,7 @@ from chatmem.errors import ContextExceeded, ServerFailed
 from chatmem.memory.facts import facts_of, missing
 from chatmem.memory.fold import Fold, Summariser
 from chatmem.memory.notes import cover
-from chatmem.memory.plan import Wire
+from chatmem.memory.view import Wire
 from chatmem.models.base import Piece
 from chatmem.session import Session
 from chatmem.stores import open_store

@@ -11,8 +11,9 @@ from chatmem import memory
 from chatmem.errors import DoesNotFit
 from chatmem.memory.base import Strategy
 from chatmem.memory.notes import NOTES_OPEN
-from chatmem.memory.plan import RECALL_OPEN, Plan, budget_of, cost, plan, text_of
+from chatmem.memory.plan import RECALL_OPEN, budget_of, plan
 from chatmem.memory.recall import FullText
+from chatmem.memory.view import Plan, cost, text_of
 from chatmem.session import Session
 from chatmem.tokens import PRIMER, Counter, estimate
 from tests.memory import histories

@@ -29,7 +29,7 @@ from chatmem.models.base import Piece
 from chatmem.models.openai_api import OpenAIModel, Timeouts
 from chatmem.models.replies import Reply, streamed
 from chatmem.models.sse import Event, events
-from chatmem.session import Usage
+from chatmem.records import Usage
 from tests.server import OK, Request, Server, delta, event, status, stream
 
 QUESTION = [{"role": "user", "content": "hi"}]

@@ -17,14 +17,15 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from chatmem.session import Session, header, new_id, now
+from chatmem.records import header, new_id, now
+from chatmem.session import Session
 from chatmem.stores.jsonl import JsonlStore
 from tests.server import OK, Server, delta
 
 APPENDER = """
 import os, random, sys
 from pathlib import Path
-from chatmem.session import header, new_id, now
+from chatmem.records import header, new_id, now
 from chatmem.stores.jsonl import JsonlStore
 folder, seed = sys.argv[1:]
 chance = random.Random(int(seed))

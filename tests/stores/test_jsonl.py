@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from chatmem.errors import NotSaved, WrongUse
-from chatmem.session import Session, header, new_id, now
+from chatmem.records import header, new_id, now
+from chatmem.session import Session
 from chatmem.stores.jsonl import JsonlStore
 from chatmem.stores.lines import BROKEN, line_of, record_of, records_of
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from chatmem.errors import Busy, NoSuchSession, WrongUse
-from chatmem.session import header, new_id, now
+from chatmem.records import header, new_id, now
 from chatmem.stores import Store, open_store
 
 Open = Callable[[], Store]
