@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from chatmem import memory
 from chatmem.errors import WrongUse
@@ -152,16 +152,14 @@ class Settings(Server):
         return cast(Strategy, getattr(chosen, name.replace("-", "_")))
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """Values from one place, in the shape of the config file."""
 
     origin: str
     table: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(NamedTuple):
     """The settings in force, and the origin of each that is not a default, by its dotted name."""
 
     settings: Settings

@@ -6,7 +6,7 @@ import datetime
 import os
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 Record = dict[str, Any]
 
@@ -18,8 +18,7 @@ MOST_TOKENS = 1 << 40
 """More tokens than this no server has ever counted: such a report is a lie, or a fault."""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """What the server reported for one reply, in its own tokens; None where it said nothing."""
 
     prompt: int | None = None

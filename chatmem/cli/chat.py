@@ -47,7 +47,7 @@ def chat(
     else:
         name = here.latest() if continue_ and not ephemeral else names.fresh(here.taken(store))
     name = names.checked(name)
-    if store.kept:
+    if store.kept and here.settings.sessions.expire:
         from chatmem.cli.sessions import expire
 
         expire(here, but=name)

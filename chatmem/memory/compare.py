@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from chatmem.errors import DoesNotFit
 from chatmem.memory import spec_of
@@ -19,8 +19,7 @@ LOOK_BACK = 40
 """How many of the last turns are played again to see how much of each prompt repeats the one before."""
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One strategy on this session."""
 
     strategy: str
@@ -33,7 +32,7 @@ class Row:
     """The share of the conversation's facts that the model would see; None if there are none."""
 
     def record(self) -> dict[str, Any]:
-        return asdict(self)
+        return self._asdict()
 
 
 def compare(

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import NamedTuple
 
 from chatmem.errors import ChatmemError, ContextExceeded, ServerFailed
 from chatmem.memory.facts import missing
@@ -44,8 +45,7 @@ MERGE = "\nYou are given two sets of such notes, the older first. Write one from
 _REFUSAL = re.compile(r"\s*(i'?m sorry|i can(no|')t|as an ai|please provide|no conversation)", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Summariser:
+class Summariser(NamedTuple):
     """Who makes the notes: its name, its window in tokens, and how it is asked.
 
     `ask(messages, most)` returns a text of at most `most` tokens, and how it ended (a status, None for cut).

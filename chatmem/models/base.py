@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from chatmem.errors import WrongUse
 from chatmem.records import Usage
@@ -30,8 +29,7 @@ def check_options(options: Options) -> None:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A part of a reply as it arrives. Most have one field set.
 
     `finish` is the server's word that the reply is over: a status of a stored message

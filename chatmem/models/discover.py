@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 PATIENCE = 0.6
 """Seconds for all of them together."""
@@ -24,8 +23,7 @@ PORTS = {
 """Which server usually listens where; LocalAI shares llama.cpp's port, transformers serve vLLM's."""
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """A server that answered: what usually runs there, its address, and the models it lists."""
 
     kind: str

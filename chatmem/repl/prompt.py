@@ -31,6 +31,7 @@ from chatmem.paths import private_file, private_folder
 from chatmem.repl import toolbar
 from chatmem.repl.attach import Pastes
 from chatmem.repl.completion import Typed
+from chatmem.screen.suspension import suspension
 
 if TYPE_CHECKING:
     from chatmem.repl.loop import Room
@@ -226,8 +227,13 @@ def quiet_keys() -> Iterator[None]:
     quiet: list[Any] = termios.tcgetattr(descriptor)
     quiet[0] &= ~termios.ICRNL
     quiet[3] &= ~(termios.ECHO | termios.ICANON)
-    termios.tcsetattr(descriptor, termios.TCSANOW, quiet)
+
+    def be(modes: list[Any]) -> None:
+        termios.tcsetattr(descriptor, termios.TCSANOW, modes)
+
+    be(quiet)
     try:
-        yield
+        with suspension(lambda: be(before), lambda: be(quiet)):
+            yield
     finally:
-        termios.tcsetattr(descriptor, termios.TCSANOW, before)
+        be(before)

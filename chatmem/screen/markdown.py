@@ -7,14 +7,15 @@ terminal sees differently cannot shift the rows that are taken back.
 
 from __future__ import annotations
 
-import signal
+import contextlib
 import threading
 import time
-from typing import Any, Self
+from typing import Self
 
 from chatmem.screen.blocks import Blocks
 from chatmem.screen.page import Renderer, columns_of
 from chatmem.screen.safe import show, show_line
+from chatmem.screen.suspension import suspension
 from chatmem.screen.terminal import NARROWEST, Terminal, at_words
 
 FRAME = 0.08
@@ -34,27 +35,24 @@ class MarkdownStream:
         self._live: list[str] = []
         self._live_width = 0
         self._renderer = self._new_renderer()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # Ctrl-Z comes to a thread that may hold it
         self._news = threading.Event()
         self._over = False
         self._failed: OSError | None = None
-        self._before: Any = None
-        self._lost = False
+        self._drawing = False
+        self._held = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCONT"):
-            self._before = signal.signal(signal.SIGCONT, self._continued)
+        self._held.enter_context(suspension(self._leave, self._back))
         if self.frame:
             threading.Thread(target=self._paint, daemon=True, name="screen").start()
         return self
 
     def __exit__(self, *details: object) -> None:
-        with self._lock:
+        with self._held, self._lock:
             self._over = True
             self._draw(final=True)
         self._news.set()
-        if self._before is not None:
-            signal.signal(signal.SIGCONT, self._before)
 
     def feed(self, text: str, thought: str = "") -> None:
         """Take more of the reply, and of what the model thinks aloud."""
@@ -89,19 +87,29 @@ class MarkdownStream:
                 return
             time.sleep(self.frame)
 
-    def _continued(self, *details: object) -> None:
-        """After Ctrl-Z and `fg` other lines stand below the open block: it is left there and drawn anew."""
-        self._lost = True
+    def _leave(self) -> None:
+        """Take the open block off the screen, and keep the painter still."""
+        self._lock.acquire()
+        if self._live and not self._drawing:
+            self.terminal.raw(f"\x1b[{self._rows()}A\r\x1b[J")
+            self._live = []
+
+    def _back(self) -> None:
+        self._lock.release()
         self._news.set()
 
     def _draw(self, final: bool = False, above: list[str] | None = None) -> None:
-        if self._lost:
-            self._live, self._lost = [], False
+        self._drawing = True
+        try:
+            self._drawn(final, above or [])
+        finally:
+            self._drawing = False
+
+    def _drawn(self, final: bool, above: list[str]) -> None:
         size = self.terminal.size()
         if size.columns != self._renderer.width:
             self._renderer = self._new_renderer()
-        lines = list(above or [])
-        lines += self._thoughts(final)
+        lines = [*above, *self._thoughts(final)]
         waiting, self._waiting = self._waiting, ""
         if waiting and waiting[-1] == "\r" and not final:
             waiting, self._waiting = waiting[:-1], "\r"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from chatmem.errors import ChatmemError, NoSuchSession, WrongUse
 from chatmem.names import key, shortened
@@ -20,8 +19,7 @@ Say = Callable[[str], None]
 """Where a store says what its user should know: one line each."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outline:
+class Outline(NamedTuple):
     """What a list shows of a session."""
 
     name: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from chatmem.errors import WrongUse
 from chatmem.records import Message, Record
@@ -14,8 +14,7 @@ AROUND = 60
 """Characters shown on each side of a hit."""
 
 
-@dataclass(frozen=True)
-class Query:
+class Query(NamedTuple):
     """What is looked for: words and phrases, in lower case."""
 
     words: tuple[str, ...]
@@ -53,8 +52,7 @@ class Query:
         return ("…" if start else "") + " ".join(text[start:end].split()) + ("…" if end < len(text) else "")
 
 
-@dataclass(frozen=True)
-class Hit:
+class Hit(NamedTuple):
     """A message that holds all the words."""
 
     session: str
@@ -64,7 +62,7 @@ class Hit:
     excerpt: str
 
     def record(self) -> Record:
-        return dict(vars(self))
+        return self._asdict()
 
 
 def hits(name: str, messages: Iterable[Message], query: Query) -> Iterator[Hit]:

@@ -24,13 +24,14 @@ CTRL_C, CTRL_D = "\x03", "\x04"
 class Sitting:
     """A person at a terminal: types, waits until something is on the screen, looks."""
 
-    def __init__(self, *arguments: str, columns: int = 80, lines: int = 24, **env: str) -> None:
+    def __init__(
+        self, *arguments: str, columns: int = 80, lines: int = 24, program: list[str] | None = None, **env: str
+    ) -> None:
         self.screen = pyte.HistoryScreen(columns, lines, history=10_000, ratio=0.5)
         self.feeder = pyte.ByteStream(self.screen)
         environment = {**os.environ, "TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1", **env}
-        self.process = pexpect.spawn(
-            sys.executable, ["-m", "chatmem", *arguments], env=environment, dimensions=(lines, columns), timeout=20
-        )  # type: ignore[arg-type]
+        first, *rest = program or [sys.executable, "-m", "chatmem", *arguments]
+        self.process = pexpect.spawn(first, rest, env=environment, dimensions=(lines, columns), timeout=20)  # type: ignore[arg-type]
         self.raw = b""
 
     def type(self, text: str) -> None:
@@ -237,6 +238,31 @@ def test_suspend_and_resume_at_the_prompt(sit: Sit, server: Server) -> None:
     one.process.kill(signal.SIGCONT)
     one.type("after\r")
     one.until("last: after")
+
+
+def test_ctrl_z_in_a_reply_leaves_the_screen_to_the_shell_and_fg_takes_it_up_again(server: Server) -> None:
+    gate = Gate(server, "open paragraph")
+    one = Sitting(program=["bash", "--norc", "-i"], PS1="shell> ")
+    one.until("shell>")
+    one.type(f"{sys.executable} -m chatmem chat -s t\r")
+    ready(one)
+    one.type("go\r")
+    one.until("What arrived")
+    one.type("\x1a")
+    one.until("Stopped")
+    one.type("echo bet''ween\r")
+    one.until("between")
+    one.type("fg\r")
+    one.until(lambda text: "What arrived" in text.rpartition("fg")[2])
+    gate.go.set()
+    one.until("The rest.")
+    one.type("typed afterwards\r")
+    one.until("> typed afterwards")
+    everything = one.everything
+    for line in ("Stopped", "\nbetween", "What arrived. The rest."):
+        assert everything.count(line) == 1, everything
+    assert everything.count("What arrived") == 1, everything
+    one.process.close(force=True)
 
 
 @pytest.mark.parametrize(

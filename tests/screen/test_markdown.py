@@ -6,7 +6,6 @@ import io
 import os
 import random
 import re
-import signal
 
 import pyte
 import pytest
@@ -168,20 +167,6 @@ def test_a_resize_in_the_middle_shows_every_paragraph_once(chance: random.Random
             stream.draw()
     everything = "\n".join(screen.everything)
     assert [everything.count(f"P{n:03}") for n in range(60)] == [1] * 60
-
-
-def test_lines_of_the_shell_between_ctrl_z_and_fg_stay() -> None:
-    screen = Screen(60, 24)
-    with MarkdownStream(screen, frame=0) as stream:
-        stream.feed("first paragraph\n\nopen paragraph\nof two lines")
-        stream.draw()
-        screen.raw("[1]+  Stopped\n$ echo between\nbetween\n$ fg\n")
-        signal.raise_signal(signal.SIGCONT)
-        stream.feed(" and more\n\nlast paragraph")
-        stream.draw()
-    everything = "\n".join(screen.everything)
-    for line in ("Stopped", "$ echo between", "$ fg", "first paragraph", "and more", "last paragraph"):
-        assert everything.count(line) == 1, everything
 
 
 def test_a_block_taller_than_the_screen_is_not_repeated(chance: random.Random) -> None:

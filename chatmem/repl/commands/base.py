@@ -5,8 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from chatmem.errors import WrongUse
 
@@ -14,8 +13,7 @@ if TYPE_CHECKING:
     from chatmem.repl.loop import Room
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """A command as it is typed, what it does, and in which words it takes what."""
 
     name: str

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chatmem.errors import NotSaved, WrongUse
-from chatmem.formats import named
 from chatmem.names import counted
 from chatmem.paths import write_new
 from chatmem.repl.commands.base import TABLE, command, number
@@ -107,6 +106,8 @@ def export(room: Room, argument: str) -> None:
 def _write(room: Room, path: str, form: str | None) -> None:
     if not path:
         raise WrongUse("Where to?", "Name a file that is not there yet.")
+    from chatmem.formats import named  # a dozen modules, which the prompt need not wait for
+
     target = Path(path).expanduser()
     try:
         write = named(form, path).write
