@@ -8,15 +8,17 @@ wait for their end: their columns and the width of their numbers depend on all o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping, Set
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from markdown_it import MarkdownIt
+from markdown_it.common.utils import normalizeReference
 from markdown_it.token import Token
 
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
+_LABEL = re.compile(r"\[([^\[\]]+)\]")
 
 
 @cache
@@ -57,6 +59,8 @@ class Blocks:
         self._gap = False
         self._joined = False
         self._looked_at = 0
+        self._unresolved: set[str] = set()
+        """What stood in brackets so far, as labels of links are compared."""
 
     def feed(self, text: str) -> Iterator[Part]:
         """Take more text, and give what has become final."""
@@ -118,12 +122,21 @@ class Blocks:
             return
 
     def _final(self, source: str) -> Iterator[Part]:
+        before = self._references.get("references", {}).keys() | set()
         tokens = self._parse(source, self._references)
-        if not any(t.level == 0 for t in tokens):
-            return
-        yield Part(tuple(tokens), gap=self._gap and not self._joined)
-        self._gap = True
-        self._joined = False
+        if any(t.level == 0 for t in tokens):
+            yield Part(tuple(tokens), gap=self._gap and not self._joined)
+            self._gap = True
+            self._joined = False
+        yield from self._late_targets(before)
+        self._unresolved |= {normalizeReference(name) for t in tokens for name in _LABEL.findall(t.content)}
+
+    def _late_targets(self, before: Set[str]) -> Iterator[Part]:
+        """The link definitions that come after their use: what is printed stays as it is, so they are shown here."""
+        found = self._references.get("references", {})
+        late = [label for label in found if label in self._unresolved and label not in before]
+        if late:
+            yield Part(code="\n".join(f"[{label.lower()}]: {found[label]['href']}" for label in late), gap=self._gap)
 
     def _begin_fence(self, line: str, opening: re.Match[str]) -> Iterator[Part]:
         indent = len(line) - len(line.lstrip(" "))

@@ -62,6 +62,8 @@ _CODE = ANSISyntaxTheme(
         Generic.Heading: Style(bold=True),
     }
 )
+ENDLESS = 1 << 20
+"""Columns of a line of code: the terminal itself wraps it, so that a copy has it whole."""
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 _ASCII = str.maketrans({"•": "*", "…": ".", "“": '"', "”": '"', "‘": "'", "’": "'", "▌": "|"})
 _ASCII |= dict.fromkeys(map(ord, "━─╸╺"), "-") | dict.fromkeys(map(ord, "│┃"), "|")
@@ -72,7 +74,7 @@ class Code(CodeBlock):
     """A code block as lines of highlighted text, nothing around them."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield from code_lines(str(self.text).rstrip(), self.lexer_name)
+        yield from code_lines(str(self.text).rstrip(), self.lexer_name, fold=options.max_width < ENDLESS)
 
 
 class Left(Heading):
@@ -95,13 +97,13 @@ class Page(Markdown):
         self.parsed = list(tokens)
 
 
-def code_lines(code: str, language: str) -> Iterator[Text]:
-    """Lines of code, highlighted."""
+def code_lines(code: str, language: str, fold: bool = False) -> Iterator[Text]:
+    """Lines of code, highlighted; to `fold` them is for code that stands inside something else."""
     syntax = Syntax(code, language or "text", theme=_CODE)
     text = syntax.highlight(code)
     text.rstrip()
     for line in text.split("\n", allow_blank=True) if code else ():
-        line.overflow, line.no_wrap, line.end = "fold", False, "\n"
+        line.overflow, line.no_wrap, line.end = "fold" if fold else "ignore", not fold, "\n"
         line.justify = "left"
         yield line
 
@@ -139,7 +141,7 @@ class Renderer:
                 lines += self._page(part.tokens)
             elif part.code:
                 for line in code_lines(part.code, part.language):
-                    lines += self._drawn(line)
+                    lines += self._drawn(line, ENDLESS)
         return lines
 
     def whole(self, text: str) -> list[str]:
@@ -152,7 +154,8 @@ class Renderer:
         start = 0
         for index, token in enumerate(tokens):
             if token.level == 0 and token.nesting <= 0:
-                block = self._drawn(Page(tokens[start : index + 1]))
+                width = ENDLESS if token.type in ("fence", "code_block") else None
+                block = self._drawn(Page(tokens[start : index + 1]), width)
                 start = index + 1
                 while block and not block[-1]:
                     block.pop()
@@ -161,8 +164,9 @@ class Renderer:
                 lines += ["", *block] if index and lines else block
         return lines
 
-    def _drawn(self, what: Page | Text) -> list[str]:
-        rows = self.console.render_lines(what, self.console.options, pad=False)
+    def _drawn(self, what: Page | Text, width: int | None = None) -> list[str]:
+        options = self.console.options.update(width=width) if width else self.console.options
+        rows = self.console.render_lines(what, options, pad=False)
         return [self._line(row) for row in rows]
 
     def _line(self, row: list[Segment]) -> str:

@@ -232,3 +232,26 @@ def test_frames_are_limited_and_the_last_one_is_never_missing() -> None:
         for n in range(2000):
             stream.feed(f"word{n} ")
     assert any("word1999" in row for row in screen.everything) and screen.bytes < 400_000
+
+
+def shown_of(text: str, columns: int = 40, step: int = 7) -> list[str]:
+    """The lines on the screen, and in the scrollback, after a text came in pieces."""
+    screen = Screen(columns, 40)
+    with MarkdownStream(screen, frame=0) as stream:
+        for start in range(0, len(text), step):
+            stream.feed(text[start : start + step])
+            stream.draw()
+    return [line.rstrip() for line in screen.everything]
+
+
+def test_a_link_whose_definition_comes_late_still_shows_its_target() -> None:
+    lines = shown_of("See [the docs][1] or [here].\n\nMore.\n\n[1]: https://a.example/x\n[here]: https://b.example\n[c]: d\n")
+    assert [line for line in lines if line][-2:] == ["[1]: https://a.example/x", "[here]: https://b.example"]
+
+
+def test_a_long_line_of_code_is_written_as_one_line_and_no_word_of_it_is_lost() -> None:
+    code = "x = [" + ", ".join(f"item_{n:02}" for n in range(20)) + "]"
+    everything = "".join(shown_of(f"```python\n{code}\n```\n\nafter\n"))
+    assert code.replace(" ", "") in everything.replace(" ", "")
+    in_list = " ".join(shown_of(f"- an item\n\n  ```python\n  {code}\n  ```\n\nafter\n"))
+    assert all(f"item_{n:02}" in in_list for n in range(20))
