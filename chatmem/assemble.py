@@ -189,6 +189,8 @@ class Later:
         self.settings, self.assembly = settings, assembly
         self._model: Model | None = None
         self._asked = False
+        self.offered: list[str] = []
+        """The models that the server lists, as far as it was asked."""
         self._connecting = threading.Lock()
 
     @property
@@ -217,6 +219,7 @@ class Later:
             self._asked = True
             with contextlib.suppress(ChatmemError):
                 offered = {str(m["id"]): m for m in self.model.models(patience=2.0)}
+                self.offered = list(offered)
                 self.model.window = window_of(offered.get(self.name, {}))
         return self.model.window
 

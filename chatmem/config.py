@@ -251,6 +251,18 @@ def walk(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any, Mapping[st
             yield name, value, one.metadata
 
 
+def prompt_of(text: str) -> str:
+    """A system prompt as given: the text, or with `@FILE` what is in the file. Raises WrongUse."""
+    if not text.startswith("@"):
+        return text
+    try:
+        with open(os.path.expanduser(text[1:]), encoding="utf-8") as file:  # noqa: PTH123
+            return file.read(1 << 20)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise WrongUse(f"The system prompt {text[1:]!r} cannot be read: {reason}.") from error
+
+
 def example() -> str:
     """A config file with every setting, its default and its sentence, all commented out."""
     lines = [

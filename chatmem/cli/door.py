@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from chatmem.assemble import Assembly
-from chatmem.config import Settings
+from chatmem.config import Settings, prompt_of
 from chatmem.errors import ChatmemError, NoSuchSession, NotSaved, Terminated, WrongUse
 from chatmem.memory import table_of
 from chatmem.screen.terminal import Terminal
@@ -189,18 +189,6 @@ def answering(here: Here) -> Iterator[None]:
         code = code or 1
     if code:
         raise typer.Exit(code)
-
-
-def prompt_of(text: str) -> str:
-    """A system prompt as given: the text, or with `@FILE` what is in the file. Raises WrongUse."""
-    if not text.startswith("@"):
-        return text
-    try:
-        with open(os.path.expanduser(text[1:]), encoding="utf-8") as file:  # noqa: PTH123
-            return file.read(1 << 20)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise WrongUse(f"The system prompt {text[1:]!r} cannot be read: {reason}.") from error
 
 
 def _catch_signals() -> None:

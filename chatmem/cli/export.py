@@ -39,7 +39,8 @@ def export(
     here: Here,
     name: MaybeName = None,
     format_: Annotated[
-        str | None, typer.Option("--format", "-f", help=f"One of: {', '.join(WRITTEN)}.", show_default=False)
+        str | None,
+        typer.Option("--format", "-f", metavar="FORMAT", help=f"One of: {', '.join(WRITTEN)}.", show_default=False),
     ] = None,
     output: Annotated[
         Path | None,
@@ -76,7 +77,13 @@ def import_(
     ],
     format_: Annotated[
         str | None,
-        typer.Option("--format", "-f", help=f"One of: {', '.join(READ)}; recognised without.", show_default=False),
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="FORMAT",
+            help=f"One of: {', '.join(READ)}; recognised without.",
+            show_default=False,
+        ),
     ] = None,
     session: Annotated[
         str | None,
@@ -95,7 +102,8 @@ def import_(
         ),
     ] = None,
     on_conflict: Annotated[
-        Literal["skip", "rename", "replace"], typer.Option("--on-conflict", help="If the name is taken.")
+        Literal["skip", "rename", "replace"],
+        typer.Option("--on-conflict", metavar="HOW", help="If the name is taken: skip, rename or replace."),
     ] = "rename",
     json_: Json = False,
 ) -> None:

@@ -35,6 +35,13 @@ MaybeName = Annotated[
         show_default=False,
     ),
 ]
+AllOrName = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[NAME]", help="The session; without it, all.", autocompletion=session_names, show_default=False
+    ),
+]
+New = Annotated[str, typer.Argument(metavar="NEW", help="The new name.", show_default=False)]
 Session = Annotated[
     str | None,
     typer.Option(

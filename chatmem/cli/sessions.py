@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from chatmem.cli.door import Here, command
-from chatmem.cli.options import Json, MaybeName, Name, Purge, Yes
+from chatmem.cli.options import AllOrName, Json, MaybeName, Name, New, Purge, Yes, session_names
 from chatmem.errors import ChatmemError, WrongUse
 from chatmem.formats.json import message_record
 from chatmem.names import counted, key
@@ -35,9 +35,12 @@ def register(root: typer.Typer) -> None:
 @command(app, "list")
 def list_(
     here: Here,
-    sort: Annotated[Literal["used", "name", "created", "turns"], typer.Option("--sort", help="By what.")] = "used",
+    sort: Annotated[
+        Literal["used", "name", "created", "turns"],
+        typer.Option("--sort", metavar="BY", help="By used, name, created or turns."),
+    ] = "used",
     limit: Annotated[
-        int | None, typer.Option("--limit", "-n", min=1, help="At most this many.", show_default=False)
+        int | None, typer.Option("--limit", "-n", metavar="N", min=1, help="At most this many.", show_default=False)
     ] = None,
     json_: Json = False,
 ) -> None:
@@ -79,7 +82,7 @@ def show(
 
 
 @command(app, "rename")
-def rename(here: Here, name: Name, new: Annotated[str, typer.Argument(metavar="NEW", show_default=False)]) -> None:
+def rename(here: Here, name: Name, new: New) -> None:
     """Give a session another name; its title becomes that name, too."""
     store = here.assembly.store
     name = store.find(name)
@@ -90,7 +93,10 @@ def rename(here: Here, name: Name, new: Annotated[str, typer.Argument(metavar="N
 @command(app, "delete")
 def delete(
     here: Here,
-    names: Annotated[list[str], typer.Argument(metavar="NAME…", show_default=False)],
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="NAME…", help="The sessions.", autocompletion=session_names, show_default=False),
+    ],
     purge: Purge = False,
     yes: Yes = False,
 ) -> None:
@@ -107,7 +113,7 @@ def delete(
 def fork(
     here: Here,
     name: Name,
-    new: Annotated[str, typer.Argument(metavar="NEW", show_default=False)],
+    new: New,
     at: Annotated[
         int | None, typer.Option("--at", metavar="TURN", min=1, help="Only up to this turn.", show_default=False)
     ] = None,
@@ -126,7 +132,7 @@ def search(
     session: Annotated[
         str | None, typer.Option("--session", "-s", metavar="NAME", help="Only in this one.", show_default=False)
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most this many hits.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, help="At most this many hits.")] = 50,
     json_: Json = False,
 ) -> None:
     """Find words in all sessions, and show them where they stand."""
@@ -170,7 +176,7 @@ def prune(
 
 
 @command(app, "stats")
-def stats(here: Here, name: MaybeName = None, json_: Json = False) -> None:
+def stats(here: Here, name: AllOrName = None, json_: Json = False) -> None:
     """Show how much was said, by model and by day; of one session, or of all."""
     store, prices = here.assembly.store, here.settings.prices
     sessions = (store.session(n) for n in ([name] if name else store.names()))
@@ -191,7 +197,7 @@ def stats(here: Here, name: MaybeName = None, json_: Json = False) -> None:
 
 
 @command(app, "check")
-def check(here: Here, name: MaybeName = None, json_: Json = False) -> None:
+def check(here: Here, name: AllOrName = None, json_: Json = False) -> None:
     """Say what the reader makes of a session, or of all; exits 7 if something is damaged."""
     store = here.assembly.store
     verdicts = [store.check(n) for n in ([name] if name else sorted(store.names()))]
@@ -210,7 +216,7 @@ def check(here: Here, name: MaybeName = None, json_: Json = False) -> None:
 
 
 @command(app, "path")
-def path(here: Here, name: Annotated[str | None, typer.Argument(metavar="[NAME]", show_default=False)] = None) -> None:
+def path(here: Here, name: AllOrName = None) -> None:
     """Print where a session is kept, or all of them."""
     here.terminal.answer(here.assembly.store.place(name))
 

@@ -4,14 +4,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, Protocol
 
 from chatmem.errors import WrongUse
 from chatmem.records import Usage
+from chatmem.settings import read, setting
 
 Options = Mapping[str, Any]
 """Sampling options by the names of the chat completions API: `temperature`, `max_tokens`, …"""
 
+
+@dataclass(frozen=True)
+class Sampling:
+    """The options that most servers know, and what they may be. Others are sent as they are."""
+
+    temperature: float = setting(1.0, "How freely the model chooses: 0 is the likeliest word, 1 the usual.", least=0)
+    max_tokens: int = setting(1024, "The most tokens of a reply.", least=1)
+    top_p: float = setting(1.0, "The share of likely words it chooses from.", least=0, most=1)
+    seed: int = setting(0, "Repeats the same choices, where the server can.")
+    stop: str | tuple[str, ...] = setting("", "Text that ends a reply.")
+    presence_penalty: float = setting(0.0, "-2 to 2: new things are preferred.", least=-2, most=2)
+    frequency_penalty: float = setting(0.0, "-2 to 2: repetition is avoided.", least=-2, most=2)
+    reasoning_effort: str = setting("", "low, medium or high, for models that think.")
+
+
+OPTIONS = {field.name: str(field.metadata["help"]) for field in fields(Sampling)}
+"""The help of each option of `Sampling`."""
 
 RESERVED = frozenset({"messages", "model", "stream", "stream_options", "n", "tools", "functions"})
 """Fields of a request that are not for options: they would change what was planned, or how the reply is read."""
@@ -27,6 +46,8 @@ def check_options(options: Options) -> None:
                 f"The option {name} is {value}, which is no number that can be sent.",
                 "/set it anew, or mend the config.",
             )
+        if name in OPTIONS and value is not None:
+            read(Sampling, {name: value})
 
 
 class Piece(NamedTuple):

@@ -12,23 +12,13 @@ from prompt_toolkit.document import Document
 
 from chatmem.errors import ChatmemError
 from chatmem.memory import STRATEGIES
+from chatmem.models.base import OPTIONS
 from chatmem.models.openai_api import OpenAIModel
 from chatmem.repl import commands
 from chatmem.screen.safe import show_line
 
 if TYPE_CHECKING:
     from chatmem.repl.loop import Room
-
-OPTIONS = {
-    "temperature": "How freely the model chooses, 0 to 2",
-    "max_tokens": "The most tokens of a reply",
-    "top_p": "The share of likely words it chooses from",
-    "seed": "Repeats the same choices, where the server can",
-    "stop": "Text that ends a reply",
-    "presence_penalty": "-2 to 2: new things are preferred",
-    "frequency_penalty": "-2 to 2: repetition is avoided",
-    "reasoning_effort": "low, medium or high, for models that think",
-}
 
 Words = Iterator[tuple[str, str]]
 

@@ -18,7 +18,7 @@ from prompt_toolkit.application import run_in_terminal
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
 from prompt_toolkit.completion import ThreadedCompleter
 from prompt_toolkit.enums import EditingMode
-from prompt_toolkit.filters import Condition, completion_is_selected, is_searching
+from prompt_toolkit.filters import Condition, completion_is_selected, is_searching, vi_navigation_mode
 from prompt_toolkit.formatted_text import AnyFormattedText
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.input.ansi_escape_sequences import ANSI_SEQUENCES
@@ -175,7 +175,10 @@ class Prompt:
     def _toolbar(self) -> AnyFormattedText:
         if not self.toolbar:
             return None
-        return toolbar.fitting(self._parts or [self.room.chat.name], self.room.terminal.width)
+        parts = list(self._parts or [self.room.chat.name])
+        if vi_navigation_mode():
+            parts.insert(0, "(vi)")  # keys are commands now; i goes back to typing
+        return toolbar.fitting(parts, self.room.terminal.width)
 
 
 class PrivateHistory(FileHistory):

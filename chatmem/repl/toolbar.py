@@ -44,6 +44,8 @@ def fitting(found: list[str], width: int) -> str:
     """As many of the parts as fit on one line, in their order."""
     line = found[0] if found else ""
     for part in found[1:]:
-        if cell_width(line) + 3 + cell_width(part) <= width:
-            line += f" · {part}"
+        for shown in (part, part.lstrip("▰▱ ")):  # a figure without its bar is better than none
+            if cell_width(line) + 3 + cell_width(shown) <= width:
+                line += f" · {shown}"
+                break
     return line

@@ -15,12 +15,18 @@ def print_reply(terminal: Terminal, pieces: Iterable[Piece]) -> str:
             MarkdownStream,
         )  # Rich's Markdown comes with it, and only when it is needed
 
+        over, afterwards = False, []
         with MarkdownStream(terminal) as stream:
             for piece in _watched(terminal, pieces):
-                if piece.notice:
+                over = over or piece.finish is not None
+                if piece.notice and over:
+                    afterwards.append(piece.notice)
+                elif piece.notice:
                     stream.note(piece.notice)
                 stream.feed(piece.text, piece.reasoning)
-            return stream.text
+        for line in afterwards:
+            terminal.note(line)
+        return stream.text
     text = ""
     safe = is_tty(terminal.out)
     try:

@@ -149,7 +149,7 @@ def test_ctrl_c_leaves_the_search_and_keeps_the_prompt(play: Play, server: Serve
 
 def test_more_turns_than_there_are_cannot_be_taken_back(play: Play, server: Server) -> None:
     shown = play("one" + ENTER, "/undo 9" + ENTER, "/undo 0" + ENTER, "two" + ENTER)
-    assert shown.count("Only 1 turn can be taken back") == 2
+    assert shown.count("Only 1 turn can be taken back") == 1 and "'0' is no turn's number" in shown
     assert [m["content"] for m in server.chats[-1]["messages"] if m["role"] == "user"] == ["one", "two"]
 
 
@@ -444,3 +444,25 @@ def test_a_server_that_cuts_without_a_word_is_noticed(play: Play, server: Server
     server.otherwise = lambda request: stream("ok", usage={"prompt_tokens": 200, "completion_tokens": 2})
     shown = play(*(f"{n} " + "word " * 60 + ENTER for n in range(6)))
     assert "Is its window smaller" in shown
+
+
+def test_options_are_checked_before_a_server_sees_them(play: Play, server: Server) -> None:
+    shown = play("/set temperature warm" + ENTER, "/set tempreature 1" + ENTER, "/set top_p 2" + ENTER, "hi" + ENTER)
+    assert "temperature should be a number of at least 0, not 'warm'" in shown
+    assert "Did you mean temperature?" in shown and "top_p should be a number from 0 to 1, not 2" in shown
+    assert server.chats[-1]["tempreature"] == 1 and "top_p" not in server.chats[-1]
+
+
+def test_commands_say_what_they_cannot_do(play: Play, server: Server, home: Path) -> None:
+    (home / "prompt.txt").write_text("Be brief.")
+    shown = play(
+        "/sessions -1" + ENTER,
+        "/open nothing-like-it" + ENTER,
+        "/summary edit" + ENTER,
+        "/system @" + str(home / "prompt.txt") + ENTER,
+        "/help" + ENTER,
+        "hi" + ENTER,
+    )
+    assert "'-1' is no number of sessions" in shown and "/new NAME begins one" in shown
+    assert "There are no notes yet" in shown and "@path attaches" in shown and "Ctrl-R" in shown
+    assert server.chats[-1]["messages"][0] == {"role": "system", "content": "Be brief."}

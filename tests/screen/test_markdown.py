@@ -245,7 +245,9 @@ def shown_of(text: str, columns: int = 40, step: int = 7) -> list[str]:
 
 
 def test_a_link_whose_definition_comes_late_still_shows_its_target() -> None:
-    lines = shown_of("See [the docs][1] or [here].\n\nMore.\n\n[1]: https://a.example/x\n[here]: https://b.example\n[c]: d\n")
+    lines = shown_of(
+        "See [the docs][1] or [here].\n\nMore.\n\n[1]: https://a.example/x\n[here]: https://b.example\n[c]: d\n"
+    )
     assert [line for line in lines if line][-2:] == ["[1]: https://a.example/x", "[here]: https://b.example"]
 
 

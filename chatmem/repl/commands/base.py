@@ -61,11 +61,12 @@ def run(room: Room, line: str) -> None:
     found.run(room, argument.strip())
 
 
-def number(text: str) -> int:
-    """The number of a turn, as typed. Raises WrongUse."""
+def number(text: str, what: str = "turn's number", hint: str = "/context shows the numbers.") -> int:
+    """A number of at least 1, as typed. Raises WrongUse, which says what it should have been."""
     try:
-        return int(text.lstrip("#"))
+        found = int(text.removeprefix("#"))
     except ValueError:
-        raise WrongUse(
-            f"{text!r} is no turn's number." if text else "Which turn?", "/context shows the numbers."
-        ) from None
+        found = 0
+    if found < 1:
+        raise WrongUse(f"{text!r} is no {what}." if text else "Which turn?", hint)
+    return found

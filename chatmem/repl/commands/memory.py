@@ -79,7 +79,11 @@ def summary(room: Room, argument: str) -> None:
     room.chat.refresh()
     parts = room.chat.notes()
     places = room.chat.session.places
-    if argument == "redo":
+    if argument not in ("", "edit", "redo"):
+        raise WrongUse(f"/summary knows edit and redo, not {argument!r}.")
+    if not parts:
+        room.terminal.note("There are no notes yet: they are made when turns fall out of the context (memory summary).")
+    elif argument == "redo":
         room.chat.redo_notes()
         room.terminal.note("The notes are taken back; they are made anew when the next reply is there.")
     elif argument == "edit":
@@ -88,10 +92,6 @@ def summary(room: Room, argument: str) -> None:
             if text.strip() != part.text.strip():
                 room.chat.edit_notes(part, text.strip())
                 room.terminal.note("Changed." if text.strip() else "Taken back: it is made anew.")
-    elif argument:
-        raise WrongUse(f"/summary knows edit and redo, not {argument!r}.")
-    elif not parts:
-        room.terminal.note("There are no notes yet: they are made when turns fall out of the context (memory summary).")
     else:
         for part in parts:
             span = f"turns {places[part.start] + 1} to {places[part.end] + 1}"

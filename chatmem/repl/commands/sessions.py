@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chatmem import names
-from chatmem.errors import WrongUse
+from chatmem.errors import NoSuchSession, WrongUse
 from chatmem.repl.commands.base import command, number
 from chatmem.screen import listing
 
@@ -24,13 +24,18 @@ def open(room: Room, argument: str) -> None:
     """Go on with another session."""
     if not argument:
         raise WrongUse("Which session?", "/sessions lists them.")
-    room.open(room.chat.store.find(argument))
+    try:
+        room.open(room.chat.store.find(argument))
+    except NoSuchSession as error:
+        near = error.hint if error.hint.startswith("Did") else "/sessions lists them, /new NAME begins one."
+        raise NoSuchSession(error.message, near) from error
 
 
 @command("sessions", "[N]")
 def sessions(room: Room, argument: str) -> None:
     """List the sessions used last, ten without a number."""
-    listing.table(room.terminal, room.chat.store.outlines()[: number(argument) if argument else 10])
+    most = number(argument, "number of sessions", "") if argument else 10
+    listing.table(room.terminal, room.chat.store.outlines()[:most])
 
 
 @command("title", "TEXT")
@@ -56,8 +61,8 @@ def branches(room: Room, argument: str) -> None:
     session = room.chat.session
     leaves = session.leaves()
     if argument:
-        chosen = number(argument)
-        if not 1 <= chosen <= len(leaves):
+        chosen = number(argument, "branch's number", "/branches shows them.")
+        if chosen > len(leaves):
             raise WrongUse(f"There are branches 1 to {len(leaves)}.")
         room.chat.move(leaves[chosen - 1].id)
         listing.last_turns(room.terminal, room.chat.session)

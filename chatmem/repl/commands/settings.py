@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from chatmem.config import prompt_of
 from chatmem.errors import ChatmemError, WrongUse
-from chatmem.models.base import check_options
+from chatmem.models.base import OPTIONS, check_options
 from chatmem.repl.commands.base import command
 
 if TYPE_CHECKING:
@@ -21,6 +23,10 @@ def model(room: Room, argument: str) -> None:
     choice = room.chat.choice
     window = choice.window or choice.model.window
     room.terminal.note(f"Model: {choice.model.name}{f', {window:,} tokens' if window else ', window unknown'}.")
+    offered = getattr(choice.model, "offered", ())
+    if offered and choice.model.name not in offered:
+        near = get_close_matches(choice.model.name, offered, 3, 0.3) or offered[:3]
+        room.terminal.note(f"The server does not list it; it lists {', '.join(near)}.", "warn")
 
 
 @command("profile", "[NAME]")
@@ -34,11 +40,11 @@ def profile(room: Room, argument: str) -> None:
         room.terminal.note(f"Profiles: {', '.join(profiles) or 'none; write [profiles.NAME] into the config'}")
 
 
-@command("system", "[TEXT]")
+@command("system", "[TEXT|@FILE]")
 def system(room: Room, argument: str) -> None:
     """Show the system prompt, or change it for this session; - takes it back."""
     if argument:
-        _change(room, system=None if argument == "-" else argument)
+        _change(room, system=None if argument == "-" else prompt_of(argument))
     room.terminal.note(f"System prompt: {room.chat.choice.system or '(none)'}")
 
 
@@ -50,10 +56,14 @@ def set_(room: Room, argument: str) -> None:
     if name and not value.strip():
         raise WrongUse(f"What should {name} be?", f"/set {name} VALUE, or - to take it back.")
     if name:
-        check_options({name: None})
         options.pop(name, None)
         if value.strip() != "-":
             options[name] = _value(value.strip())
+            check_options({name: options[name]})
+            if name not in OPTIONS:
+                near = get_close_matches(name, OPTIONS, 1, 0.6)
+                meant = f" Did you mean {near[0]}?" if near else ""
+                room.terminal.note(f"{name} is no option that is known here: it is sent as it is.{meant}", "warn")
         _change(room, options=options)
     shown = ", ".join(f"{k} = {v}" for k, v in room.chat.choice.options.items())
     room.terminal.note(f"Options: {shown or 'the defaults of the model'}")
@@ -72,7 +82,7 @@ def multiline(room: Room, argument: str) -> None:
     """Swap Enter and Alt-Enter: one sends, the other makes a new line."""
     room.prompt.multiline = not room.prompt.multiline
     room.terminal.note(
-        "Enter makes a new line, Alt-Enter sends."
+        "Enter makes a new line, Alt-Enter sends (or Esc, then Enter). /multiline swaps them back."
         if room.prompt.multiline
         else "Enter sends, Alt-Enter makes a new line."
     )

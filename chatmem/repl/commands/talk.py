@@ -10,6 +10,7 @@ from chatmem.errors import NotSaved, WrongUse
 from chatmem.names import counted
 from chatmem.paths import write_new
 from chatmem.repl.commands.base import TABLE, command, number
+from chatmem.screen.terminal import at_words
 
 if TYPE_CHECKING:
     from chatmem.repl.loop import Room
@@ -23,7 +24,13 @@ def help(room: Room, argument: str) -> None:
         raise WrongUse(f"There is no command {argument!r}.", "/help shows them.")
     width = max(len(f"/{c.name} {c.usage}") for c in chosen)
     for one in sorted(chosen, key=lambda c: c.name):
-        room.terminal.aside(f"{f'/{one.name} {one.usage}'.ljust(width)}  {one.help}")
+        help = at_words(one.help, max(20, room.terminal.width - width - 2)).split("\n")
+        for index, line in enumerate(help):
+            head = f"/{one.name} {one.usage}" if index == 0 else ""
+            room.terminal.aside(f"{head.ljust(width)}  {line}")
+    if not argument:
+        room.terminal.note("Ctrl-R searches what you typed before, Ctrl-X Ctrl-E opens your editor, Ctrl-D leaves.")
+        room.terminal.note("@path attaches a text file; //text sends a message that begins with a slash.")
 
 
 @command("exit")
@@ -54,7 +61,7 @@ def edit(room: Room, argument: str) -> None:
 def undo(room: Room, argument: str) -> None:
     """Take back the last turn, or the last N; they stay on their branch."""
     count, there = number(argument) if argument else 1, len(room.chat.session.turns)
-    if there and not 1 <= count <= there:
+    if there and count > there:
         raise WrongUse(
             f"Only {counted(there, 'turn')} can be taken back.",
             "/undo alone takes back the last one.",
@@ -82,7 +89,7 @@ def copy(room: Room, argument: str) -> None:
         from markdown_it import MarkdownIt
 
         blocks = [t.content for t in MarkdownIt().parse(text) if t.type in ("fence", "code_block")]
-        if not 1 <= number(argument) <= len(blocks):
+        if number(argument, "code block's number", "") > len(blocks):
             raise WrongUse(
                 f"The last reply has {counted(len(blocks), 'code block')}.", "/copy alone copies the whole reply."
             )
