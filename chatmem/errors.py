@@ -8,6 +8,7 @@
     ├── LimitReached       5   a rate limit or a quota: wait, or pay
     ├── ReplyIncomplete    6   what arrived is kept: ask again
     ├── NotSaved           7   the disk or the database said no
+    │   └── StoreAway          the database cannot be reached just now
     ├── Busy               8   another process is in the middle of a turn
     ├── NoSuchSession      9   a name to look up
     └── DoesNotFit        10   system prompt and question alone exceed the budget
@@ -72,6 +73,10 @@ class NotSaved(ChatmemError):
     """A record could not be made durable; its text is still in memory."""
 
     exit_code = 7
+
+
+class StoreAway(NotSaved):
+    """The database cannot be reached just now; trying again later may help."""
 
 
 class Busy(ChatmemError):

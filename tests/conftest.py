@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.databases import Databases
 from tests.server import Server
 
 settings.register_profile("ci", deadline=None, print_blob=True, derandomize=False)
@@ -70,3 +71,11 @@ def chance(request: pytest.FixtureRequest) -> random.Random:
     seed = int(os.environ.get("CHATMEM_TEST_SEED", random.randrange(1 << 32)))
     print(f"seed: {seed}")
     return random.Random(seed)
+
+
+@pytest.fixture(scope="session")
+def databases() -> Iterator[Databases]:
+    """Real database servers, each started when a test first asks for it."""
+    running = Databases()
+    yield running
+    running.close()

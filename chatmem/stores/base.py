@@ -33,6 +33,8 @@ class Outline(NamedTuple):
     id: str = ""
     source: str = ""
     """Where it was imported from: a format and an id."""
+    owner: str | None = None
+    """Whose it is, where another user shared it; the user without a name is ''."""
 
     @classmethod
     def of(cls, session: Session) -> Outline:
@@ -55,7 +57,8 @@ class Outline(NamedTuple):
     def record(self) -> dict[str, Any]:
         """The fields of `sessions list --json`."""
         names = ("name", "title", "turns", "messages", "created", "last_active", "model", "memory")
-        return {name: getattr(self, name) for name in names}
+        shared = {} if self.owner is None else {"owner": self.owner}
+        return {name: getattr(self, name) for name in names} | shared
 
 
 class Log(ABC):
@@ -99,6 +102,8 @@ class Store(ABC):
 
     kept: ClassVar[bool] = True
     """Whether anything outlives the process."""
+    expires = False
+    """Whether what is not used for long goes by itself."""
 
     def __init__(self, say: Say = lambda line: None) -> None:
         self.say = say
@@ -118,6 +123,10 @@ class Store(ABC):
     @abstractmethod
     def rename(self, name: str, new: str) -> None:
         """Give a session another name. Raises WrongUse if the new one is taken."""
+
+    def share(self, name: str, user: str) -> str:
+        """Let another user read and write a session; returns the name it has there. Raises WrongUse."""
+        raise WrongUse("Sessions that are not kept cannot be shared.")
 
     @abstractmethod
     def delete(self, name: str, purge: bool = False) -> None:

@@ -12,13 +12,14 @@ import os
 import stat
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from chatmem.errors import NotSaved, WrongUse
 from chatmem.names import shortened
 from chatmem.records import Record, repaired
-from chatmem.stores.lines import record_of
+from chatmem.stores.lines import line_of, record_of
 
 SAFE = os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
@@ -100,6 +101,48 @@ def read_partial(system: Any, path: Path) -> Record | None:
         except (ValueError, TypeError):
             break
     return skeleton | {"content": repaired(text), "status": "interrupted"} if text else None
+
+
+class Partial:
+    """The file beside a session in which an arriving reply is kept: its record, then each piece of its text."""
+
+    def __init__(self, system: Any) -> None:
+        self.system = system
+        self._waits = False
+        self._descriptor = -1
+
+    @property
+    def ours(self) -> bool:
+        """Whether what is in the file is a reply of this process that arrives, or is still to be stored."""
+        return self._waits or self._descriptor >= 0
+
+    def begin(self, path: Path, skeleton: Record) -> Callable[[str], None]:
+        """Start the file; returns what adds a piece to it. Never raises: the reply itself will say what cannot be saved."""
+        with contextlib.suppress(OSError, WrongUse):
+            self._descriptor = open_file(self.system, path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            self.system.write(self._descriptor, line_of(skeleton))
+        return self._keep
+
+    def over(self, path: Path, stored: bool) -> None:
+        """The reply is over: the file goes, unless the reply could not be stored. Never raises."""
+        self.close()
+        self._waits = not stored
+        if stored:
+            with contextlib.suppress(OSError):
+                self.system.unlink(path)
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            with contextlib.suppress(OSError):
+                self.system.close(self._descriptor)
+            self._descriptor = -1
+
+    def _keep(self, text: str) -> None:
+        if self._descriptor >= 0:
+            try:
+                self.system.write(self._descriptor, json.dumps(text).encode() + b"\n")
+            except OSError:
+                self.close()
 
 
 def failed(what: str, error: OSError | NotImplementedError) -> NotSaved:

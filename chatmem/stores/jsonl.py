@@ -12,19 +12,21 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from chatmem.errors import Busy, NotSaved, WrongUse
-from chatmem.names import checked, key, valid
-from chatmem.paths import private_folder
+from chatmem.names import checked, fresh, key, valid
+from chatmem.paths import private_folder, write_private
 from chatmem.records import Record
 from chatmem.stores.base import Log, Outline, Say, Store
 from chatmem.stores.check import Verdict, check
 from chatmem.stores.disk import append_all, escaped, failed, no_file, open_file, read_from, read_partial, stamp
 from chatmem.stores.jsonl_log import ENDING, JsonlLog
 from chatmem.stores.lines import BROKEN, line_of, record_of, records_of
+from chatmem.stores.links import ENDING as LINK
+from chatmem.stores.links import Link, LinkedLog, id_of, links_in
 from chatmem.stores.outlines import OutlineCache
 from chatmem.stores.search import Query
 
@@ -32,9 +34,17 @@ from chatmem.stores.search import Query
 class JsonlStore(Store):
     """Keep each session in a file of its own, in `folder`. `system` is the module of system calls it uses."""
 
-    def __init__(self, folder: Path, say: Say = lambda line: None, system: Any = os) -> None:
+    def __init__(
+        self, folder: Path, say: Say = lambda line: None, system: Any = os, user: str = "", data: Path | None = None
+    ) -> None:
         super().__init__(say)
         self.folder, self.system = folder, system
+        self.user, self.root = user, data or folder.parent
+
+    @classmethod
+    def of(cls, data: Path, user: str, say: Say = lambda line: None) -> JsonlStore:
+        """The store of a user in a data directory."""
+        return cls((data / "users" / checked(user, "user") if user else data) / "sessions", say, user=user, data=data)
 
     def names(self) -> list[str]:
         try:
@@ -46,7 +56,26 @@ class JsonlStore(Store):
             raise NotSaved(
                 f"The folder {self.folder} cannot be read: {error.strerror}.", "Check its permissions."
             ) from error
-        return [name for file in files if valid(name := file.removesuffix(ENDING))]
+        names = [name for file in files if valid(name := file.removesuffix(ENDING))]
+        return names + list(self._shared(names))
+
+    def _shared(self, but: Collection[str] = ()) -> dict[str, Link]:
+        """The sessions that other users share with this one, by the name they have here."""
+        links = {path.name.removesuffix(LINK): link for path, link in links_in(self.folder)}
+        taken = {key(name) for name in but}
+        return {name: link for name, link in links.items() if key(name) not in taken and self._owner(link)}
+
+    def _owner(self, link: Link) -> JsonlStore | None:
+        """The store that a link leads into; None if what it led to is gone."""
+        store = JsonlStore.of(self.root, link.user, self.say)
+        return store if id_of(store.path(link.name)) == link.id else None
+
+    def _where(self, name: str) -> tuple[JsonlStore, str]:
+        """Where a session is kept: here, or with the user who shares it. Raises NoSuchSession."""
+        name = self.find(name)
+        link = Link.read(self.path(name, LINK)) if not self.path(name).exists() else None
+        owner = self._owner(link) if link else None
+        return (owner, link.name) if owner and link else (self, name)
 
     def find(self, name: str) -> str:
         try:
@@ -61,8 +90,8 @@ class JsonlStore(Store):
         return self.folder / (checked(name) + ending)
 
     def records(self, name: str) -> list[Record]:
-        name = self.find(name)
-        return self._records(name, self.data(name))
+        store, name = self._where(name)
+        return store._records(name, store.data(name))
 
     def data(self, name: str) -> bytes:
         """The bytes of a session's file."""
@@ -86,16 +115,19 @@ class JsonlStore(Store):
         return records
 
     def _searchable(self, name: str, query: Query) -> list[Record] | None:
-        data = self.data(name)
-        return self._records(name, data) if query.may_match(data) else None
+        store, name = self._where(name)
+        data = store.data(name)
+        return store._records(name, data) if query.may_match(data) else None
 
     def place(self, name: str | None = None) -> str:
-        return str(self.path(self.find(name)) if name else self.folder)
+        store, name = self._where(name) if name else (self, None)
+        return str(store.path(name) if name else self.folder)
 
     def check(self, name: str) -> Verdict:
-        name = self.find(name)
-        beside = sorted(p.name for p in self.folder.glob(f"{escaped(name)}.torn-*"))
-        return check(name, self.data(name), beside, self.path(name, ".partial").exists())
+        called = self.find(name)
+        store, name = self._where(called)
+        beside = sorted(p.name for p in store.folder.glob(f"{escaped(name)}.torn-*"))
+        return check(called, store.data(name), beside, store.path(name, ".partial").exists())
 
     def rebuild(self) -> None:
         self.forget(self.folder / ".outlines.sqlite")
@@ -116,13 +148,18 @@ class JsonlStore(Store):
             raise NotSaved(
                 f"The folder {self.folder} cannot be read: {error.strerror}.", "Check its permissions."
             ) from error
-        cache = OutlineCache(self.folder / ".outlines.sqlite")
-        return sorted(cache.outlines(stamps, self._outline), key=lambda o: (o.last_active, o.name), reverse=True)
+        found = list(OutlineCache(self.folder / ".outlines.sqlite").outlines(stamps, self._outline))
+        for name, link in self._shared(stamps).items():
+            if outline := self._outline(name):
+                found.append(outline._replace(owner=link.user))
+        return sorted(found, key=lambda o: (o.last_active, o.name), reverse=True)
 
     def open(self, name: str, first: Iterable[Record] = ()) -> Log:
         if first := list(first):
             self._create(checked(name), first)
-        return JsonlLog(self, self.find(name))
+        called = self.find(name)
+        store, name = self._where(called)
+        return JsonlLog(store, name) if store is self else LinkedLog(JsonlLog(store, name), called)
 
     def _create(self, name: str, first: list[Record]) -> None:
         """Make a session's file whole: written and synced beside its place, then put there."""
@@ -150,6 +187,9 @@ class JsonlStore(Store):
         name, new = self.find(name), checked(new)
         if any(key(known) == key(new) for known in self.names() if known != name):
             raise WrongUse(f"There is already a session {new!r}.", "Choose another name.")
+        if self._where(name)[0] is not self:
+            self._move(self.path(name, LINK), self.path(new, LINK))
+            return
         log = JsonlLog(self, name)
         try:
             with (
@@ -159,11 +199,38 @@ class JsonlStore(Store):
                 log.append([{"type": "settings", "title": new}])
                 self._move(self.path(name), self.path(new))
                 self._move_torn(name, self.folder, new)
+                self._lead(name, new)
         finally:
             log.close()
 
+    def _lead(self, name: str, new: str) -> None:
+        """Have the links to a session lead to its new name."""
+        for folder in (self.root / "sessions", *self.root.glob("users/*/sessions")):
+            for path, link in links_in(folder):
+                if (link.user, link.name) == (self.user, name):
+                    with contextlib.suppress(OSError):
+                        write_private(path, link._replace(name=new).bytes())
+
+    def share(self, name: str, user: str) -> str:
+        store, name = self._where(name)
+        other = JsonlStore.of(self.root, user, self.say)
+        if user in (self.user, store.user):
+            raise WrongUse("That is you." if user == self.user else "It is that user's own.", "Name another user.")
+        link = Link(store.user, name, id_of(store.path(name)) or "")
+        if link in other._shared().values():
+            raise WrongUse(f"Session {name!r} is already shared with {user!r}.")
+        called = fresh(other.names(), name)
+        try:
+            write_private(other.path(called, LINK), link.bytes())
+        except OSError as error:
+            raise failed(f"Session {name!r} cannot be shared", error) from error
+        return called
+
     def delete(self, name: str, purge: bool = False) -> None:
         name = self.find(name)
+        if self._where(name)[0] is not self:
+            self.forget(self.path(name, LINK))  # the session itself is its owner's
+            return
         log = JsonlLog(self, name)
         try:
             with log.turn(wait=False):

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chatmem.errors import ChatmemError
 from chatmem.records import Record
 from chatmem.stores.base import Log
-from chatmem.stores.disk import append_all, failed, open_file, read_from, read_partial, stamp, sync
+from chatmem.stores.disk import Partial, append_all, failed, open_file, read_from, read_partial, stamp, sync
 from chatmem.stores.lines import BROKEN, line_of, record_of, records_of
 
 if TYPE_CHECKING:
@@ -27,8 +25,7 @@ class JsonlLog(Log):
     def __init__(self, store: JsonlStore, name: str) -> None:
         self.store, self.system, self.name = store, store.system, name
         self._descriptor = -1
-        self._partial = -1
-        self._partial_waits = False
+        self.partial_file = Partial(store.system)
         self._anew = False
         self._read_to = self._good_to = 0
         self._ids: set[str] = set()
@@ -66,28 +63,13 @@ class JsonlLog(Log):
                     return
 
     def partial(self, skeleton: Record) -> Callable[[str], None]:
-        path = self.store.path(self.name, ".partial")
-        with contextlib.suppress(OSError, ChatmemError):
-            self._partial = open_file(self.system, path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            self.system.write(self._partial, line_of(skeleton))
-
-        def keep(text: str) -> None:
-            if self._partial >= 0:
-                try:
-                    self.system.write(self._partial, json.dumps(text).encode() + b"\n")
-                except OSError:  # the reply itself will say that it could not be saved
-                    self._close_partial()
-
-        return keep
+        return self.partial_file.begin(self.store.path(self.name, ".partial"), skeleton)
 
     def partial_done(self, stored: bool = True) -> None:
-        self._close_partial()
-        self._partial_waits = not stored
-        if stored:
-            self.store.forget(self.store.path(self.name, ".partial"))
+        self.partial_file.over(self.store.path(self.name, ".partial"), stored)
 
     def close(self) -> None:
-        self._close_partial()
+        self.partial_file.close()
         if self._descriptor >= 0:
             self.system.close(self._descriptor)
             self._descriptor = -1
@@ -202,7 +184,7 @@ class JsonlLog(Log):
     def _recover_partial(self) -> None:
         """What a dead process left of a reply becomes an interrupted message."""
         path = self.store.path(self.name, ".partial")
-        if self._partial_waits:
+        if self.partial_file.ours:
             return  # it is ours: the reply itself is still to be stored
         left = read_partial(self.system, path)
         if left is None:
@@ -212,9 +194,3 @@ class JsonlLog(Log):
             self.append([left])
             self._held.append(left)
         self.store.forget(path)
-
-    def _close_partial(self) -> None:
-        if self._partial >= 0:
-            with contextlib.suppress(OSError):
-                self.system.close(self._partial)
-            self._partial = -1

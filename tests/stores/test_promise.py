@@ -12,15 +12,17 @@ import pytest
 from chatmem.errors import Busy, NoSuchSession, WrongUse
 from chatmem.records import header, new_id, now
 from chatmem.stores import Store, open_store
+from tests.databases import Databases
 
 Open = Callable[[], Store]
 
 
-@pytest.fixture(params=["file", "memory:"])
-def open_(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+@pytest.fixture(params=["file", "memory:", "sqlite", "redis", "postgres", "mongo"])
+def open_(request: pytest.FixtureRequest, tmp_path: Path, databases: Databases) -> Open:
     """Opens the same place again and again, as other processes would; what keeps nothing is one object."""
-    first = open_store(request.param, tmp_path)
-    return (lambda: open_store(request.param, tmp_path)) if first.kept else (lambda: first)
+    url, user = databases.url(request.param, tmp_path), new_id()  # a user of its own, so that it begins empty
+    first = open_store(url, tmp_path, user)
+    return (lambda: open_store(url, tmp_path, user)) if first.kept else (lambda: first)
 
 
 @pytest.fixture

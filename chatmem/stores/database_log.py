@@ -1,0 +1,278 @@
+"""One session of a database, open for reading and appending, whether the database answers or not.
+
+While it does not, the session goes on in a file of this machine (`DatabaseStore.waiting`), with the manners of the
+file store. When it answers again, what waited is appended: by record id, so that nothing is in it twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from chatmem.errors import Busy, ChatmemError, NotSaved, StoreAway
+from chatmem.names import fresh, key
+from chatmem.records import Record, header, new_id
+from chatmem.stores.base import Log
+from chatmem.stores.database import LEASE, Line
+from chatmem.stores.disk import Partial, read_partial
+from chatmem.stores.jsonl_log import JsonlLog
+from chatmem.stores.lines import line_of
+
+if TYPE_CHECKING:
+    from chatmem.stores.database_store import DatabaseStore
+
+AGAIN = 2.0
+"""Seconds between two looks whether a database is back."""
+SLOW = 0.5
+"""Seconds: where a failure takes longer, only the background looks, so that no question waits for it."""
+
+
+class DatabaseLog(Log):
+    """One session; `ident` is its id in the database, None where it is only known here."""
+
+    def __init__(
+        self,
+        store: DatabaseStore,
+        name: str,
+        ident: str | None,
+        first: Sequence[Record] = (),
+        away: StoreAway | None = None,
+    ) -> None:
+        self.store, self.name, self._ident = store, name, ident
+        self.away: StoreAway | None = None
+        """Why the database cannot be reached; None if it can."""
+        self._read_to = 0
+        self._anew = False
+        self._held: list[Record] = []
+        self._holder = ""
+        self._turn = contextlib.ExitStack()
+        self._partial = Partial(store.waiting.system)
+        self._local: JsonlLog | None = None
+        self._slow = False
+        self._mine = threading.RLock()
+        self._over = threading.Event()
+        if first or ident is None:
+            self._wait_here(away or StoreAway(f"{store.database.shown} has no session {name!r}."), first)
+
+    def read(self) -> tuple[list[Record], bool]:
+        held, self._held = self._held, []
+        if self._local:
+            records, anew = self._local.read()
+            return held + [_untagged(r) for r in records if r.get("type") != "session" or not self._ident], anew
+        if self._anew:
+            self._anew, self._read_to, held = False, 0, []
+            return self._rows(), True
+        return held + self._rows(), False
+
+    def append(self, records: Iterable[Record]) -> None:
+        records = list(records)
+        if not self._local:
+            try:
+                self._append(lines_of(records))
+                return
+            except StoreAway as away:
+                self._wait_here(away)
+                assert self._local
+                self._turn.enter_context(self._local.turn())
+        self._local.append([r if _named(r) else {**r, "rid": new_id()} for r in records])
+
+    @contextlib.contextmanager
+    def turn(self, wait: bool = True) -> Iterator[None]:
+        with self._mine, contextlib.ExitStack() as self._turn:
+            if not self._local or not self._slow:
+                try:
+                    self._timed_enter(wait)
+                except StoreAway as away:
+                    self._wait_here(away)
+            if self._local:
+                self._turn.enter_context(self._local.turn(wait))
+            yield
+
+    def partial(self, skeleton: Record) -> Callable[[str], None]:
+        with contextlib.suppress(ChatmemError):
+            self.store.waiting.make_folder(self.store.waiting.folder)
+        return self._partial.begin(self.store.waiting.path(self.name, ".partial"), skeleton)
+
+    def partial_done(self, stored: bool = True) -> None:
+        self._partial.over(self.store.waiting.path(self.name, ".partial"), stored)
+
+    def close(self) -> None:
+        self._over.set()
+        self._partial.close()
+        if self._local:
+            self._local.close()
+
+    # While the database answers
+
+    def _enter(self, wait: bool) -> None:
+        """Take the lease, and bring the session up to date: its name, what waited here, what a dead process left."""
+        self._holder = new_id()
+        if self._ident is None:
+            self._join()
+        self._acquire(wait)
+        stop = threading.Event()
+        self._turn.callback(self._leave, self._holder, stop)
+        threading.Thread(target=self._renew, args=(self._holder, stop), daemon=True, name="lease").start()
+        self._follow()
+        self._move()
+        self._recover_partial()
+
+    def _leave(self, holder: str, stop: threading.Event) -> None:
+        stop.set()
+        if not self.away:
+            with contextlib.suppress(ChatmemError):  # it runs out by itself
+                self.store.database.unlock(self._known, holder)
+
+    def _renew(self, holder: str, stop: threading.Event) -> None:
+        while not stop.wait(LEASE / 3):
+            with contextlib.suppress(ChatmemError):
+                self.store.database.lock(self._known, holder)
+
+    def _acquire(self, wait: bool) -> None:
+        pause, told = 0.005, False
+        while True:
+            got = self.store.database.lock(self._known, self._holder)
+            if got:
+                return
+            if got is None:
+                self._begin_anew()
+                continue
+            if not wait:
+                raise Busy(f"Session {self.name!r} is in use by another process.", "Try again when its turn is done.")
+            if not told and pause > 0.1:
+                told = True
+                self.store.say(f"Session {self.name!r} is in use: waiting for its turn to end (Ctrl-C to cancel).")
+            time.sleep(pause)
+            pause = min(pause * 1.3, 0.25)
+
+    def _follow(self) -> None:
+        """Notice that the session was renamed or deleted; a deleted one is kept on under the same name."""
+        database, user = self.store.database, self.store.user
+        entry = next(iter(database.entries(user, session=self._known)), None)
+        if entry is None:
+            taken = [other.name for other in database.entries(user)]
+            name = fresh(taken, self.name) if key(self.name) in map(key, taken) else self.name
+            database.link(user, key(name), name, self._known, None)
+            self.store.say(f"Session {self.name!r} was deleted meanwhile: it is kept on as {name!r}.")
+            self.name = name
+        elif entry.name != self.name:
+            self.store.say(f"Session {self.name!r} is called {entry.name!r} now.")
+            self.name = entry.name
+
+    def _begin_anew(self) -> None:
+        """The session was erased, or has expired: nothing of it is left to go on with."""
+        self.store.say(f"Session {self.name!r} was erased meanwhile: it begins anew.")
+        self._ident = None
+        self._anew = True
+        self._join()
+
+    def _join(self) -> None:
+        """Find the session in the database, or begin it there."""
+        entry = self.store.entry(self.name)
+        self._ident = entry.id if entry else self.store.begin(self.name, lines_of([header(self.name)]))
+
+    def _append(self, lines: Sequence[Line]) -> None:
+        database = self.store.database
+        last = database.append(self._known, self._holder, lines)
+        if last is None:  # we were stopped for longer than the lease lasts
+            if not database.lock(self._known, self._holder):
+                raise NotSaved(f"Another process took over session {self.name!r}.", "It is saved with the next turn.")
+            last = database.append(self._known, self._holder, lines)
+            self._anew = True
+        self._read_to = last or self._read_to
+
+    def _rows(self) -> list[Record]:
+        rows = self.store.database.read(self._known, self._read_to) if self._ident else []
+        self._read_to = rows[-1][0] if rows else self._read_to
+        return [json.loads(line) for _, line in rows]
+
+    def _recover_partial(self) -> None:
+        """What a dead process of this machine left of a reply becomes an interrupted message."""
+        path = self.store.waiting.path(self.name, ".partial")
+        if not self._partial.ours and (left := read_partial(self.store.waiting.system, path)):
+            self._held += self._rows()
+            self._append(lines_of([left]))
+            self._held.append(left)
+            self.store.waiting.forget(path)
+
+    @property
+    def _known(self) -> str:
+        assert self._ident is not None
+        return self._ident
+
+    # While it does not
+
+    def _wait_here(self, away: StoreAway, first: Sequence[Record] = ()) -> None:
+        """Go on in a file of this machine, and look in the background whether the database is back."""
+        before = self.away
+        self.away = away
+        waiting = self.store.waiting
+        if self._local is None:
+            known = self.name in waiting.names()
+            log = waiting.open(self.name, () if known else first or [header(self.name) | {"of": self._ident}])
+            assert isinstance(log, JsonlLog)
+            log.partial_file = self._partial
+            self._local = log
+            self.store.say(f"{away.message} What is said is kept in {waiting.path(self.name)} until it is back.")
+        if before is None:
+            threading.Thread(target=self._look, daemon=True, name="away").start()
+
+    def _look(self) -> None:
+        """Try again and again, between turns, until the database answers."""
+        while self.away and not self._over.wait(AGAIN):
+            if not self._mine.acquire(blocking=False):
+                continue
+            try:
+                with contextlib.suppress(ChatmemError), contextlib.ExitStack() as self._turn:
+                    self._timed_enter(wait=False)
+            finally:
+                self._mine.release()
+
+    def _timed_enter(self, wait: bool) -> None:
+        begun = time.monotonic()
+        try:
+            self._enter(wait)
+        except StoreAway:
+            self._slow = time.monotonic() - begun > SLOW
+            raise
+
+    def _move(self) -> None:
+        """Append what waited here to the session in the database, and forget it here."""
+        waiting, name = self.store.waiting, self._local.name if self._local else self.name
+        if self._local is None and name not in waiting.names():
+            return
+        local = self._local or waiting.open(name)
+        with local.turn(wait=False):
+            records = [r for r in waiting.records(name) if r.get("type") not in ("session", "broken")]
+            self._append([_line(r) for r in records]) if records else None
+            waiting.forget(waiting.path(name))
+        local.close()
+        self._local, self._anew, self.away, self._slow = None, True, None, False
+        if records:
+            self.store.moved(len(records), self.name)
+
+
+def lines_of(records: Iterable[Record]) -> list[Line]:
+    """Records as lines with the ids that they are known by; one that comes again in the same breath gets another."""
+    lines: dict[str, str] = {}
+    for record in records:
+        ident, line = _line(record)
+        lines[new_id() if ident in lines else ident] = line
+    return list(lines.items())
+
+
+def _line(record: Record) -> Line:
+    ident = record["id"] if _named(record) else str(record.get("rid") or new_id())
+    return ident, line_of(_untagged(record)).decode().removesuffix("\n")
+
+
+def _named(record: Record) -> bool:
+    return record.get("type") == "message" and isinstance(record.get("id"), str)
+
+
+def _untagged(record: Record) -> Record:
+    return {name: value for name, value in record.items() if name != "rid"}

@@ -1,0 +1,134 @@
+"""postgresql://user:password@host:5432/database: sessions in PostgreSQL (psycopg 3; `pip install 'chatmem[postgres]'`)."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import select
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from chatmem.errors import ChatmemError, NotSaved, StoreAway, WrongUse
+from chatmem.stores.address import Address
+from chatmem.stores.database import PATIENCE, Line
+from chatmem.stores.sql import Execute, SqlDatabase
+
+_CREATING = 0x63686174
+"""The advisory lock under which the tables are made."""
+
+
+class PostgresDatabase(SqlDatabase):
+    """One connection, made when it is first needed and again when it breaks."""
+
+    now = "extract(epoch FROM clock_timestamp())"
+
+    def __init__(self, url: str, keep: float | None = None) -> None:
+        self._address = address = Address.parse(url)
+        self.shown = address.shown
+        self.open_to_all = address.remote and address.query.get("sslmode") not in (
+            "require",
+            "verify-ca",
+            "verify-full",
+        )
+        self._connection: Any = None
+        self._mine = threading.RLock()
+
+    @contextmanager
+    def transaction(self, write: bool = True) -> Iterator[Execute]:
+        import psycopg
+
+        with self._mine:
+            try:
+                connection = self._alive()
+                with connection.transaction() if write else contextlib.nullcontext():
+                    yield _executing(connection)
+            except ChatmemError:
+                raise
+            except psycopg.Error as error:
+                if self._connection is not None and self._connection.closed:
+                    self._connection = None
+                raise self._translated(error) from None
+
+    def add(self, execute: Execute, session: str, first: int, lines: Sequence[Line]) -> None:
+        execute(
+            "INSERT INTO chatmem_records (session, number, id, record) "
+            "SELECT :session, :first - 1 + n, id, record "
+            "FROM unnest(:ids ::text[], :records ::text[]) WITH ORDINALITY AS new (id, record, n) ON CONFLICT DO NOTHING",
+            session=session,
+            first=first,
+            ids=[ident for ident, _ in lines],
+            records=[record for _, record in lines],
+        )
+
+    def close(self) -> None:
+        with self._mine:
+            if self._connection is not None:
+                self._connection.close()
+            self._connection = None
+
+    def _alive(self) -> Any:
+        """The connection; a new one if the old one was cut, which is found out before anything is sent through it."""
+        if self._connection is not None and not _cut(self._connection):
+            return self._connection
+        self.close()
+        self._connection = connection = self._connected()
+        with connection.transaction():
+            execute = _executing(connection)
+            execute("SELECT pg_advisory_xact_lock(:number)", number=_CREATING)
+            self.migrate(execute)
+        return connection
+
+    def _connected(self) -> Any:
+        import psycopg
+
+        address = self._address
+        known = {"user": address.user, "password": address.password, "dbname": address.path}
+        known |= {
+            "host": ",".join(h for h, _ in address.hosts),
+            "port": ",".join(p or "5432" for _, p in address.hosts),
+        }
+        options: dict[str, Any] = {"connect_timeout": PATIENCE, "keepalives_idle": 10, "application_name": "chatmem"}
+        options |= {"tcp_user_timeout": PATIENCE * 1000, "autocommit": True, "prepare_threshold": None}
+        options["options"] = (
+            f"-c statement_timeout={PATIENCE}s -c lock_timeout={PATIENCE}s -c client_min_messages=error"
+        )
+        return psycopg.connect(**options | {name: value for name, value in known.items() if value} | address.query)
+
+    def _translated(self, error: Any) -> ChatmemError:
+        """A driver's error as ours; its text may hold what is secret, so only its kind is said."""
+        import psycopg
+
+        state = error.sqlstate or ""
+        if state.startswith("28") or "password" in str(error).lower():
+            return WrongUse(f"{self.shown} refuses the user or the password.", "Check the store's address.")
+        if state.startswith(("3D", "42501")):
+            return WrongUse(f"{self.shown} has no such database, or not for this user.", "Check the store's address.")
+        if isinstance(error, psycopg.ProgrammingError) and not state:
+            return WrongUse(
+                "An option in the store's address is unknown to PostgreSQL.", "Check what stands after its ?."
+            )
+        if not state or state.startswith(("08", "57", "55P03")):
+            return StoreAway(f"{self.shown} cannot be reached.", "Check that it is running.")
+        return NotSaved(f"{self.shown} refuses: {error.diag.message_primary or type(error).__name__}.")
+
+
+def _cut(connection: Any) -> bool:
+    """Whether the server has ended this connection meanwhile."""
+    import psycopg
+
+    try:
+        if not connection.closed and select.select([connection.fileno()], [], [], 0)[0]:
+            connection.pgconn.consume_input()  # nothing was asked for: it is the end, or a notice of it
+        return bool(connection.closed or connection.pgconn.status != 0)
+    except (psycopg.Error, OSError, ValueError):
+        return True
+
+
+def _executing(connection: Any) -> Execute:
+    def execute(statement: str, **parameters: Any) -> tuple[list[tuple[Any, ...]], int]:
+        cursor = connection.execute(re.sub(r"(?<!:):([a-z]+)", r"%(\1)s", statement), parameters)
+        return cursor.fetchall() if cursor.description else [], cursor.rowcount
+
+    return execute

@@ -1,0 +1,178 @@
+"""Sessions in tables: what SQLite and PostgreSQL have in common.
+
+Numbers of records are unique in a session, ids of records as well; a lease is two columns of the session's row. The
+schema has a version, and later versions only ever add to it.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar, Protocol
+
+from chatmem.stores.database import LEASE, Database, Entry, Line
+
+SCHEMA: tuple[tuple[str, ...], ...] = (
+    (
+        "CREATE TABLE chatmem_sessions (id TEXT PRIMARY KEY, last BIGINT NOT NULL, changed DOUBLE PRECISION NOT NULL, "
+        "holder TEXT, until DOUBLE PRECISION)",
+        "CREATE TABLE chatmem_names (username TEXT NOT NULL, key TEXT NOT NULL, name TEXT NOT NULL, "
+        "session TEXT NOT NULL, owner TEXT, PRIMARY KEY (username, key))",
+        "CREATE INDEX chatmem_names_by_session ON chatmem_names (session)",
+        "CREATE TABLE chatmem_records (session TEXT NOT NULL, number BIGINT NOT NULL, id TEXT NOT NULL, "
+        "record TEXT NOT NULL, PRIMARY KEY (session, number), UNIQUE (session, id))",
+    ),
+)
+"""The statements that lead from each version of the schema to the next."""
+
+
+class Execute(Protocol):
+    """Runs a statement with its `:named` parameters; returns the rows and how many were touched."""
+
+    def __call__(self, statement: str, **parameters: Any) -> tuple[list[tuple[Any, ...]], int]: ...
+
+
+class SqlDatabase(Database):
+    """Sessions, names and records in three tables."""
+
+    now: ClassVar[str]
+    """The server's clock in seconds, as an expression."""
+
+    @abstractmethod
+    def transaction(self, write: bool = True) -> AbstractContextManager[Execute]:
+        """All or nothing. Raises StoreAway, or NotSaved for what the server refuses."""
+
+    @abstractmethod
+    def add(self, execute: Execute, session: str, first: int, lines: Sequence[Line]) -> None:
+        """Insert records, numbered from `first` on, but for those whose id is there."""
+
+    def migrate(self, execute: Execute) -> None:
+        """Bring the schema to this version; a newer one is good as it is, since it was only added to."""
+        execute("CREATE TABLE IF NOT EXISTS chatmem_schema (version INTEGER NOT NULL)")
+        rows, _ = execute("SELECT MAX(version) FROM chatmem_schema")
+        for version in range(rows[0][0] or 0, len(SCHEMA)):
+            for statement in SCHEMA[version]:
+                execute(statement)
+            execute("INSERT INTO chatmem_schema (version) VALUES (:version)", version=version + 1)
+
+    def entries(self, user: str, key: str | None = None, session: str | None = None) -> list[Entry]:
+        only = " AND n.key = :key" if key is not None else " AND n.session = :session" if session is not None else ""
+        with self.transaction(write=False) as execute:
+            rows, _ = execute(
+                "SELECT n.name, n.session, n.owner, s.last, s.changed FROM chatmem_names n "
+                f"JOIN chatmem_sessions s ON s.id = n.session WHERE n.username = :user{only}",
+                user=user,
+                **({"key": key} if key is not None else {"session": session} if session is not None else {}),
+            )
+        return [Entry(*row) for row in rows]
+
+    def create(self, user: str, key: str, name: str, session: str, lines: Sequence[Line]) -> bool:
+        with self.transaction() as execute:
+            if not self._name(execute, user, key, name, session, None):
+                return False
+            execute(
+                f"INSERT INTO chatmem_sessions (id, last, changed) VALUES (:id, :last, {self.now})",
+                id=session,
+                last=len(lines),
+            )
+            self.add(execute, session, 1, lines)
+        return True
+
+    def link(self, user: str, key: str, name: str, session: str, owner: str | None) -> bool:
+        with self.transaction() as execute:
+            return self._name(execute, user, key, name, session, owner)
+
+    def unlink(self, session: str, user: str | None = None) -> None:
+        with self.transaction() as execute:
+            if user is None:
+                execute("DELETE FROM chatmem_names WHERE session = :session", session=session)
+            else:
+                execute(
+                    "DELETE FROM chatmem_names WHERE session = :session AND username = :user",
+                    session=session,
+                    user=user,
+                )
+
+    def rename(self, user: str, session: str, key: str, name: str) -> bool:
+        with self.transaction() as execute:
+            taken, _ = execute(
+                "SELECT 1 FROM chatmem_names WHERE username = :user AND key = :key AND session <> :session",
+                user=user,
+                key=key,
+                session=session,
+            )
+            if taken:
+                return False
+            execute(
+                "UPDATE chatmem_names SET key = :key, name = :name WHERE username = :user AND session = :session",
+                user=user,
+                session=session,
+                key=key,
+                name=name,
+            )
+        return True
+
+    def erase(self, session: str) -> None:
+        with self.transaction() as execute:
+            for table, column in (("names", "session"), ("records", "session"), ("sessions", "id")):
+                execute(f"DELETE FROM chatmem_{table} WHERE {column} = :session", session=session)
+
+    def read(self, session: str, after: int) -> list[tuple[int, str]]:
+        with self.transaction(write=False) as execute:
+            rows, _ = execute(
+                "SELECT number, record FROM chatmem_records WHERE session = :session AND number > :after ORDER BY number",
+                session=session,
+                after=after,
+            )
+        return [(number, record) for number, record in rows]
+
+    def append(self, session: str, holder: str, lines: Sequence[Line]) -> int | None:
+        with self.transaction() as execute:
+            _, touched = execute(
+                f"UPDATE chatmem_sessions SET last = last + :count, changed = {self.now}, until = {self.now} + {LEASE} "
+                "WHERE id = :session AND holder = :holder",
+                session=session,
+                holder=holder,
+                count=len(lines),
+            )
+            if not touched:
+                return None
+            rows, _ = execute("SELECT last FROM chatmem_sessions WHERE id = :session", session=session)
+            last: int = rows[0][0]
+            self.add(execute, session, last - len(lines) + 1, lines)
+        return last
+
+    def lock(self, session: str, holder: str) -> bool | None:
+        with self.transaction() as execute:
+            _, touched = execute(
+                f"UPDATE chatmem_sessions SET holder = :holder, until = {self.now} + {LEASE} "
+                f"WHERE id = :session AND (holder IS NULL OR holder = :holder OR until < {self.now})",
+                session=session,
+                holder=holder,
+            )
+            if touched:
+                return True
+            rows, _ = execute("SELECT 1 FROM chatmem_sessions WHERE id = :session", session=session)
+        return False if rows else None
+
+    def unlock(self, session: str, holder: str) -> None:
+        with self.transaction() as execute:
+            execute(
+                "UPDATE chatmem_sessions SET holder = NULL WHERE id = :session AND holder = :holder",
+                session=session,
+                holder=holder,
+            )
+
+    @staticmethod
+    def _name(execute: Execute, user: str, key: str, name: str, session: str, owner: str | None) -> bool:
+        _, touched = execute(
+            "INSERT INTO chatmem_names (username, key, name, session, owner) "
+            "VALUES (:user, :key, :name, :session, :owner) ON CONFLICT DO NOTHING",
+            user=user,
+            key=key,
+            name=name,
+            session=session,
+            owner=owner,
+        )
+        return touched > 0
