@@ -24,6 +24,7 @@ from chatmem.models.offline import OfflineModel
 from chatmem.models.openai_api import PLACEHOLDER, OpenAIModel
 from chatmem.paths import Paths
 from chatmem.records import Record
+from chatmem.settings import age
 from chatmem.stores import Say, Store, open_store
 
 OPENAI = "https://api.openai.com/v1"
@@ -81,7 +82,13 @@ class Assembly:
     @cached_property
     def store(self) -> Store:
         settings = self.config.settings
-        return open_store(settings.store, self.paths.data, settings.user or "", self.say)
+        expire = settings.sessions.expire
+        keep = age(expire).total_seconds() if expire else None
+        return self.store_at(settings.store, keep)
+
+    def store_at(self, url: str, keep: float | None = None) -> Store:
+        """The store at an address, for the user in force."""
+        return open_store(url, self.paths.data, self.config.settings.user or "", self.say, keep)
 
     def chat(self, name: str, wanted: Record | None = None, store: Store | None = None, look: bool = False) -> Chat:
         """The chat on a session; `wanted` are settings to store in it. To `look` changes nothing."""

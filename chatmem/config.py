@@ -127,7 +127,9 @@ class Settings(Server):
     system: str | None = setting(
         None, "The system prompt of every session that has none of its own.", example="You are brief."
     )
-    store: str = setting("file", "Where sessions are kept: file, or a URL.")
+    store: str = setting(
+        "file", "Where sessions are kept: file, sqlite:///PATH, redis://…, postgresql://…, mongodb://…"
+    )
     user: str | None = setting(None, "Whose sessions; unset is one user without a name.", example="nemo")
     discover: bool = setting(True, "With nothing configured, look for local servers on their usual ports.")
     options: dict[str, Any] = setting({}, "Sampling options sent with each request, as in temperature = 0.7.")

@@ -7,7 +7,9 @@ is refused with its full name, what it should be, and the nearest setting there 
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import difflib
+import re
 import types
 import typing
 from collections.abc import Hashable, Mapping
@@ -79,6 +81,15 @@ def from_text(kind: Any, text: str) -> Any:
             except ValueError:
                 pass
     return text
+
+
+def age(text: str) -> datetime.timedelta:
+    """What `30d`, `12w` or `1y` means. Raises WrongUse."""
+    found = re.fullmatch(r"(\d{1,5})\s*([hdwmy])", text.strip().lower())
+    if not found or not int(found[1]):
+        raise WrongUse(f"{text!r} is no age.", "Write it as 30d, 12w, 6m or 1y.")
+    hours = {"h": 1, "d": 24, "w": 168, "m": 730.5, "y": 8766}[found[2]]
+    return datetime.timedelta(hours=int(found[1]) * hours)
 
 
 _SWITCHES = {

@@ -25,8 +25,8 @@ def free_port() -> int:
 class DatabaseServer:
     """A server that can be killed and started again with what it had."""
 
-    def __init__(self, command: list[str], port: int, user: str | None = None) -> None:
-        self.command, self.port, self.user = command, port, user
+    def __init__(self, command: list[str], port: int, answers: Callable[[int], bool], user: str | None = None) -> None:
+        self.command, self.port, self.answers, self.user = command, port, answers, user
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -34,11 +34,9 @@ class DatabaseServer:
             self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, user=self.user, cwd="/"
         )
         end = time.monotonic() + 30
-        while time.monotonic() < end:
+        while not self.answers(self.port):
             assert self.process.poll() is None, f"{self.command[0]} ended with {self.process.returncode}"
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-                return
-        raise TimeoutError(self.command[0])
+            assert time.monotonic() < end, f"{self.command[0]} does not answer"
 
     def kill(self, how: int = signal.SIGKILL) -> None:
         if self.process:
@@ -57,7 +55,9 @@ def redis_server() -> Iterator[DatabaseServer]:
         port = free_port()
         options = {"port": str(port), "bind": "127.0.0.1", "dir": folder, "save": "", "appendonly": "yes"}
         options |= {"appendfsync": "always", "daemonize": "no"}
-        server = DatabaseServer([program, *(part for k, v in options.items() for part in (f"--{k}", v))], port)
+        server = DatabaseServer(
+            [program, *(part for k, v in options.items() for part in (f"--{k}", v))], port, _redis_answers
+        )
         server.start()
         try:
             yield server
@@ -89,25 +89,28 @@ def postgres_server() -> Iterator[DatabaseServer]:
             data,
             *(w for k, v in options.items() for w in ("-c", f"{k}={v}")),
         ]
-        server = DatabaseServer(command, port, user)
+        server = DatabaseServer(command, port, _postgres_answers, user)
         server.start()
-        _until_ready(server)
         try:
             yield server
         finally:
             server.kill(signal.SIGQUIT)
 
 
-def _until_ready(server: DatabaseServer) -> None:
+def _redis_answers(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as one:
+        one.sendall(b"PING\r\n")
+        return one.recv(7) == b"+PONG\r\n"
+    return False
+
+
+def _postgres_answers(port: int) -> bool:
     import psycopg
 
-    end = time.monotonic() + 30
-    while True:
-        try:
-            psycopg.connect(f"host=127.0.0.1 port={server.port} user=chatmem dbname=postgres").close()
-            return
-        except psycopg.OperationalError:
-            assert time.monotonic() < end
+    with contextlib.suppress(psycopg.OperationalError):
+        psycopg.connect(f"host=127.0.0.1 port={port} user=chatmem dbname=postgres", connect_timeout=1).close()
+        return True
+    return False
 
 
 SERVERS: dict[str, tuple[Callable[[], contextlib.AbstractContextManager[DatabaseServer]], str]] = {

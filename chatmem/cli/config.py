@@ -17,6 +17,7 @@ from chatmem.cli.options import Json
 from chatmem.errors import NotSaved, WrongUse
 from chatmem.models.keys import key_of
 from chatmem.paths import private_folder, write_new
+from chatmem.stores.address import masked
 
 app = typer.Typer(help="Show the configuration, or change it.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -101,7 +102,7 @@ def _masked(name: str, value: Any, extra: Any) -> Any:
     """The value with what is secret in it made unreadable: keys, and the user and password of an address."""
     if value and (extra.get("secret") or re.search(r"(key|token|secret|password)$", name)) and isinstance(value, str):
         return value if name.endswith(("api_key_env", "api_key_cmd")) else _mask(value)
-    return re.sub(r"(?<=://)[^/@\s]*@", "…@", value) if isinstance(value, str) else value
+    return masked(value) if isinstance(value, str) else value
 
 
 def _key_row(here: Here) -> str:

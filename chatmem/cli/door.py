@@ -24,7 +24,12 @@ from chatmem.stores import Store
 
 StoreOption = Annotated[
     str | None,
-    typer.Option("--store", metavar="URL", help="Where sessions are kept: file, or a URL.", show_default=False),
+    typer.Option(
+        "--store",
+        metavar="URL",
+        help="file, or sqlite:///PATH, redis://…, postgresql://…, mongodb://…",
+        show_default=False,
+    ),
 ]
 UserOption = Annotated[
     str | None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import re
+import shlex
 import sys
 from typing import Annotated, Any, Literal
 
@@ -19,9 +19,12 @@ from chatmem.names import counted, key
 from chatmem.records import moment
 from chatmem.screen import listing
 from chatmem.screen.pager import paged
+from chatmem.screen.progress import progress
 from chatmem.screen.safe import show_line
 from chatmem.screen.terminal import is_tty
+from chatmem.settings import age
 from chatmem.stores import Outline
+from chatmem.stores.copying import copied
 from chatmem.stores.search import Query
 
 app = typer.Typer(help="List, show and look after sessions.", no_args_is_help=True, rich_markup_mode=None)
@@ -106,7 +109,7 @@ def delete(
     _confirm(here, f"{'Erase' if purge else 'Delete'} {', '.join(map(repr, found))}?", yes)
     for name in found:
         store.delete(name, purge)
-        here.terminal.note(f"Session {name!r} is {'erased' if purge else 'in the trash'}.")
+        here.terminal.note(f"Session {name!r} is {'erased' if purge else store.deleted}.")
 
 
 @command(app, "fork")
@@ -172,7 +175,7 @@ def prune(
     _confirm(here, f"{'Erase' if purge else 'Delete'} these {len(old)}?", yes)
     for outline in old:
         store.delete(outline.name, purge)
-    here.terminal.note(f"{'Erased' if purge else 'Moved into the trash'}: {counted(len(old), 'session')}.")
+    here.terminal.note(f"{counted(len(old), 'session')} {'erased' if purge else store.deleted}.")
 
 
 @command(app, "stats")
@@ -215,19 +218,59 @@ def check(here: Here, name: AllOrName = None, json_: Json = False) -> None:
         here.exit_code = 7
 
 
+@command(app, "share")
+def share(
+    here: Here,
+    name: Name,
+    with_: Annotated[
+        str, typer.Option("--with", metavar="USER", help="Who may read and write it.", show_default=False)
+    ],
+) -> None:
+    """Share a session with another user of the same store: both read and write it.
+
+    Users are separated, not authenticated: whoever can reach the store can be any of them.
+    """
+    called = here.assembly.store.share(name, with_)
+    here.terminal.note(
+        f"{with_!r} has it as {called!r}: chatmem chat --user {shlex.quote(with_)} -s {shlex.quote(called)}"
+    )
+
+
+@command(app, "copy")
+def copy(
+    here: Here,
+    from_: Annotated[str, typer.Option("--from", metavar="URL", help="The store to read.", show_default=False)],
+    to: Annotated[str, typer.Option("--to", metavar="URL", help="The store to write.", show_default=False)],
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME…]", help="The sessions.", show_default=False)
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="All sessions.", show_default=False)] = False,
+) -> None:
+    """Copy sessions from one store to another, record by record; go on where an earlier copy stopped."""
+    if bool(names) == all_:
+        raise WrongUse("Which sessions?", "Name them, or --all.")
+    source, target = here.assembly.store_at(from_), here.assembly.store_at(to)
+    chosen = [source.find(name) for name in names] if names else sorted(source.names())
+    done = 0
+    failed: list[WrongUse] = []
+    for name in progress(here.terminal, chosen, "Copying"):
+        try:
+            done += copied(source, target, name)
+        except WrongUse as error:
+            failed.append(error)
+    for one in failed:
+        here.terminal.error(one)
+    whole = len(chosen) - len(failed)
+    here.terminal.note(
+        f"{counted(whole, 'session')} are there, each compared record by record; {done:,} records were new."
+    )
+    here.exit_code = failed[0].exit_code if failed else 0
+
+
 @command(app, "path")
 def path(here: Here, name: AllOrName = None) -> None:
     """Print where a session is kept, or all of them."""
     here.terminal.answer(here.assembly.store.place(name))
-
-
-def age(text: str) -> datetime.timedelta:
-    """What `30d`, `12w` or `1y` means. Raises WrongUse."""
-    found = re.fullmatch(r"(\d{1,5})\s*([hdwmy])", text.strip().lower())
-    if not found or not int(found[1]):
-        raise WrongUse(f"{text!r} is no age.", "Write it as 30d, 12w, 6m or 1y.")
-    hours = {"h": 1, "d": 24, "w": 168, "m": 730.5, "y": 8766}[found[2]]
-    return datetime.timedelta(hours=int(found[1]) * hours)
 
 
 def older(outlines: list[Outline], than: datetime.timedelta) -> list[Outline]:
@@ -239,9 +282,9 @@ def older(outlines: list[Outline], than: datetime.timedelta) -> list[Outline]:
 def expire(here: Here, but: str) -> None:
     """Move sessions unused for longer than `sessions.expire` into the trash, and name them; `but` one stays."""
     limit = here.settings.sessions.expire
-    if not limit:
-        return
     store = here.assembly.store
+    if not limit or store.expires:
+        return
     gone = []
     for outline in older(store.outlines(), age(limit)):
         if key(outline.name) != key(but):
@@ -249,7 +292,7 @@ def expire(here: Here, but: str) -> None:
                 store.delete(outline.name)
                 gone.append(outline.name)
     if gone:
-        here.terminal.note(f"Unused for {limit}, now in the trash: {', '.join(gone)}")
+        here.terminal.note(f"Unused for {limit}, now {store.deleted}: {', '.join(gone)}")
 
 
 def _confirm(here: Here, question: str, yes: bool) -> None:

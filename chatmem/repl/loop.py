@@ -18,6 +18,7 @@ from chatmem.repl.prompt import Prompt, quiet_keys
 from chatmem.screen.listing import ago, last_turns
 from chatmem.screen.reply import print_reply
 from chatmem.screen.terminal import Terminal
+from chatmem.stores.address import masked
 
 
 class Room:
@@ -137,7 +138,8 @@ class Room:
         self.chat.close()
         if self.chat.started and self.chat.store.kept:
             flags = self.assembly.flags
-            where = "".join(f" --{name} {shlex.quote(flags[name])}" for name in ("store", "user") if name in flags)
+            given = [(name, masked(flags[name])) for name in ("store", "user") if name in flags]
+            where = "".join(f" --{name} {shlex.quote(value)}" for name, value in given)
             self.terminal.note(f"To go on: chatmem chat -s {shlex.quote(self.chat.name)}{where}")
 
     def _warm(self) -> None:

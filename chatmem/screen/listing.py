@@ -18,8 +18,15 @@ from chatmem.stores import Outline
 def table(terminal: Terminal, outlines: Sequence[Outline]) -> None:
     """The sessions as a table; tabs between the columns where nobody reads but a program."""
     heads = ("name", "title", "last used", "turns", "model", "memory")
-    rows = [(o.name, o.title, ago(o.last_active), str(o.turns), o.model or "", o.memory or "") for o in outlines]
+    rows = [(o.name, _titled(o), ago(o.last_active), str(o.turns), o.model or "", o.memory or "") for o in outlines]
     columns(terminal, heads, rows, numbers={3}, flexible=1)
+
+
+def _titled(outline: Outline) -> str:
+    """The title, and whose the session is if another user shares it."""
+    if outline.owner is None:
+        return outline.title
+    return f"shared by {outline.owner or 'the user without a name'}: {outline.title}"
 
 
 def columns(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote
@@ -83,6 +82,8 @@ def _host(text: str) -> tuple[str, str]:
 def _here(host: str) -> bool:
     if host in ("", "localhost") or host.startswith("/"):
         return True
+    import ipaddress  # only who has a database needs it
+
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -104,6 +104,8 @@ class Store(ABC):
     """Whether anything outlives the process."""
     expires = False
     """Whether what is not used for long goes by itself."""
+    deleted: ClassVar[str] = "in the trash"
+    """What became of a session that was deleted."""
 
     def __init__(self, say: Say = lambda line: None) -> None:
         self.say = say

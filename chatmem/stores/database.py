@@ -7,14 +7,22 @@ that is there already, by its id, is not added again: so whatever may have faile
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import ClassVar, NamedTuple
+
+from chatmem.errors import StoreAway
 
 LEASE = 15.0
 """Seconds until the lease of a process that no longer renews it is over."""
+TRASH = 30 * 86_400
+"""Seconds for which a deleted session's records stay, for a chat that is in the middle of it."""
 PATIENCE = 4
 """Seconds to wait for a connection, and for an answer."""
+SLOW = 0.5
+"""Seconds: where a failure took longer, no question waits for another try."""
 
 Line = tuple[str, str]
 """A record's id, and the record as a line of JSON."""
@@ -43,6 +51,22 @@ class Database(ABC):
     open_to_all: bool = False
     """Whether what is said crosses a network unencrypted."""
 
+    _away: StoreAway | None = None
+    _away_until = 0.0
+
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """Around every question to the server: who has just waited for it in vain does not wait again at once."""
+        begun = time.monotonic()
+        if self._away and begun < self._away_until:
+            raise self._away
+        try:
+            yield
+        except StoreAway as away:
+            if time.monotonic() - begun > SLOW:
+                self._away, self._away_until = away, time.monotonic() + PATIENCE
+            raise
+
     @abstractmethod
     def entries(self, user: str, key: str | None = None, session: str | None = None) -> list[Entry]:
         """What a user has: all of it, or what has that key, or is that session."""
@@ -57,7 +81,7 @@ class Database(ABC):
 
     @abstractmethod
     def unlink(self, session: str, user: str | None = None) -> None:
-        """Take away a user's name for a session, or everybody's. Its records stay."""
+        """Take away a user's name for a session, or everybody's. What has no name is kept for `TRASH` more seconds."""
 
     @abstractmethod
     def rename(self, user: str, session: str, key: str, name: str) -> bool:
@@ -73,11 +97,11 @@ class Database(ABC):
 
     @abstractmethod
     def append(self, session: str, holder: str, lines: Sequence[Line]) -> int | None:
-        """Add records, all or none, and renew the lease. Returns the last number; None if `holder` no longer holds it."""
+        """Add records, all or none, and renew the lease. Returns the last number; None if the lease is lost."""
 
     @abstractmethod
     def lock(self, session: str, holder: str) -> bool | None:
-        """Take or renew the lease for `LEASE` seconds; False if another one holds it, None if there is no such session."""
+        """Take or renew the lease for `LEASE` seconds; False if another holds it, None if the session is gone."""
 
     @abstractmethod
     def unlock(self, session: str, holder: str) -> None:

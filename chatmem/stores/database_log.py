@@ -17,7 +17,7 @@ from chatmem.errors import Busy, ChatmemError, NotSaved, StoreAway
 from chatmem.names import fresh, key
 from chatmem.records import Record, header, new_id
 from chatmem.stores.base import Log
-from chatmem.stores.database import LEASE, Line
+from chatmem.stores.database import LEASE, SLOW, Line
 from chatmem.stores.disk import Partial, read_partial
 from chatmem.stores.jsonl_log import JsonlLog
 from chatmem.stores.lines import line_of
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 AGAIN = 2.0
 """Seconds between two looks whether a database is back."""
-SLOW = 0.5
-"""Seconds: where a failure takes longer, only the background looks, so that no question waits for it."""
 
 
 class DatabaseLog(Log):
@@ -85,7 +83,7 @@ class DatabaseLog(Log):
         with self._mine, contextlib.ExitStack() as self._turn:
             if not self._local or not self._slow:
                 try:
-                    self._timed_enter(wait)
+                    self._timed(lambda: self._enter(wait))
                 except StoreAway as away:
                     self._wait_here(away)
             if self._local:
@@ -224,18 +222,21 @@ class DatabaseLog(Log):
     def _look(self) -> None:
         """Try again and again, between turns, until the database answers."""
         while self.away and not self._over.wait(AGAIN):
-            if not self._mine.acquire(blocking=False):
-                continue
-            try:
-                with contextlib.suppress(ChatmemError), contextlib.ExitStack() as self._turn:
-                    self._timed_enter(wait=False)
-            finally:
-                self._mine.release()
+            with contextlib.suppress(ChatmemError):
+                self._timed(lambda: self.store.entry(self.name))  # no turn waits for this
+                if self._mine.acquire(blocking=False):
+                    try:
+                        with contextlib.ExitStack() as self._turn:
+                            self._enter(wait=False)
+                    finally:
+                        self._mine.release()
 
-    def _timed_enter(self, wait: bool) -> None:
+    def _timed(self, question: Callable[[], object]) -> None:
+        """Ask the database something, and note whether in vain and for long: then only the background asks again."""
         begun = time.monotonic()
         try:
-            self._enter(wait)
+            question()
+            self._slow = False
         except StoreAway:
             self._slow = time.monotonic() - begun > SLOW
             raise

@@ -11,13 +11,14 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from chatmem.errors import NotSaved, StoreAway, WrongUse
 from chatmem.names import checked, counted, fresh, key, valid
 from chatmem.records import Record, new_id
 from chatmem.session import Session
 from chatmem.stores.base import Log, Outline, Say, Store
-from chatmem.stores.database import Database, Entry, Line
+from chatmem.stores.database import TRASH, Database, Entry, Line
 from chatmem.stores.database_log import DatabaseLog, lines_of
 from chatmem.stores.disk import read_partial
 from chatmem.stores.jsonl import JsonlStore
@@ -29,6 +30,8 @@ MOST = 1000
 
 class DatabaseStore(Store):
     """A user's sessions in a database, and those that other users share."""
+
+    deleted: ClassVar[str] = f"deleted; the database forgets it in {TRASH // 86_400} days"
 
     def __init__(self, database: Database, user: str, folder: Path, say: Say = lambda line: None) -> None:
         super().__init__(say)
@@ -60,7 +63,12 @@ class DatabaseStore(Store):
 
     def records(self, name: str) -> list[Record]:
         name = self.find(name)
-        return self._records(name, self.entry(name))
+        try:
+            return self._records(name, self.entry(name))
+        except StoreAway:
+            if name not in self.waiting.names():
+                raise
+            return self._records(name, None)
 
     def open(self, name: str, first: Iterable[Record] = ()) -> Log:
         if first := list(first):

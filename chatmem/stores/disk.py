@@ -117,7 +117,7 @@ class Partial:
         return self._waits or self._descriptor >= 0
 
     def begin(self, path: Path, skeleton: Record) -> Callable[[str], None]:
-        """Start the file; returns what adds a piece to it. Never raises: the reply itself will say what cannot be saved."""
+        """Start the file; returns what adds a piece to it. Never raises: the reply itself says what is not saved."""
         with contextlib.suppress(OSError, WrongUse):
             self._descriptor = open_file(self.system, path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             self.system.write(self._descriptor, line_of(skeleton))

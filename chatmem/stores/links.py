@@ -1,4 +1,4 @@
-"""Sessions of other users in the file store: one link record each, `NAME.link`, naming the owner, the session and its id."""
+"""Sessions of other users in the file store: a link record each, `NAME.link`, with the owner, the name and the id."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ class MemoryStore(Store):
     """Keep nothing: a list per session, gone with the process."""
 
     kept: ClassVar[bool] = False
+    deleted: ClassVar[str] = "gone"
 
     def __init__(self, say: Say = lambda line: None) -> None:
         super().__init__(say)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from chatmem.errors import NotSaved, StoreAway, WrongUse
 from chatmem.stores.address import Address
-from chatmem.stores.database import LEASE, PATIENCE, Database, Entry, Line
+from chatmem.stores.database import LEASE, PATIENCE, TRASH, Database, Entry, Line
 
 MOST = 500
 """Records in one document: a document has at most 16 MB."""
@@ -100,6 +100,7 @@ class MongoDatabase(Database):
     def unlink(self, session: str, user: str | None = None) -> None:
         with self._answering() as base:
             base.chatmem_names.delete_many({"session": session} | ({"username": user} if user is not None else {}))
+        self._sweep()
 
     def rename(self, user: str, session: str, key: str, name: str) -> bool:
         import pymongo
@@ -166,6 +167,22 @@ class MongoDatabase(Database):
         if "_base" in self.__dict__:
             self._base.client.close()
 
+    def _sweep(self) -> None:
+        """Remove what nobody has had a name for, for so long, and the records of what has expired."""
+        before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=TRASH)
+        with self._answering() as base:
+            named = set(base.chatmem_names.distinct("session"))
+            old = [
+                one["_id"]
+                for one in base.chatmem_sessions.find({"changed": {"$lt": before}})
+                if one["_id"] not in named
+            ]
+            for session in old:
+                self.erase(session)
+            there = set(base.chatmem_sessions.distinct("_id"))  # what expired has left its records
+            for session in set(base.chatmem_records.distinct("session")) - there:
+                base.chatmem_records.delete_many({"session": session})
+
     def _add(self, base: Any, session: str, first: int, lines: Sequence[Line]) -> None:
         """One document for as many lines as fit in; what is appended in a turn always does."""
         start = size = 0
@@ -188,15 +205,14 @@ class MongoDatabase(Database):
         """The database; the driver's errors leave as ours, without their text, which may hold what is secret."""
         import pymongo
 
-        try:
-            yield self._base
-        except pymongo.errors.OperationFailure as error:
-            if error.code in (13, 18, 8000):
-                raise WrongUse(
-                    f"{self.shown} refuses the user or the password.", "Check the store's address."
-                ) from None
-            raise NotSaved(f"{self.shown} refuses: error {error.code}.") from None
-        except pymongo.errors.ConnectionFailure as error:
-            raise StoreAway(f"{self.shown} cannot be reached.", "Check that it is running.") from error
-        except pymongo.errors.PyMongoError as error:
-            raise NotSaved(f"{self.shown} refuses: {type(error).__name__}.") from None
+        with self.asked():
+            try:
+                yield self._base
+            except pymongo.errors.OperationFailure as error:
+                if error.code in (13, 18, 8000):
+                    raise WrongUse(f"{self.shown} refuses the user or the password.", "Check the address.") from None
+                raise NotSaved(f"{self.shown} refuses: error {error.code}.") from None
+            except pymongo.errors.ConnectionFailure as error:
+                raise StoreAway(f"{self.shown} cannot be reached.", "Check that it is running.") from error
+            except pymongo.errors.PyMongoError as error:
+                raise NotSaved(f"{self.shown} refuses: {type(error).__name__}.") from None

@@ -1,4 +1,4 @@
-"""postgresql://user:password@host:5432/database: sessions in PostgreSQL (psycopg 3; `pip install 'chatmem[postgres]'`)."""
+"""postgresql://user:password@host:5432/database: sessions in PostgreSQL (`pip install 'chatmem[postgres]'`)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class PostgresDatabase(SqlDatabase):
     def transaction(self, write: bool = True) -> Iterator[Execute]:
         import psycopg
 
-        with self._mine:
+        with self._mine, self.asked():
             try:
                 connection = self._alive()
                 with connection.transaction() if write else contextlib.nullcontext():
@@ -55,7 +55,8 @@ class PostgresDatabase(SqlDatabase):
         execute(
             "INSERT INTO chatmem_records (session, number, id, record) "
             "SELECT :session, :first - 1 + n, id, record "
-            "FROM unnest(:ids ::text[], :records ::text[]) WITH ORDINALITY AS new (id, record, n) ON CONFLICT DO NOTHING",
+            "FROM unnest(:ids ::text[], :records ::text[]) WITH ORDINALITY AS new (id, record, n) "
+            "ON CONFLICT DO NOTHING",
             session=session,
             first=first,
             ids=[ident for ident, _ in lines],

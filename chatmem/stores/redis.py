@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from chatmem.errors import NotSaved, StoreAway, WrongUse
 from chatmem.stores.address import Address
-from chatmem.stores.database import LEASE, PATIENCE, Database, Entry, Line
+from chatmem.stores.database import LEASE, PATIENCE, TRASH, Database, Entry, Line
 
 _KEEP = """
 local function keep(session, seconds)
@@ -43,6 +43,9 @@ local function name(user, key, session, entry)
   if old and old ~= key then redis.call('HDEL', names, old) end
   redis.call('HSET', names, key, entry)
   redis.call('HSET', users, user, key)
+  for _, part in ipairs({'records', 'ids', 'session', 'users'}) do
+    redis.call('PERSIST', 'chatmem:' .. session .. ':' .. part)
+  end
   return true
 end
 local function add(session, first)
@@ -77,6 +80,7 @@ for i = 1, #found, 2 do
     redis.call('HDEL', users, found[i])
   end
 end
+if redis.call('HLEN', users) == 0 then keep(ARGV[1], ARGV[3]) end
 """
 _APPEND = """
 local lock = 'chatmem:' .. ARGV[1] .. ':lock'
@@ -164,7 +168,7 @@ class RedisDatabase(Database):
         return bool(self._run(_LINK, user, key, session, json.dumps([name, session, owner]), self.keep))
 
     def unlink(self, session: str, user: str | None = None) -> None:
-        self._run(_UNLINK, session, "*" if user is None else f"={user}")
+        self._run(_UNLINK, session, "*" if user is None else f"={user}", str(TRASH))
 
     def rename(self, user: str, session: str, key: str, name: str) -> bool:
         owner = next((entry.owner for entry in self.entries(user, session=session)), None)
@@ -204,11 +208,14 @@ class RedisDatabase(Database):
         """The client; its errors leave as ours, without their text, which may hold what is secret."""
         import redis
 
-        try:
-            yield self._client
-        except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
-            raise WrongUse(f"{self.shown} refuses the user or the password.", "Check the store's address.") from error
-        except (redis.ConnectionError, redis.TimeoutError) as error:
-            raise StoreAway(f"{self.shown} cannot be reached.", "Check that it is running.") from error
-        except redis.RedisError as error:
-            raise NotSaved(f"{self.shown} refuses: {' '.join(str(error).split()[:12])}.") from error
+        with self.asked():
+            try:
+                yield self._client
+            except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
+                raise WrongUse(
+                    f"{self.shown} refuses the user or the password.", "Check the store's address."
+                ) from error
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                raise StoreAway(f"{self.shown} cannot be reached.", "Check that it is running.") from error
+            except redis.RedisError as error:
+                raise NotSaved(f"{self.shown} refuses: {type(error).__name__}.") from error

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Protocol
 
-from chatmem.stores.database import LEASE, Database, Entry, Line
+from chatmem.stores.database import LEASE, TRASH, Database, Entry, Line
 
 SCHEMA: tuple[tuple[str, ...], ...] = (
     (
@@ -93,6 +93,7 @@ class SqlDatabase(Database):
                     session=session,
                     user=user,
                 )
+        self._sweep()
 
     def rename(self, user: str, session: str, key: str, name: str) -> bool:
         with self.transaction() as execute:
@@ -121,7 +122,8 @@ class SqlDatabase(Database):
     def read(self, session: str, after: int) -> list[tuple[int, str]]:
         with self.transaction(write=False) as execute:
             rows, _ = execute(
-                "SELECT number, record FROM chatmem_records WHERE session = :session AND number > :after ORDER BY number",
+                "SELECT number, record FROM chatmem_records "
+                "WHERE session = :session AND number > :after ORDER BY number",
                 session=session,
                 after=after,
             )
@@ -163,6 +165,17 @@ class SqlDatabase(Database):
                 session=session,
                 holder=holder,
             )
+
+    def _sweep(self) -> None:
+        """Remove what nobody has had a name for, for so long."""
+        nameless = "NOT EXISTS (SELECT 1 FROM chatmem_names n WHERE n.session = s.id)"
+        with self.transaction() as execute:
+            rows, _ = execute(
+                f"SELECT s.id FROM chatmem_sessions s WHERE s.changed < {self.now} - :seconds AND {nameless}",
+                seconds=TRASH,
+            )
+        for (session,) in rows:
+            self.erase(session)
 
     @staticmethod
     def _name(execute: Execute, user: str, key: str, name: str, session: str, owner: str | None) -> bool:

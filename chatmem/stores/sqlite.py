@@ -44,7 +44,7 @@ class SqliteDatabase(SqlDatabase):
     def transaction(self, write: bool = True) -> Iterator[Execute]:
         import sqlite3
 
-        with self._mine:
+        with self._mine, self.asked():
             try:
                 connection = self._connection or self._open()
                 connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")

@@ -1,0 +1,571 @@
+"""Sessions beyond one machine: real servers, several users, killed clients, servers that go away and come back."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatmem.chat import Chat, Choice
+from chatmem.errors import Busy, NoSuchSession, WrongUse
+from chatmem.memory.buffer import Buffer
+from chatmem.models.offline import OfflineModel
+from chatmem.records import header, new_id, now
+from chatmem.session import Session
+from chatmem.stores import Store, database_log, open_store
+from chatmem.stores.address import Address, masked
+from chatmem.stores.copying import copied
+from chatmem.stores.sqlite import networked
+from chatmem.tokens import counter
+from tests.conftest import Run
+from tests.databases import SERVERS, Databases, DatabaseServer
+from tests.server import OK, Server, delta
+
+KINDS = ["file", "sqlite", "redis", "postgres", "mongo"]
+As = Callable[..., Store]
+
+
+@pytest.fixture(params=KINDS)
+def as_user(request: pytest.FixtureRequest, tmp_path: Path, databases: Databases) -> As:
+    """Opens one place as different users, each time anew."""
+    url, unique = databases.url(request.param, tmp_path), new_id()
+
+    def as_user(name: str, say: Callable[[str], None] = lambda line: None) -> Store:
+        return open_store(url, tmp_path, f"{name}-{unique}", say)
+
+    return as_user
+
+
+def question(text: str, parent: str | None = None, role: str = "user") -> dict[str, Any]:
+    return {"type": "message", "id": new_id(), "parent": parent, "role": role, "content": text, "time": now()}
+
+
+def texts(store: Store, name: str) -> list[str]:
+    return [r["content"] for r in store.records(name) if r["type"] == "message"]
+
+
+def chat_on(store: Store, name: str, say: Callable[[str], None] = lambda line: None, wait: bool = True) -> Chat:
+    return Chat(
+        store, name, lambda settings: Choice(OfflineModel(), Buffer(), lambda model: counter("offline", [])), say, wait
+    )
+
+
+def ask(chat: Chat, text: str) -> str:
+    return "".join(piece.text for piece in chat.say(text))
+
+
+# Users
+
+
+def test_users_see_only_what_is_theirs(as_user: As) -> None:
+    as_user("ann").open("diary", [header("diary"), question("secret")]).close()
+    with pytest.raises(NoSuchSession) as caught:
+        as_user("bob").find("diary")
+    assert "diary" not in caught.value.hint and as_user("bob").names() == []
+    as_user("bob").open("Diary", [header("Diary")]).close()  # the same name is free for another user
+    assert texts(as_user("ann"), "diary") == ["secret"]
+
+
+def test_a_shared_session_is_read_and_written_by_both_and_by_nobody_else(as_user: As) -> None:
+    ann, bob = as_user("ann"), as_user("bob")
+    ann.open("plan", [header("plan"), question("from ann")]).close()
+    assert ann.share("plan", bob.user) == "plan"  # type: ignore[attr-defined]
+    log = as_user("bob").open("plan")
+    with log.turn():
+        log.read()
+        log.append([question("from bob")])
+    log.close()
+    assert texts(as_user("ann"), "plan") == texts(as_user("bob"), "plan") == ["from ann", "from bob"]
+    (outline,) = as_user("bob").outlines()
+    assert outline.owner == ann.user and as_user("ann").outlines()[0].owner is None  # type: ignore[attr-defined]
+    assert as_user("eve").names() == []
+
+
+def test_both_wait_for_one_another(as_user: As) -> None:
+    ann, bob = as_user("ann"), as_user("bob")
+    ann.open("plan", [header("plan")]).close()
+    ann.share("plan", bob.user)  # type: ignore[attr-defined]
+    with ann.open("plan").turn(), pytest.raises(Busy), bob.open("plan").turn(wait=False):
+        pass
+
+
+def test_a_name_that_is_taken_gets_a_number_and_each_renames_and_removes_only_their_own(as_user: As) -> None:
+    ann, bob = as_user("ann"), as_user("bob")
+    bob.open("plan", [header("plan"), question("bob's own")]).close()
+    ann.open("plan", [header("plan"), question("ann's")]).close()
+    called = ann.share("plan", bob.user)  # type: ignore[attr-defined]
+    assert called == "plan-2" and texts(bob, "plan-2") == ["ann's"] and texts(bob, "plan") == ["bob's own"]
+    as_user("bob").rename("plan-2", "hers")
+    as_user("ann").rename("plan", "mine")
+    assert texts(as_user("bob"), "hers") == texts(as_user("ann"), "mine") == ["ann's"]
+    as_user("bob").delete("hers")
+    assert as_user("bob").names() == ["plan"] and as_user("ann").names() == ["mine"]
+
+
+def test_what_the_owner_deletes_is_gone_for_all_even_if_the_name_comes_back(as_user: As) -> None:
+    ann, bob = as_user("ann"), as_user("bob")
+    ann.open("plan", [header("plan"), question("old")]).close()
+    ann.share("plan", bob.user)  # type: ignore[attr-defined]
+    ann.delete("plan")
+    ann.open("plan", [header("plan"), question("private")]).close()
+    assert as_user("bob").names() == []
+
+
+def test_a_session_deleted_under_a_chat_is_kept_on(as_user: As) -> None:
+    chat = chat_on(as_user("ann"), "work")
+    ask(chat, "one")
+    as_user("ann").delete("work")
+    ask(chat, "two")
+    chat.close()
+    assert texts(as_user("ann"), "work")[::2] == ["one", "two"]
+
+
+def test_an_erased_session_begins_anew_under_a_chat(tmp_path: Path, databases: Databases) -> None:
+    for kind in ("sqlite", "redis", "postgres"):
+        url, user, said = databases.url(kind, tmp_path), new_id(), list[str]()
+        chat = chat_on(open_store(url, tmp_path, user, said.append), "work")
+        ask(chat, "one")
+        open_store(url, tmp_path, user).delete("work", purge=True)
+        ask(chat, "two")
+        assert texts(open_store(url, tmp_path, user), "work")[0] == "two" and any(
+            "begins anew" in line for line in said
+        )
+
+
+# Writers on several machines
+
+TALK = """
+import sys
+from pathlib import Path
+from chatmem.stores import open_store
+from chatmem.records import new_id, now
+url, data, user, who, turns = sys.argv[1:]
+log = open_store(url, Path(data), user).open("work")
+for n in range(int(turns)):
+    with log.turn():
+        log.read()
+        for word in ("asks", "answers"):
+            log.append([{"type": "message", "id": new_id(), "parent": None, "role": "user",
+                         "content": f"{who} {n} {word}", "time": now()}])
+"""
+
+
+def crowd(url: str, folder: Path, user: str, processes: int, turns: int) -> list[str]:
+    open_store(url, folder, user).open("work", [header("work")]).close()
+    running = [
+        subprocess.Popen([sys.executable, "-c", TALK, url, str(folder / f"machine{n}"), user, str(n), str(turns)])
+        for n in range(processes)
+    ]
+    assert [one.wait(240) for one in running] == [0] * processes
+    return texts(open_store(url, folder, user), "work")
+
+
+def pairs(said: list[str], processes: int, turns: int) -> None:
+    assert len(said) == 2 * processes * turns
+    for asks, answers in zip(said[::2], said[1::2], strict=True):
+        assert answers == asks.replace("asks", "answers")
+    for who in range(processes):
+        assert [t for t in said if t.startswith(f"{who} ") and "asks" in t] == [f"{who} {n} asks" for n in range(turns)]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "redis", "postgres", "mongo"])
+def test_four_processes_neither_lose_nor_interleave_turns(kind: str, tmp_path: Path, databases: Databases) -> None:
+    pairs(crowd(databases.url(kind, tmp_path), tmp_path, new_id(), 4, 25), 4, 25)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["sqlite", "redis", "postgres", "mongo"])
+def test_four_processes_of_a_hundred_turns_each(kind: str, tmp_path: Path, databases: Databases) -> None:
+    pairs(crowd(databases.url(kind, tmp_path), tmp_path, new_id(), 4, 100), 4, 100)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+import chatmem.stores.database as base
+for module in ("sql", "redis", "mongo"):
+    try:
+        __import__(f"chatmem.stores.{module}", fromlist=["x"]).LEASE = 1.0
+    except ImportError:
+        pass
+from chatmem.stores import open_store
+url, data, user = sys.argv[1:]
+log = open_store(url, Path(data), user).open("work")
+with log.turn():
+    log.read()
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "redis", "postgres", "mongo"])
+def test_the_lease_of_a_killed_holder_runs_out_and_that_of_a_living_one_does_not(
+    kind: str, tmp_path: Path, databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, user = databases.url(kind, tmp_path), new_id()
+    open_store(url, tmp_path, user).open("work", [header("work")]).close()
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, url, str(tmp_path), user], stdout=subprocess.PIPE)
+    assert holder.stdout and holder.stdout.readline() == b"held\n"
+    with pytest.raises(Busy), open_store(url, tmp_path, user).open("work").turn(wait=False):
+        pass
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    with open_store(url, tmp_path, user).open("work").turn():  # waits for no longer than the lease
+        pass
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "redis", "postgres"])
+def test_a_living_holder_renews_its_lease(
+    kind: str, tmp_path: Path, databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renewed = threading.Event()
+    monkeypatch.setattr(database_log, "LEASE", 0.03)
+    url, user = databases.url(kind, tmp_path), new_id()
+    store = open_store(url, tmp_path, user)
+    store.open("work", [header("work")]).close()
+    lock, holders = store.database.lock, list[str]()  # type: ignore[attr-defined]
+
+    def counted(session: str, holder: str) -> bool | None:
+        holders.append(holder)
+        if holders.count(holder) > 3:
+            renewed.set()
+        return lock(session, holder)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(store.database, "lock", counted)  # type: ignore[attr-defined]
+    with store.open("work").turn():
+        assert renewed.wait(10)
+
+
+def test_who_lost_the_lease_appends_nothing_in_the_other_ones_turn(tmp_path: Path, databases: Databases) -> None:
+    for kind in ("sqlite", "redis", "postgres"):
+        store = open_store(databases.url(kind, tmp_path), tmp_path, new_id())
+        store.open("work", [header("work")]).close()
+        base, session = store.database, store.entry("work").id  # type: ignore[attr-defined]
+        assert base.lock(session, "one") and not base.lock(session, "two")
+        base.unlock(session, "one")
+        assert base.lock(session, "two")
+        assert base.append(session, "one", [("x", "{}")]) is None
+        assert base.append(session, "two", [("x", "{}")]) == 2
+        assert [line for _, line in base.read(session, 1)] == ["{}"]
+
+
+def test_an_append_that_is_tried_again_is_there_once(tmp_path: Path, databases: Databases) -> None:
+    for kind in ("sqlite", "redis", "postgres"):
+        store = open_store(databases.url(kind, tmp_path), tmp_path, new_id())
+        store.open("work", [header("work")]).close()
+        base, session = store.database, store.entry("work").id  # type: ignore[attr-defined]
+        base.lock(session, "me")
+        for _ in range(3):
+            base.append(session, "me", [("a", '{"n":1}'), ("b", '{"n":2}')])
+        base.append(session, "me", [("b", '{"n":2}'), ("c", '{"n":3}')])
+        assert [json.loads(line).get("n") for _, line in base.read(session, 1)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "redis", "postgres"])
+def test_a_client_killed_in_the_middle_of_a_reply_loses_nothing(
+    kind: str, tmp_path: Path, databases: Databases, server: Server
+) -> None:
+    there = threading.Event()
+
+    def answer(request: Any, connection: Any) -> None:
+        connection.sendall(OK + delta("What arrived. "))
+        there.set()
+        threading.Event().wait(5)
+
+    server.answers = [answer]
+    url = databases.url(kind, tmp_path)
+    user = new_id()
+    words = [sys.executable, "-m", "chatmem", "chat", "-s", "t", "--store", url, "--user", user]
+    client = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=dict(os.environ))
+    assert client.stdin and client.stdout
+    client.stdin.write(b"a question\n")
+    client.stdin.flush()
+    assert there.wait(20)
+    client.stdout.read(5)
+    client.kill()
+    client.wait()
+    client.stdin.close()
+    client.stdout.close()
+    store = open_store(url, tmp_path / "data", user)
+    assert texts(store, "t") == ["a question", "What arrived. "]
+    session = Session.replay("t", store.records("t"))
+    assert session.path[-1].status == "interrupted"
+
+
+# The server goes away
+
+
+@pytest.fixture(params=list(SERVERS))
+def own_server(request: pytest.FixtureRequest) -> Iterator[tuple[DatabaseServer, str]]:
+    """A database server for one test alone, which may kill it."""
+    start, url = SERVERS[request.param]
+    pytest.importorskip({"postgres": "psycopg"}.get(request.param, request.param))
+    with start() as server:
+        yield server, url.format(port=server.port)
+
+
+def test_a_chat_goes_on_while_the_server_is_away_and_all_of_it_is_there_once_when_it_is_back(
+    own_server: tuple[DatabaseServer, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_log, "AGAIN", 3600.0)  # only the turns themselves look
+    server, url = own_server
+    said: list[str] = []
+    chat = chat_on(open_store(url, tmp_path, "", said.append), "work", said.append)
+    ask(chat, "one")
+    server.kill()
+    ask(chat, "two")
+    ask(chat, "three")
+    chat.set(title="kept as well")
+    assert len(said) == 1 and "cannot be reached" in said[0] and chat.not_saved is None
+    waiting = next(tmp_path.rglob("work.jsonl"))
+    assert [json.loads(line)["content"] for line in waiting.read_text().splitlines() if '"user"' in line] == [
+        "two",
+        "three",
+    ]
+    server.start()
+    ask(chat, "four")
+    assert not waiting.exists() and "is back" in said[1] and len(said) == 2
+    ask(chat, "five")
+    chat.close()
+    kept = open_store(url, tmp_path, "").records("work")
+    session = Session.replay("work", kept)
+    assert [m.content for m in session.path if m.role == "user"] == ["one", "two", "three", "four", "five"]
+    assert session.title == "kept as well" and len(session.messages) == len(session.path) == 10
+    assert len({r["id"] for r in kept if r["type"] == "message"}) == 10 == sum(r["type"] == "message" for r in kept)
+
+
+def test_what_waits_is_moved_in_the_background(
+    own_server: tuple[DatabaseServer, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_log, "AGAIN", 0.05)
+    server, url = own_server
+    back = threading.Event()
+    chat = chat_on(open_store(url, tmp_path, "", lambda line: back.set() if "is back:" in line else None), "work")
+    ask(chat, "one")
+    server.kill()
+    ask(chat, "two")
+    server.start()
+    assert back.wait(30)
+    assert texts(open_store(url, tmp_path, ""), "work")[::2] == ["one", "two"]
+    ask(chat, "three")
+    chat.close()
+    assert texts(open_store(url, tmp_path, ""), "work")[::2] == ["one", "two", "three"]
+
+
+def test_what_a_killed_process_left_waiting_is_found_and_moved_by_the_next(
+    own_server: tuple[DatabaseServer, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_log, "AGAIN", 3600.0)
+    server, url = own_server
+    chat = chat_on(open_store(url, tmp_path, ""), "work")
+    ask(chat, "one")
+    server.kill()
+    ask(chat, "two")
+    del chat  # without a word, as a kill does
+    away = open_store(url, tmp_path, "")
+    assert away.names() == ["work"] and texts(away, "work")[0] == "two"
+    new = chat_on(away, "begun without the server")
+    ask(new, "offline question")
+    new.close()
+    server.start()
+    assert set(open_store(url, tmp_path, "").names()) == {"work", "begun without the server"}
+    for name, first in (("work", "one"), ("begun without the server", "offline question")):
+        chat = chat_on(open_store(url, tmp_path, ""), name)
+        ask(chat, "and on")
+        chat.close()
+        said = texts(open_store(url, tmp_path / "another machine", ""), name)
+        assert said[0] == first and said.count("and on") == 1
+    assert not list(tmp_path.rglob("work.jsonl"))
+
+
+def test_a_server_that_was_never_there_is_one_line(run: Run, tmp_path: Path) -> None:
+    for url in ("redis://127.0.0.1:1/0", "postgresql://u:pass@127.0.0.1:1/x"):
+        done = run("sessions", "list", "--store", url)
+        assert done.returncode == 7 and done.stderr.count("\n") == 1 and "cannot be reached" in done.stderr
+        assert "Traceback" not in done.stderr and "pass@" not in done.stderr
+
+
+# Addresses
+
+
+SECRET = "h0rse-battery"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql://u:{SECRET}@127.0.0.1:1/x",
+        f"postgresql://u:{SECRET}@127.0.0.1:notaport/x",
+        f"postgresql://u:{SECRET}@127.0.0.1:99999999/x",
+        f"postgresql://u:{SECRET}@[::1/x",
+        f"postgresql://u:{SECRET}@127.0.0.1:1/x?no_such_option=1",
+        f"postgresql://127.0.0.1:1/x?password={SECRET}&sslmode=nonsense",
+        f"postgresql://u:{SECRET}/slash@127.0.0.1:1/x",
+        f"redis://:{SECRET}@127.0.0.1:1/0",
+        f"redis://:{SECRET}@127.0.0.1:1/nonsense",
+        f"redis://:{SECRET}@127.0.0.1:1/0?socket_timeout=x",
+        f"rediss://:{SECRET}@127.0.0.1:1/0",
+        f"mongodb://u:{SECRET}@127.0.0.1:1/x?bogus=%",
+        f"mongodb://u:{SECRET}@:::/x",
+        f"nosuch://u:{SECRET}@host/x",
+        f"sqlite://u:{SECRET}@host/x",
+    ],
+)
+@pytest.mark.parametrize(
+    "command", [("sessions", "list"), ("ask", "hi", "-s", "t", "-m", "offline"), ("config", "show")]
+)
+def test_no_message_shows_a_password(run: Run, url: str, command: tuple[str, ...]) -> None:
+    done = run(*command, "--store", url, "--debug") if command[0] == "config" else run(*command, "--store", url)
+    assert SECRET not in done.stdout + done.stderr and "Traceback" not in done.stderr
+    assert SECRET not in masked(url)
+
+
+def test_an_address_is_read_whole() -> None:
+    one = Address.parse("postgresql://ann:p%40ss%2F@db1:5432,[::1]:6543/chats?sslmode=require")
+    assert (one.user, one.password, one.path) == ("ann", "p@ss/", "chats") and one.query == {"sslmode": "require"}
+    assert one.hosts == (("db1", "5432"), ("::1", "6543")) and one.remote and "p@ss" not in one.shown
+    assert not Address.parse("redis://127.0.0.1/0").remote and not Address.parse("postgresql:///x").remote
+
+
+@pytest.mark.parametrize(
+    ("url", "warned"),
+    [
+        ("redis://db.example/0", True),
+        ("rediss://db.example/0", False),
+        ("redis://localhost/0", False),
+        ("postgresql://db.example/x", True),
+        ("postgresql://db.example/x?sslmode=verify-full", False),
+        ("mongodb://db.example/x", True),
+        ("mongodb://db.example/x?tls=true", False),
+        ("mongodb+srv://db.example/x", False),
+    ],
+)
+def test_a_remote_host_without_tls_is_warned_of(url: str, warned: bool, tmp_path: Path) -> None:
+    pytest.importorskip(
+        {"redis": "redis", "rediss": "redis", "postgresql": "psycopg"}.get(url.partition(":")[0], "pymongo")
+    )
+    said: list[str] = []
+    open_store(url, tmp_path, "", said.append)
+    assert bool(said) == warned
+
+
+def test_a_missing_driver_is_one_line_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(WrongUse) as caught:
+        open_store("postgresql://x/y", tmp_path)
+    assert "pip install 'chatmem[postgres]'" in caught.value.hint
+
+
+def test_sqlite_uses_no_shared_memory_on_another_machines_disk(tmp_path: Path) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"/dev/x / ext4 rw 0 0\nserver:/x {tmp_path}/net nfs4 rw 0 0\n")
+    assert networked(tmp_path / "net" / "chats.db", mounts) and not networked(tmp_path / "chats.db", mounts)
+
+
+def test_a_sqlite_store_is_private_and_its_folder_must_be_there(run: Run, tmp_path: Path) -> None:
+    run("ask", "hi", "-s", "t", "-m", "offline", "--store", f"sqlite:///{tmp_path}/chats.db")
+    assert (tmp_path / "chats.db").stat().st_mode & 0o777 == 0o600
+    done = run("sessions", "list", "--store", "sqlite:///no/such/folder/chats.db")
+    assert done.returncode == 2 and "four slashes" in done.stderr
+
+
+# Expiry
+
+
+def test_redis_forgets_by_itself_and_each_turn_puts_it_off(tmp_path: Path, databases: Databases) -> None:
+    import redis
+
+    url, user = databases.url("redis", tmp_path), new_id()
+    store = open_store(url, tmp_path, user, keep=100)
+    chat = chat_on(store, "work")
+    ask(chat, "one")
+    session = store.entry("work").id  # type: ignore[attr-defined]
+    client = redis.Redis.from_url(url)
+    keys = [f"chatmem:{session}:{part}" for part in ("records", "ids", "session", "users")]
+    for name in keys:
+        client.expire(name, 5)
+    ask(chat, "two")
+    chat.close()
+    assert all(client.ttl(name) > 90 for name in keys)
+    for name in keys:
+        client.pexpire(name, 1)
+    while client.exists(*keys):
+        pass
+    assert open_store(url, tmp_path, user).names() == []
+    open_store(url, tmp_path, user).open("work", [header("work")]).close()
+
+
+def test_sql_stores_are_swept_at_start(run: Run, tmp_path: Path, databases: Databases) -> None:
+    for kind in ("sqlite", "postgres"):
+        url, user = databases.url(kind, tmp_path), new_id()
+        store = open_store(url, tmp_path, user)
+        old = question("long ago") | {"time": "2020-01-01T00:00:00.000Z"}
+        store.open("old", [header("old") | {"created": "2020-01-01T00:00:00.000Z"}, old]).close()
+        (tmp_path / "config.toml").write_text('discover = false\n[sessions]\nexpire = "30d"\n')
+        run("chat", "-s", "new", "-m", "offline", "--store", url, "--user", user, input="hi\n")
+        assert open_store(url, tmp_path, user).names() == ["new"]
+
+
+# Copies
+
+
+def history(store: Store, name: str) -> None:
+    """A session with branches, notes, marks and characters of all kinds."""
+    first = question("eins \u2028 \x00 日本語 \ud83d")
+    second = question("zwei", first["id"], "assistant") | {"status": "complete", "model": "m", "usage": {"prompt": 3}}
+    third = question("drei", first["id"])
+    part = {"type": "summary", "id": new_id(), "from": first["id"], "to": second["id"], "level": 0, "text": "notes"}
+    rest = [{"type": "mark", "message": first["id"], "pinned": True}, {"type": "head", "message": second["id"]}]
+    later = [{"type": "settings", "title": "t"}, {"type": "of the future", "x": [1, {"y": None}]}]
+    many = [question(f"message {n}") for n in range(1200)]
+    store.open(name, [header(name), first, second, third, part, *rest, *rest, *later, *many]).close()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "redis", "postgres", "mongo"])
+def test_a_copy_is_lossless_there_and_back_and_goes_on_where_it_stopped(
+    kind: str, tmp_path: Path, databases: Databases
+) -> None:
+    here, user = open_store("file", tmp_path / "one"), new_id()
+    there, back = open_store(databases.url(kind, tmp_path), tmp_path, user), open_store("file", tmp_path / "two")
+    history(here, "work")
+    records = here.records("work")
+    there.open("work", records[:700]).close()  # an earlier copy, killed
+    assert copied(here, there, "work") == len(records) - 700
+    assert copied(here, there, "work") == 0 and there.records("work") == records
+    copied(there, back, "work")
+    assert back.records("work") == records
+    files = [folder / "sessions" / "work.jsonl" for folder in (tmp_path / "one", tmp_path / "two")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_copy_never_writes_over_another_session(tmp_path: Path) -> None:
+    one, two = open_store("file", tmp_path / "one"), open_store("file", tmp_path / "two")
+    one.open("work", [header("work"), question("mine")]).close()
+    two.open("work", [header("work"), question("another")]).close()
+    with pytest.raises(WrongUse):
+        copied(one, two, "work")
+    assert texts(two, "work") == ["another"]
+
+
+def test_copying_sharing_and_listing_from_the_command_line(run: Run, tmp_path: Path) -> None:
+    base = f"sqlite:///{tmp_path}/chats.db"
+    for name in ("one", "two"):
+        run("ask", f"hello from {name}", "-s", name, "-m", "offline")
+    done = run("sessions", "copy", "--from", "file", "--to", base, "--all")
+    assert done.returncode == 0 and "2 sessions are there" in done.stderr
+    done = run("sessions", "share", "one", "--with", "bob", "--store", base)
+    assert "chatmem chat --user bob -s one" in done.stderr
+    listed = json.loads(run("sessions", "list", "--json", "--store", base, "--user", "bob").stdout)
+    assert [(one["name"], one["owner"]) for one in listed] == [("one", "")]
+    assert "shared" in run("sessions", "list", "--store", base, "--user", "bob").stdout
+    assert "hello from one" in run("export", "one", "--store", base, "--user", "bob").stdout
+    assert run("sessions", "search", "hello", "--store", base).stdout.count("hello from") == 4
+    assert "separated, not authenticated" in run("sessions", "share", "--help").stdout
