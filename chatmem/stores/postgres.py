@@ -8,11 +8,12 @@ import select
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from chatmem.errors import ChatmemError, NotSaved, StoreAway, WrongUse
 from chatmem.stores.address import Address
-from chatmem.stores.database import PATIENCE, Line
+from chatmem.stores.database import LEASE, PATIENCE, Line
 from chatmem.stores.sql import Execute, SqlDatabase
 
 _CREATING = 0x63686174
@@ -36,13 +37,13 @@ class PostgresDatabase(SqlDatabase):
         self._mine = threading.RLock()
 
     @contextmanager
-    def transaction(self, write: bool = True) -> Iterator[Execute]:
+    def asking(self, atomic: bool = True) -> Iterator[Execute]:
         import psycopg
 
         with self._mine, self.asked():
             try:
                 connection = self._alive()
-                with connection.transaction() if write else contextlib.nullcontext():
+                with connection.transaction() if atomic else contextlib.nullcontext():
                     yield _executing(connection)
             except ChatmemError:
                 raise
@@ -50,6 +51,24 @@ class PostgresDatabase(SqlDatabase):
                 if self._connection is not None and self._connection.closed:
                     self._connection = None
                 raise self._translated(error) from None
+
+    def append(self, session: str, holder: str, lines: Sequence[Line]) -> int | None:
+        """As everywhere, in one statement: a round trip takes longer than the work."""
+        with self.asking(atomic=False) as execute:
+            rows, _ = execute(
+                f"WITH held AS (UPDATE chatmem_sessions SET last = last + :count, changed = {self.now}, "
+                f"until = {self.now} + {LEASE} WHERE id = :session AND holder = :holder RETURNING last), "
+                "added AS (INSERT INTO chatmem_records (session, number, id, record) "
+                "SELECT :session, held.last - :count + n, new.id, new.record FROM held, "
+                "unnest(:ids ::text[], :records ::text[]) WITH ORDINALITY AS new (id, record, n) "
+                "ON CONFLICT DO NOTHING) SELECT last FROM held",
+                session=session,
+                holder=holder,
+                count=len(lines),
+                ids=[ident for ident, _ in lines],
+                records=[record for _, record in lines],
+            )
+        return int(rows[0][0]) if rows else None
 
     def add(self, execute: Execute, session: str, first: int, lines: Sequence[Line]) -> None:
         execute(
@@ -91,7 +110,7 @@ class PostgresDatabase(SqlDatabase):
             "port": ",".join(p or "5432" for _, p in address.hosts),
         }
         options: dict[str, Any] = {"connect_timeout": PATIENCE, "keepalives_idle": 10, "application_name": "chatmem"}
-        options |= {"tcp_user_timeout": PATIENCE * 1000, "autocommit": True, "prepare_threshold": None}
+        options |= {"tcp_user_timeout": PATIENCE * 1000, "autocommit": True}
         options["options"] = (
             f"-c statement_timeout={PATIENCE}s -c lock_timeout={PATIENCE}s -c client_min_messages=error"
         )
@@ -127,9 +146,15 @@ def _cut(connection: Any) -> bool:
         return True
 
 
+@cache
+def _translated(statement: str) -> str:
+    """A statement with its parameters written as psycopg wants them."""
+    return re.sub(r"(?<!:):([a-z]+)", r"%(\1)s", statement)
+
+
 def _executing(connection: Any) -> Execute:
     def execute(statement: str, **parameters: Any) -> tuple[list[tuple[Any, ...]], int]:
-        cursor = connection.execute(re.sub(r"(?<!:):([a-z]+)", r"%(\1)s", statement), parameters)
+        cursor = connection.execute(_translated(statement), parameters)
         return cursor.fetchall() if cursor.description else [], cursor.rowcount
 
     return execute

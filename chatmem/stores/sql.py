@@ -40,8 +40,8 @@ class SqlDatabase(Database):
     """The server's clock in seconds, as an expression."""
 
     @abstractmethod
-    def transaction(self, write: bool = True) -> AbstractContextManager[Execute]:
-        """All or nothing. Raises StoreAway, or NotSaved for what the server refuses."""
+    def asking(self, atomic: bool = True) -> AbstractContextManager[Execute]:
+        """Ask the server; where it is `atomic`, all statements together or none. Raises StoreAway, or NotSaved."""
 
     @abstractmethod
     def add(self, execute: Execute, session: str, first: int, lines: Sequence[Line]) -> None:
@@ -58,7 +58,7 @@ class SqlDatabase(Database):
 
     def entries(self, user: str, key: str | None = None, session: str | None = None) -> list[Entry]:
         only = " AND n.key = :key" if key is not None else " AND n.session = :session" if session is not None else ""
-        with self.transaction(write=False) as execute:
+        with self.asking(atomic=False) as execute:
             rows, _ = execute(
                 "SELECT n.name, n.session, n.owner, s.last, s.changed FROM chatmem_names n "
                 f"JOIN chatmem_sessions s ON s.id = n.session WHERE n.username = :user{only}",
@@ -68,7 +68,7 @@ class SqlDatabase(Database):
         return [Entry(*row) for row in rows]
 
     def create(self, user: str, key: str, name: str, session: str, lines: Sequence[Line]) -> bool:
-        with self.transaction() as execute:
+        with self.asking() as execute:
             if not self._name(execute, user, key, name, session, None):
                 return False
             execute(
@@ -80,11 +80,11 @@ class SqlDatabase(Database):
         return True
 
     def link(self, user: str, key: str, name: str, session: str, owner: str | None) -> bool:
-        with self.transaction() as execute:
+        with self.asking(atomic=False) as execute:
             return self._name(execute, user, key, name, session, owner)
 
     def unlink(self, session: str, user: str | None = None) -> None:
-        with self.transaction() as execute:
+        with self.asking(atomic=False) as execute:
             if user is None:
                 execute("DELETE FROM chatmem_names WHERE session = :session", session=session)
             else:
@@ -96,7 +96,7 @@ class SqlDatabase(Database):
         self._sweep()
 
     def rename(self, user: str, session: str, key: str, name: str) -> bool:
-        with self.transaction() as execute:
+        with self.asking() as execute:
             taken, _ = execute(
                 "SELECT 1 FROM chatmem_names WHERE username = :user AND key = :key AND session <> :session",
                 user=user,
@@ -115,12 +115,12 @@ class SqlDatabase(Database):
         return True
 
     def erase(self, session: str) -> None:
-        with self.transaction() as execute:
+        with self.asking() as execute:
             for table, column in (("names", "session"), ("records", "session"), ("sessions", "id")):
                 execute(f"DELETE FROM chatmem_{table} WHERE {column} = :session", session=session)
 
     def read(self, session: str, after: int) -> list[tuple[int, str]]:
-        with self.transaction(write=False) as execute:
+        with self.asking(atomic=False) as execute:
             rows, _ = execute(
                 "SELECT number, record FROM chatmem_records "
                 "WHERE session = :session AND number > :after ORDER BY number",
@@ -130,7 +130,7 @@ class SqlDatabase(Database):
         return [(number, record) for number, record in rows]
 
     def append(self, session: str, holder: str, lines: Sequence[Line]) -> int | None:
-        with self.transaction() as execute:
+        with self.asking() as execute:
             _, touched = execute(
                 f"UPDATE chatmem_sessions SET last = last + :count, changed = {self.now}, until = {self.now} + {LEASE} "
                 "WHERE id = :session AND holder = :holder",
@@ -146,7 +146,7 @@ class SqlDatabase(Database):
         return last
 
     def lock(self, session: str, holder: str) -> bool | None:
-        with self.transaction() as execute:
+        with self.asking(atomic=False) as execute:
             _, touched = execute(
                 f"UPDATE chatmem_sessions SET holder = :holder, until = {self.now} + {LEASE} "
                 f"WHERE id = :session AND (holder IS NULL OR holder = :holder OR until < {self.now})",
@@ -159,7 +159,7 @@ class SqlDatabase(Database):
         return False if rows else None
 
     def unlock(self, session: str, holder: str) -> None:
-        with self.transaction() as execute:
+        with self.asking(atomic=False) as execute:
             execute(
                 "UPDATE chatmem_sessions SET holder = NULL WHERE id = :session AND holder = :holder",
                 session=session,
@@ -169,7 +169,7 @@ class SqlDatabase(Database):
     def _sweep(self) -> None:
         """Remove what nobody has had a name for, for so long."""
         nameless = "NOT EXISTS (SELECT 1 FROM chatmem_names n WHERE n.session = s.id)"
-        with self.transaction() as execute:
+        with self.asking() as execute:
             rows, _ = execute(
                 f"SELECT s.id FROM chatmem_sessions s WHERE s.changed < {self.now} - :seconds AND {nameless}",
                 seconds=TRASH,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +41,14 @@ class SqliteDatabase(SqlDatabase):
         self._mine = threading.RLock()
 
     @contextmanager
-    def transaction(self, write: bool = True) -> Iterator[Execute]:
+    def asking(self, atomic: bool = True) -> Iterator[Execute]:
         import sqlite3
 
         with self._mine, self.asked():
             try:
                 connection = self._connection or self._open()
-                connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
-                try:
+                with _transaction(connection) if atomic else nullcontext():
                     yield _executing(connection)
-                except BaseException:
-                    connection.execute("ROLLBACK")
-                    raise
-                connection.execute("COMMIT")
             except ChatmemError:
                 raise
             except (sqlite3.Error, OSError) as error:
@@ -84,14 +79,24 @@ class SqliteDatabase(SqlDatabase):
         try:
             connection.execute(f"PRAGMA journal_mode = {'DELETE' if networked(self.path) else 'WAL'}")
             connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("BEGIN IMMEDIATE")
-            self.migrate(_executing(connection))
-            connection.execute("COMMIT")
+            with _transaction(connection):
+                self.migrate(_executing(connection))
         except BaseException:
             connection.close()
             raise
         self._connection = connection
         return connection
+
+
+@contextmanager
+def _transaction(connection: Any) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
 
 
 def networked(path: Path, mounts: Path = Path("/proc/self/mounts")) -> bool:
