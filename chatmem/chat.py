@@ -170,7 +170,7 @@ class Chat(Keeping):
             with undisturbed():
                 self.reply = None
                 if text:
-                    self.reply = replace(reply, content=repaired(text), status=status, usage=usage, time=now())
+                    self.reply = reply._replace(content=repaired(text), status=status, usage=usage, time=now())
                     self._keep(self.reply.record())
                     if usage and (reported := calibration(reversed(self.session.path), model.name)):
                         self.choice.learn(ratio=reported.ratio, extra=reported.extra)
@@ -241,7 +241,7 @@ class Chat(Keeping):
         places = self.session.places
         gone = [part for part in self.session.summaries.values() if part.start in places and part.end in places]
         with self._turn():
-            self._keep(*(replace(part, id=new_id(), text="").record() for part in gone))
+            self._keep(*(part._replace(id=new_id(), text="").record() for part in gone))
 
     def records(self) -> list[Record]:
         """All records of the session, those that could not be saved included."""
@@ -300,7 +300,7 @@ class Chat(Keeping):
     def edit_notes(self, part: Summary, text: str) -> None:
         """Put other words in place of a part's; empty ones take it back, so that it is made anew."""
         with self._turn():
-            self._keep(replace(part, id=new_id(), text=repaired(text), edited=bool(text)).record())
+            self._keep(part._replace(id=new_id(), text=repaired(text), edited=bool(text)).record())
 
     def undo(self, count: int = 1) -> Turn:
         """Take back the last turns; returns the first of them. They stay on their branch."""

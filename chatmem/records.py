@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import os
 import time
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 Record = dict[str, Any]
@@ -38,8 +37,7 @@ class Usage(NamedTuple):
         return {k: n for k in ("prompt", "completion", "cached") if (n := getattr(self, k)) is not None}
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One stored message. `parent` is the message it follows, or None for a first one."""
 
     id: str
@@ -87,8 +85,7 @@ class Message:
         return record
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(NamedTuple):
     """One part of the notes: the turns from message `start` to message `end`, in other words.
 
     `without` names the turns inside the span that are not in the text (excluded or pinned when it was made).

@@ -216,7 +216,7 @@ class Session:
             return True  # written twice, by a store that retried: the first one counts
         if message.parent is not None and message.parent not in self.messages:
             # The line before it is damaged: better a gap than to lose all that came before.
-            object.__setattr__(message, "parent", self._newest)
+            message = message._replace(parent=self._newest)
         self.messages[message.id] = message
         self._newest = message.id
         if message.parent == self.head and self._path is not None:

@@ -240,18 +240,22 @@ def _is(path: Path, sha256: str) -> bool:
 
 # An estimate by script and kind of text: each run costs what such runs cost on average in o200k_base.
 
-_RUNS = re.compile(
-    r"(?P<word>[A-Za-z]+)|(?P<digits>[0-9]+)|(?P<han>[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+)"
-    r"|(?P<kana>[\u3040-\u30ff]+)|(?P<hangul>[\uac00-\ud7af]+)|(?P<blank>[ \t]+)|(?P<line>\s*\n\s*)"
-    r"|(?P<mark>[!-/:-@\[-`{-~]+)|(?P<letters>[^\W\d_]+)|(?P<other>.)",
-    re.DOTALL,
-)
+
+@cache
+def _runs() -> re.Pattern[str]:
+    """Runs of one kind of text. Compiled on first use: two milliseconds that the prompt need not wait for."""
+    return re.compile(
+        r"(?P<word>[A-Za-z]+)|(?P<digits>[0-9]+)|(?P<han>[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+)"
+        r"|(?P<kana>[\u3040-\u30ff]+)|(?P<hangul>[\uac00-\ud7af]+)|(?P<blank>[ \t]+)|(?P<line>\s*\n\s*)"
+        r"|(?P<mark>[!-/:-@\[-`{-~]+)|(?P<letters>[^\W\d_]+)|(?P<other>.)",
+        re.DOTALL,
+    )
 
 
 def estimate(text: str) -> int:
     """About how many tokens a text has, with no table at all."""
     total = 0.0
-    for run in _RUNS.finditer(text):
+    for run in _runs().finditer(text):
         total += _COST[run.lastgroup or "other"](run.end() - run.start())
     return math.ceil(total)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from chatmem.errors import DoesNotFit
@@ -77,11 +76,11 @@ def prefix_reuse(
     first = max(0, len(session.turns) - LOOK_BACK)
     again = Session(session.name, prompt=session.system, summaries=session.summaries, marks=session.marks)
     for message in session.path[: len(session.prologue) + sum(len(t.messages) for t in session.turns[:first])]:
-        again.apply(replace(message, sent=None).record())
+        again.apply(message._replace(sent=None).record())
     before: Plan | None = None
     total = same = 0
     for turn in session.turns[first:]:
-        again.apply(replace(turn.question, parent=again.head).record())
+        again.apply(turn.question._replace(parent=again.head).record())
         try:
             view = plan(again, again.path[-1], strategy, counter, budget, recall)
         except DoesNotFit:
@@ -92,7 +91,7 @@ def prefix_reuse(
         before = view
         for number, message in enumerate(turn.messages[1:]):
             sent = view.digest() if number == 0 else None
-            again.apply(replace(message, parent=again.head, sent=sent).record())
+            again.apply(message._replace(parent=again.head, sent=sent).record())
     return round(same / total, 3) if total else None
 
 

@@ -39,7 +39,7 @@ _STOP = frozenset(
     ).split()
 ) - {"name"}
 _WORD = re.compile(r"[^\W_]+(?:['’.\-/:@][^\W_]+)*")
-_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\u0e00-\u0e7f]+")
+_UNSPACED = r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\u0e00-\u0e7f]+"
 _SENTENCE = re.compile(r"(?<=[.!?。！？])\s*|\n+")
 
 
@@ -132,9 +132,9 @@ class FullText:
 
 def _words(text: str) -> Iterator[str]:
     """Content words, and pairs of characters of scripts without spaces."""
-    for run in _UNSPACED.findall(text):
+    for run in re.findall(_UNSPACED, text):
         yield from (run[i : i + 2] for i in range(max(1, len(run) - 1)))
-    for word in _WORD.findall(_UNSPACED.sub(" ", text)):
+    for word in _WORD.findall(re.sub(_UNSPACED, " ", text)):
         plain = word.replace("’", "'")
         plain = plain[:-2] if plain.lower().endswith("'s") else plain
         if plain.lower().replace("'", "") not in _STOP and (len(plain) > 1 or plain.isdigit()):
@@ -145,7 +145,7 @@ def _indexed(text: str) -> str:
     """A message as the index takes it: runs of scripts without spaces as pairs of characters."""
     if text.isascii():
         return text
-    return _UNSPACED.sub(lambda run: " " + " ".join(_pairs(run[0])) + " ", text)
+    return re.sub(_UNSPACED, lambda run: " " + " ".join(_pairs(run[0])) + " ", text)
 
 
 def _pairs(run: str) -> Iterable[str]:

@@ -8,10 +8,9 @@ from urllib.parse import parse_qsl, unquote
 
 from chatmem.errors import WrongUse
 
-_PARTS = re.compile(
+_PARTS = (
     r"(?P<scheme>[a-z][a-z0-9+]*)://(?:(?P<user>[^:@/?#]*)(?::(?P<password>[^@/?#]*))?@)?"
-    r"(?P<hosts>[^@/?#]*)(?:/(?P<path>[^?#]*))?(?:\?(?P<query>[^#]*))?",
-    re.IGNORECASE,
+    r"(?P<hosts>[^@/?#]*)(?:/(?P<path>[^?#]*))?(?:\?(?P<query>[^#]*))?"
 )
 _SECRET = re.compile(r"password|passwd|secret|token|key$", re.IGNORECASE)
 
@@ -30,7 +29,7 @@ class Address(NamedTuple):
     @classmethod
     def parse(cls, url: str) -> Address:
         """The parts of a URL. Raises WrongUse, without the URL's password."""
-        found = _PARTS.fullmatch(url)
+        found = re.fullmatch(_PARTS, url, re.IGNORECASE)
         if not found:
             raise WrongUse(
                 f"The store {masked(url)!r} is no address.",

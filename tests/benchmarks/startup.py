@@ -1,6 +1,8 @@
-"""How long it takes until chatmem is there, as ratios to an empty Typer app with one option, in the same run.
+"""How long it takes until chatmem is there: whole processes, and a pseudo-terminal that waits for a key's echo.
 
-python -m tests.benchmarks.startup [ROUNDS]
+    python -m tests.benchmarks.startup [--quick]
+
+The cases take turns. The peer is simonw's llm, in a venv of its own (CHATMEM_BENCH_LLM names its program).
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from tests.benchmarks.rows import Claim, Row, half, measured
 
 EMPTY = """
 import typer
@@ -23,7 +27,14 @@ app = typer.Typer(add_completion=False)
 def main(name: str = typer.Option("x")) -> None: ...
 app()
 """
-TARGETS = {"--version": 0.6, "sessions list": 1.4, "prompt that takes keys": 1.8}
+TYPER = "an empty Typer app with one option"
+VERSION = Claim("chatmem --version", beside=TYPER, most=0.6)
+NOTHING = Claim("chatmem --version, of an empty Python", beside="python -c pass")
+LIST = Claim("chatmem sessions list", beside=TYPER, most=1.4)
+PROMPT = Claim("prompt that takes keys", beside=TYPER, most=1.8)
+LLM = Claim("prompt that takes keys, of llm's", beside="llm chat", most=0.5)
+ROOM = Claim("memory at the prompt", beside="llm chat")
+CLAIMS = (VERSION, NOTHING, LIST, PROMPT, LLM, ROOM)
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -31,81 +42,109 @@ def environment(home: Path) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI", "CHATMEM", "PYTHONDONTWRITE"))}
     config = home / "config.toml"
     config.write_text("discover = false\n")
-    return kept | {"CHATMEM_DATA_DIR": str(home / "data"), "CHATMEM_CONFIG": str(config), "TERM": "xterm-256color"}
+    ours = {"CHATMEM_DATA_DIR": str(home / "data"), "CHATMEM_CONFIG": str(config), "LLM_USER_PATH": str(home / "llm")}
+    return kept | ours | {"TERM": "xterm-256color"}
 
 
-def process(*arguments: str, env: dict[str, str]) -> Callable[[], float]:
+def process(*words: str, env: dict[str, str]) -> Callable[[], float]:
     """Seconds of a whole process."""
 
     def once() -> float:
         start = time.perf_counter()
-        subprocess.run(
-            [sys.executable, *arguments], env=env, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        subprocess.run(words, env=env, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         return time.perf_counter() - start
 
     return once
 
 
-def prompt(*arguments: str, env: dict[str, str], shown: bytes = b"\x1b[?2004h") -> Callable[[], float]:
-    """Seconds from exec in a pseudo-terminal until a typed key is echoed by the prompt."""
+class Sitting:
+    """A program at its prompt in a pseudo-terminal: seconds until a typed key was echoed, and what it takes."""
+
+    def __init__(self, words: list[str], env: dict[str, str], shown: bytes) -> None:
+        start = time.perf_counter()
+        self.pid, self.terminal = pty.fork()
+        if self.pid == 0:
+            os.execve(words[0], words, env)
+        seen, typed = b"", False
+        while not (typed and b"~" in seen):
+            if not select.select([self.terminal], [], [], 20)[0]:
+                raise TimeoutError(seen)
+            seen += os.read(self.terminal, 65536)
+            if b"\x1b[6n" in seen:
+                os.write(self.terminal, b"\x1b[1;1R")
+                seen = seen.replace(b"\x1b[6n", b"")
+            if not typed and shown in seen:
+                os.write(self.terminal, b"~")
+                seen, typed = b"", True
+        self.seconds = time.perf_counter() - start
+
+    @property
+    def kilobytes(self) -> int:
+        """Resident memory, as the system counts it."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+
+    def close(self) -> None:
+        os.kill(self.pid, 9)
+        os.waitpid(self.pid, 0)
+        os.close(self.terminal)
+
+
+def prompt(
+    *words: str, env: dict[str, str], shown: bytes = b"\x1b[?2004h", sizes: list[int] | None = None
+) -> Callable[[], float]:
+    """Seconds from exec until a typed key is echoed by the prompt."""
 
     def once() -> float:
-        start = time.perf_counter()
-        pid, terminal = pty.fork()
-        if pid == 0:
-            os.execve(sys.executable, [sys.executable, *arguments], env)
-        seen, typed = b"", False
-        try:
-            while True:
-                if not select.select([terminal], [], [], 20)[0]:
-                    raise TimeoutError(seen)
-                seen += os.read(terminal, 65536)
-                if b"\x1b[6n" in seen:
-                    os.write(terminal, b"\x1b[1;1R")
-                    seen = seen.replace(b"\x1b[6n", b"")
-                if not typed and shown in seen:
-                    os.write(terminal, b"~")
-                    typed, seen = True, b""
-                elif typed and b"~" in seen:
-                    return time.perf_counter() - start
-        finally:
-            os.kill(pid, 9)
-            os.waitpid(pid, 0)
-            os.close(terminal)
+        sitting = Sitting(list(words), env, shown)
+        if sizes is not None:
+            sizes.append(sitting.kilobytes)
+        sitting.close()
+        return sitting.seconds
 
     return once
 
 
-def measure(rounds: int) -> dict[str, float]:
-    """The median ratio of each case to the empty app, the cases taking turns."""
+def rows(quick: bool) -> Iterator[Row]:
+    """The median ratio of each case, round by round."""
+    rounds = 5 if quick else 15
+    chatmem, llm = str(Path(sys.executable).with_name("chatmem")), os.environ.get("CHATMEM_BENCH_LLM")
+    our_size: list[int] = []
+    their_size: list[int] = []
     with tempfile.TemporaryDirectory() as folder:
         env = environment(Path(folder))
         cases = {
-            "empty app": process("-c", EMPTY, env=env),
-            "--version": process("-m", "chatmem", "--version", env=env),
-            "sessions list": process("-m", "chatmem", "sessions", "list", env=env),
-            "prompt that takes keys": prompt("-m", "chatmem", "chat", env=env),
+            "empty": process(sys.executable, "-c", EMPTY, env=env),
+            "pass": process(sys.executable, "-c", "pass", env=env),
+            "version": process(chatmem, "--version", env=env),
+            "list": process(chatmem, "sessions", "list", env=env),
+            "prompt": prompt(chatmem, "chat", env=env, sizes=our_size),
         }
+        if llm:
+            cases["llm"] = prompt(llm, "chat", env=env | {"OPENAI_API_KEY": "x"}, shown=b"> ", sizes=their_size)
         times: dict[str, list[float]] = {name: [] for name in cases}
         for number in range(rounds + 1):
             for name, once in cases.items():
                 seconds = once()
                 if number:
                     times[name].append(seconds)
-    floor = times["empty app"]
-    return {
-        n: statistics.median(t / f for t, f in zip(ts, floor, strict=True))
-        for n, ts in times.items()
-        if n != "empty app"
-    }
-
-
-def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 11
-    for name, ratio in measure(rounds).items():
-        print(f"{name:24} {ratio:5.2f} x an empty Typer app (target {TARGETS[name]})")
+    for claim, case, floor in (
+        (VERSION, "version", "empty"),
+        (NOTHING, "version", "pass"),
+        (LIST, "list", "empty"),
+        (PROMPT, "prompt", "empty"),
+        (LLM, "prompt", "llm"),
+    ):
+        if floor not in times:
+            yield claim.missing("llm")
+            continue
+        ratios = [mine / theirs for mine, theirs in zip(times[case], times[floor], strict=True)]
+        yield claim.row(statistics.median(ratios), half(ratios, " x"), f"{rounds} rounds")
+    if llm:
+        yield ROOM.row(statistics.median(our_size) / statistics.median(their_size), half(our_size, " MB", 1 / 1024))
+    else:
+        yield ROOM.missing("llm")
 
 
 if __name__ == "__main__":
-    main()
+    measured(rows)

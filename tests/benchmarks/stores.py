@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.stores [--quick]
 
-The servers are started here, on free ports. `append` is what both do: two messages, durable on return. `turn` is what
-only we do: lease, reading what others added, the append, giving the lease back.
+The servers are started here, on free ports. An append is what both do: two messages, durable on return. A turn is what
+only we do: the lease, reading what others added, the append, giving the lease back.
 """
 
 from __future__ import annotations
@@ -13,22 +13,29 @@ import importlib.util
 import statistics
 import tempfile
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from chatmem.records import header, new_id, now
-from chatmem.stores import open_store
-from tests.benchmarks.program import measured
-from tests.benchmarks.rows import Row, judged, missing, seconds, spread
+from chatmem.stores import Log, open_store
+from tests.benchmarks.rows import Claim, Row, half, measured, seconds
 from tests.databases import Databases
 
-KINDS = ("file", "sqlite", "redis", "postgres")
 PEERS = {
     "sqlite": "SQLChatMessageHistory",
     "redis": "RedisChatMessageHistory",
     "postgres": "PostgresChatMessageHistory",
 }
+KINDS = ("file", *PEERS)
+BESIDE = {
+    kind: Claim(f"{kind}: append a turn to a long session", beside=peer, most=1.0) for kind, peer in PEERS.items()
+}
+FLAT = {kind: Claim(f"{kind}: append to a long session", beside="one to a short one", most=1.5) for kind in KINDS}
+TURN = {kind: Claim(f"{kind}: whole turn in a long session", beside="one in a short one", most=1.5) for kind in KINDS}
+LIST = {kind: Claim(f"{kind}: list sessions", beside="reading each", most=0.2) for kind in KINDS}
+CLAIMS = (*BESIDE.values(), *FLAT.values(), *TURN.values(), *LIST.values())
 TEXT = "word " * 60
 
 
@@ -36,8 +43,8 @@ def message(role: str = "user") -> dict[str, Any]:
     return {"type": "message", "id": new_id(), "parent": None, "role": role, "content": TEXT, "time": now()}
 
 
-def ours(url: str, folder: Path, length: int) -> tuple[Callable[[], None], Callable[[], None], Any]:
-    """An append of two messages in a held turn, a whole turn, and the turn to hold."""
+def ours(url: str, folder: Path, length: int) -> tuple[Callable[[], None], Callable[[], None], Log]:
+    """An append of two messages in a held turn, a whole turn, and the session."""
     store = open_store(url, folder, new_id())
     store.open("work", [header("work"), *(message() for _ in range(length))]).close()
     log = store.open("work")
@@ -56,13 +63,14 @@ def ours(url: str, folder: Path, length: int) -> tuple[Callable[[], None], Calla
 
 def theirs(kind: str, url: str, folder: Path, length: int) -> Callable[[], None]:
     """The same append in LangChain's class for this server."""
+    warnings.simplefilter("ignore")
     from langchain_core.messages import AIMessage, HumanMessage
 
     history: Any
     if kind == "sqlite":
         from langchain_community.chat_message_histories import SQLChatMessageHistory
 
-        history = SQLChatMessageHistory("work", connection=f"sqlite:///{folder}/theirs{length}.db")
+        history = SQLChatMessageHistory("work", connection=f"sqlite:///{folder}/theirs.db")
     elif kind == "redis":
         from langchain_community.chat_message_histories import RedisChatMessageHistory
 
@@ -84,33 +92,26 @@ def compared(kind: str, url: str, folder: Path, long: int, times: int) -> Iterat
     short_append, short_turn, short_log = ours(url, folder, 10)
     append, turn, log = ours(url, folder, long)
     peer = None
-    if kind in PEERS and importlib.util.find_spec("langchain_community"):
+    if kind in PEERS and importlib.util.find_spec("langchain_core"):
         with contextlib.suppress(ImportError):
             peer = theirs(kind, url, folder, long)
+    samples = []
     with short_log.turn(), log.turn():
-        samples: list[tuple[float, float, float]] = []
         for number in range(times + 3):  # taking turns, so that a busy moment meets all of them
-            found = tuple(seconds(once, 1, 0)[0] for once in (append, short_append, peer or append))
+            found = [seconds(once, 1, 0)[0] for once in (append, short_append, peer or append)]
             if number >= 3:
-                samples.append(found)  # type: ignore[arg-type]
+                samples.append(found)
     at_length, at_ten, at_peer = (statistics.median(column) for column in zip(*samples, strict=True))
-    micros = spread([s[0] for s in samples], " ms", 1000)
+    spread, how = half([s[0] for s in samples], " ms", 1000), f"{long:,} messages, {times} times"
     if kind in PEERS:
-        claim = f"{kind}: append at {long:,} messages"
-        yield (
-            judged(claim, at_length / at_peer, 1.0, " x", PEERS[kind], micros) if peer else missing(claim, PEERS[kind])
-        )
-    yield judged(f"{kind}: append at {long:,} messages, of one at 10", at_length / at_ten, 1.5, " x", spread=micros)
+        yield BESIDE[kind].row(at_length / at_peer, spread, how) if peer else BESIDE[kind].missing(PEERS[kind])
+    yield FLAT[kind].row(at_length / at_ten, spread, how)
     whole, short = seconds(turn, times), seconds(short_turn, times)
-    ratio = statistics.median(whole) / statistics.median(short)
-    yield judged(
-        f"{kind}: whole turn at {long:,} messages, of one at 10", ratio, 1.5, " x", spread=spread(whole, " ms", 1000)
-    )
+    yield TURN[kind].row(statistics.median(whole) / statistics.median(short), half(whole, " ms", 1000), how)
 
 
 def listed(kind: str, url: str, folder: Path, count: int) -> Row:
-    user = new_id()
-    store = open_store(url, folder, user)
+    store = open_store(url, folder, new_id())
     for number in range(count):
         store.open(f"session {number}", [header("x"), *(message() for _ in range(10))]).close()
 
@@ -120,9 +121,8 @@ def listed(kind: str, url: str, folder: Path, count: int) -> Row:
 
     first = seconds(store.outlines, 1, 0)[0]
     listing, reading = seconds(store.outlines, 5), seconds(read_each, 1, 0)
-    share = statistics.median(listing) / reading[0]
-    claim = f"{kind}: list {count:,} sessions, of reading each (first time {first:.1f} s)"
-    return judged(claim, share, 0.2, " x", spread=spread(listing, " ms", 1000))
+    how = f"{count:,} sessions; the first list {first:.1f} s"
+    return LIST[kind].row(statistics.median(listing) / reading[0], half(listing, " ms", 1000), how)
 
 
 def rows(quick: bool) -> Iterator[Row]:
