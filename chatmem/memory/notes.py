@@ -13,6 +13,9 @@ NOTES_OPEN = (
 )
 NOTES_CLOSE = "[End of the notes.]"
 
+SLACK = 8
+"""Tokens by which a part may be shorter among others than alone."""
+
 Placed = tuple[int, int, Summary]
 """A part with the indices of the first and the last turn that it stands for."""
 
@@ -58,6 +61,10 @@ def covering(parts: list[Placed], before: int) -> list[Placed]:
 def with_notes(prompt: str, parts: list[Placed], counter: Counter, room: int, base: int) -> tuple[list[Summary], str]:
     """The parts that fit into `room` tokens, the newest first to stay, and the system message with them."""
     shown = [part for _, _, part in parts]
+    least = sum(counter.message(part.text, part.id) for part in shown)
+    while shown and least - SLACK * len(shown) > room:  # surely too long: not worth counting together
+        least -= counter.message(shown[0].text, shown[0].id)
+        shown = shown[1:]
     while shown:
         text = "\n\n".join([NOTES_OPEN, *(quoted(part.text, NOTES_CLOSE) for part in shown), NOTES_CLOSE])
         system = f"{prompt}\n\n{text}" if prompt else text

@@ -16,7 +16,7 @@ from chatmem.repl import commands
 from chatmem.repl.attach import with_files
 from chatmem.repl.prompt import Prompt, quiet_keys
 from chatmem.screen.listing import ago, last_turns
-from chatmem.screen.reply import print_reply
+from chatmem.screen.reply import print_reply, warm
 from chatmem.screen.terminal import Terminal
 from chatmem.stores.address import masked
 
@@ -143,7 +143,9 @@ class Room:
             self.terminal.note(f"To go on: chatmem chat -s {shlex.quote(self.chat.name)}{where}")
 
     def _warm(self) -> None:
-        """While the reader types: find the model, import its client, load its token table."""
+        """While the reader types: find the model, import its client and the screen's, load its token table."""
         self.assembly.warm(self.chat)
+        if self.terminal.interactive:
+            warm()
         self._warmed = True
         self.prompt.refresh()

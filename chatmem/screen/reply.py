@@ -8,6 +8,13 @@ from chatmem.models.base import Piece
 from chatmem.screen.terminal import NARROWEST, Terminal, is_tty
 
 
+def warm() -> None:
+    """Import what shows Markdown, and the lexer of the commonest code, before a reply waits for it."""
+    from chatmem.screen.page import Renderer
+
+    Renderer(80).whole("```python\npass\n```")
+
+
 def print_reply(terminal: Terminal, pieces: Iterable[Piece]) -> str:
     """Show a reply while it arrives, and return its text. Notices go beside it."""
     if terminal.interactive and terminal.width >= NARROWEST:

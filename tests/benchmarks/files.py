@@ -5,22 +5,31 @@ python -m tests.benchmarks.files [--quick]
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import statistics
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 from chatmem.records import header
 from chatmem.session import Session
 from chatmem.stores.jsonl import JsonlStore
-from chatmem.stores.lines import line_of
+from chatmem.stores.lines import line_of, records_of
 from chatmem.stores.search import Query
+from tests.benchmarks.rows import Claim, Row, half, measured, seconds
 
+APPEND = {
+    size: Claim(f"append at {size:,} messages", beside="one at 10", most=1.5) for size in (1_000, 10_000, 100_000)
+}
+OPEN = {
+    size: Claim(f"open a session of {size:,} messages", beside="parsing its lines") for size in (1_000, 10_000, 100_000)
+}
+LIST = Claim("list many sessions", beside="reading each file")
+PARSED = Claim("list many sessions, of parsing each", beside="parsing each file", most=0.2)
+SEARCH = Claim("search a rare word", beside="grep -rilF", most=5)
+CLAIMS = (*APPEND.values(), *OPEN.values(), LIST, PARSED, SEARCH)
 WORDS = [f"word{n}" for n in range(3000)]
 
 
@@ -36,21 +45,10 @@ def message(number: int, chance: random.Random) -> dict[str, object]:
     }
 
 
-def best(once: Callable[[], object], times: int = 5) -> float:
-    """The median of the seconds of so many calls, after one that does not count."""
-    once()
-    found = []
-    for _ in range(times):
-        start = time.perf_counter()
-        once()
-        found.append(time.perf_counter() - start)
-    return statistics.median(found)
-
-
-def growth(folder: Path, sizes: tuple[int, ...]) -> list[str]:
-    chance, rows = random.Random(1), []
+def growth(folder: Path, sizes: tuple[int, ...]) -> Iterator[Row]:
+    chance = random.Random(1)
     store = JsonlStore(folder)
-    base = 0.0
+    base: list[float] = []
     for size in sizes:
         store.open(f"s{size}", [header("x"), *(message(n, chance) for n in range(size))]).close()
         log = store.open(f"s{size}")
@@ -62,33 +60,26 @@ def growth(folder: Path, sizes: tuple[int, ...]) -> list[str]:
                 log.read()
                 log.append([message(next(counter), chance)])
 
-        seconds = best(append, 100)
-        base = base or seconds
-        opened = best(lambda size=size: len(Session.replay("s", store.records(f"s{size}")).turns), 3)
-        rows.append(f"| append at {size:,} messages | {seconds / base:.2f} x one at {sizes[0]} | ≤ 1.5 |")
-        rows.append(f"| open {size:,} messages | {opened:.3f} s | ≤ 1 s |")
-    return rows
+        found = seconds(append, 100)
+        base = base or found
+        if size not in APPEND:
+            continue
+        ratio = statistics.median(found) / statistics.median(base)
+        yield APPEND[size].row(ratio, half(found, " ms", 1000), "100 times, each synced")
+        data = (folder / f"s{size}.jsonl").read_bytes().split(b"\n")
+        parsing = seconds(lambda data=data: list(records_of(data)), 3)
+        opening = seconds(lambda size=size: len(Session.replay("s", store.records(f"s{size}")).turns), 3)
+        yield OPEN[size].row(statistics.median(opening) / statistics.median(parsing), half(opening, " ms", 1000))
 
 
-def many(folder: Path, count: int) -> list[str]:
+def many(folder: Path, count: int) -> Iterator[Row]:
     chance = random.Random(2)
     store = JsonlStore(folder)
     store.make_folder(folder)
     for number in range(count):
         lines = [line_of(header(f"s{number}")), *(line_of(message(n, chance)) for n in range(50))]
         if number == count // 2:
-            lines.append(
-                line_of(
-                    {
-                        "type": "message",
-                        "id": "z",
-                        "parent": "m49",
-                        "role": "user",
-                        "content": "a zebrafish",
-                        "time": "",
-                    }
-                )
-            )
+            lines.append(line_of(message(50, chance) | {"content": "a zebrafish"}))
         (folder / f"s{number}.jsonl").write_bytes(b"".join(lines))
 
     def read_each() -> None:
@@ -96,29 +87,28 @@ def many(folder: Path, count: int) -> list[str]:
             if entry.name.endswith(".jsonl"):
                 Path(entry.path).read_bytes()
 
+    def parse_each() -> None:
+        for name in store.names():
+            store.records(name)
+
     def grep() -> None:
         subprocess.run(["grep", "-rilF", "zebrafish", folder], check=True, stdout=subprocess.DEVNULL)
 
-    first = time.perf_counter()
-    store.outlines()
-    built = time.perf_counter() - first
-    reading, listing = best(read_each, 3), best(lambda: store.outlines()[:20], 5)
-    searching, grepping = best(lambda: list(store.search(Query.parse("zebrafish"))), 3), best(grep, 3)
-    return [
-        f"| list of {count:,} sessions (first one, building the cache: {built:.1f} s) | {listing / reading:.2f} x reading each file ({listing * 1000:.0f} ms) | ≤ 0.20 |",
-        f"| search of a rare word in {count:,} sessions | {searching / grepping:.2f} x grep -rilF ({searching * 1000:.0f} ms) | ≤ 5 |",
-    ]
+    first = seconds(store.outlines, 1, 0)[0]
+    how = f"{count:,} sessions of 50 messages; the first list {first:.1f} s"
+    listing = seconds(lambda: store.outlines()[:20], 5)
+    for claim, other in ((LIST, read_each), (PARSED, parse_each)):
+        whole = seconds(other, 3 if claim is LIST else 1)
+        yield claim.row(statistics.median(listing) / statistics.median(whole), half(listing, " ms", 1000), how)
+    searching, grepping = seconds(lambda: list(store.search(Query.parse("zebrafish"))), 3), seconds(grep, 3)
+    yield SEARCH.row(statistics.median(searching) / statistics.median(grepping), half(searching, " ms", 1000), how)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
-    print("| claim | figure | limit |\n|---|---|---|")
+def rows(quick: bool) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
-        print("\n".join(growth(Path(folder, "one"), (10, 1_000) if quick else (10, 1_000, 10_000, 100_000))))
-        print("\n".join(many(Path(folder, "many"), 500 if quick else 10_000)))
+        yield from growth(Path(folder, "one"), (10, 1_000) if quick else (10, 1_000, 10_000, 100_000))
+        yield from many(Path(folder, "many"), 500 if quick else 10_000)
 
 
 if __name__ == "__main__":
-    main()
+    measured(rows)

@@ -1,6 +1,6 @@
 """How long a plan takes, beside langchain-core's trim_messages with the same counts.
 
-python -m tests.benchmarks.plan
+python -m tests.benchmarks.plan [--quick]
 """
 
 from __future__ import annotations
@@ -8,16 +8,24 @@ from __future__ import annotations
 import importlib.util
 import random
 import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from chatmem import memory, tokens
 from chatmem.memory.plan import plan
 from chatmem.memory.recall import FullText
 from chatmem.session import Session
+from tests.benchmarks.rows import Claim, Row, half, measured, seconds
 
 SIZES = (100, 1_000, 10_000)
 SPECS = ("buffer", "window:10", "token-trim:8000", "token-trim,max_tokens=8000", "summary:8000,recall_tokens=0")
+TIME = {
+    (spec, size): Claim(f"plan of {size:,} messages, {spec}", " ms", most=1.0 if spec != "buffer" else None)
+    for size in SIZES
+    for spec in SPECS
+}
+TRIM = {size: Claim(f"trim_messages on {size:,} messages", beside="our plan", least=1.0) for size in SIZES}
+RECALL = Claim("recall in 10,000 messages", " ms", most=5.0)
+CLAIMS = (*TIME.values(), *TRIM.values(), RECALL)
 WORDS = [f"word{n}" for n in range(2000)]
 
 
@@ -41,17 +49,6 @@ def history(messages: int, seed: int = 1) -> Session:
     return session
 
 
-def timed(once: Callable[[], object], times: int) -> list[float]:
-    """Milliseconds of each of so many calls, after one that does not count."""
-    once()
-    found = []
-    for _ in range(times):
-        start = time.perf_counter()
-        once()
-        found.append((time.perf_counter() - start) * 1000)
-    return sorted(found)
-
-
 def trim_messages(session: Session, count: Callable[[str], int], budget: int) -> Callable[[], object] | None:
     """The same history through langchain-core, its best configuration for a chat; None where it is not installed."""
     if importlib.util.find_spec("langchain_core") is None:
@@ -71,42 +68,30 @@ def trim_messages(session: Session, count: Callable[[str], int], budget: int) ->
     )
 
 
-def rows(times: int = 200) -> list[str]:
+def rows(quick: bool) -> Iterator[Row]:
     counter = tokens.counter("gpt-4o")
-    found = [
-        f"counted: {counter.how}",
-        "| messages | strategy | median ms | p99 ms | trim_messages / plan |",
-        "|---|---|---|---|---|",
-    ]
-    for size in SIZES:
+    times, how = (50 if quick else 200), f"counted: {counter.how}"
+    for size in SIZES[:2] if quick else SIZES:
         session = history(size)
+        ours: dict[str, list[float]] = {}
         for spec in SPECS:
             strategy = memory.from_table(memory.table_of(spec))
-            ours = timed(
+            ours[spec] = seconds(
                 lambda session=session, strategy=strategy: plan(session, "and now?", strategy, counter, 1_000_000),
                 times,
             )
-            ratio = ""
-            if spec == "token-trim:8000":
-                theirs = trim_messages(session, counter.count, 8000)
-                ratio = (
-                    f"{statistics.median(timed(theirs, 3)) / statistics.median(ours):.0f}"
-                    if theirs
-                    else "langchain-core is not installed"
-                )
-            found.append(
-                f"| {size} | {spec} | {statistics.median(ours):.3f} | {ours[int(len(ours) * 0.99)]:.3f} | {ratio} |"
-            )
+            yield TIME[spec, size].row(statistics.median(ours[spec]) * 1000, half(ours[spec], " ms", 1000), how)
+        theirs = trim_messages(session, counter.count, 8000)
+        if theirs is None:
+            yield TRIM[size].missing("langchain-core")
+            continue
+        slower = statistics.median(seconds(theirs, 3)) / statistics.median(ours["token-trim:8000"])
+        yield TRIM[size].row(slower, how=how)
     session, index = history(10_000), FullText()
-    start = time.perf_counter()
-    index.update(session)
-    built = (time.perf_counter() - start) * 1000
-    asked = timed(lambda: index.find("what was it about word17 and word1234 and word99?", lambda ident: True), times)
-    found.append(
-        f"| 10000 | recall alone (index built in {built:.0f} ms) | {statistics.median(asked):.3f} | {asked[int(len(asked) * 0.99)]:.3f} | |"
-    )
-    return found
+    built = seconds(lambda: index.update(session), 1, 0)[0]
+    asked = seconds(lambda: index.find("what was it about word17 and word1234 and word99?", lambda ident: True), times)
+    yield RECALL.row(statistics.median(asked) * 1000, half(asked, " ms", 1000), f"index built in {built * 1000:.0f} ms")
 
 
 if __name__ == "__main__":
-    print("\n".join(rows()))
+    measured(rows)

@@ -1,22 +1,33 @@
-"""What a streamed reply costs on the screen, beside a live window of six lines with the whole text rendered anew.
+"""What a streamed reply costs on the screen, beside two other methods. CPU time, not wall time.
 
     python -m tests.benchmarks.screen [--quick]
 
-100 tokens a second at 12.5 frames a second: a frame every 8 tokens, as fast as they can be drawn. CPU time, not wall time.
+100 tokens a second at 12.5 frames a second: a frame every 8 tokens, as fast as they can be drawn. The others: a window
+of six live lines with the whole text rendered anew, whose frames adapt to their cost; and the whole text at every frame.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import random
 import time
+from collections.abc import Iterator
 
 from chatmem.screen.markdown import MarkdownStream
 from chatmem.screen.page import Renderer
 from chatmem.screen.terminal import Terminal
+from tests.benchmarks.rows import Claim, Row, measured
 
+SIZES = (1_000, 7_000, 25_000)
+TOKEN = {size: Claim(f"screen, a token of {size:,}", " µs") for size in SIZES}
+FRAME = {size: Claim(f"screen, worst frame of {size:,} tokens", " ms", most=10.0) for size in SIZES}
+GROWTH = Claim("screen, a token of 25,000", beside="one of 7,000", most=1.6)
+WINDOW = {
+    size: Claim(f"six live lines, whole text anew, {size:,} tokens", beside="ours", least=10.0) for size in SIZES[:2]
+}
+WHOLE = {size: Claim(f"whole text at every frame, {size:,} tokens", beside="ours") for size in SIZES[:2]}
+CLAIMS = (*TOKEN.values(), *FRAME.values(), GROWTH, *WINDOW.values(), *WHOLE.values())
 PER_FRAME = 8
 WORDS = "the quick **brown** fox jumps `over` a lazy dog while seven wizards brew ale for the merry crowd of 42 guests".split()
 
@@ -88,25 +99,32 @@ def window_of_six(pieces: list[str]) -> float:
     return (time.process_time() - start) * 1e6 / len(pieces)
 
 
-def rows(sizes: tuple[int, ...] = (1_000, 7_000, 25_000)) -> list[str]:
-    found = ["| tokens | CPU µs per token | worst frame ms | whole text, six lines live / ours |", "|---|---|---|---|"]
+def every_frame(pieces: list[str]) -> float:
+    """The plain way: all there is, at every frame. Measured on every tenth frame, since it grows with the square."""
+    renderer, text, spent = Renderer(100), "", 0.0
+    for number, piece in enumerate(pieces):
+        text += piece
+        if number % (PER_FRAME * 10) == 0:
+            before = time.process_time()
+            renderer.whole(text)
+            spent += (time.process_time() - before) * 10
+    return spent * 1e6 / len(pieces)
+
+
+def rows(quick: bool) -> Iterator[Row]:
     costs = {}
-    for size in sizes:
+    for size in SIZES[:2] if quick else SIZES:
         pieces = reply(size)
         ours(pieces[:200])
         costs[size], worst = ours(pieces)
-        ratio = window_of_six(pieces) / costs[size] if size <= 7_000 else None
-        found.append(f"| {size:,} | {costs[size]:.0f} | {worst:.1f} | {'' if ratio is None else f'{ratio:.1f}'} |")
+        yield TOKEN[size].row(costs[size], how="seed 1")
+        yield FRAME[size].row(worst, how="seed 1")
+        if size in WINDOW:
+            yield WINDOW[size].row(window_of_six(pieces) / costs[size])
+            yield WHOLE[size].row(every_frame(pieces) / costs[size])
     if 25_000 in costs:
-        found.append(f"| 25,000 / 7,000 | {costs[25_000] / costs[7_000]:.2f} | | |")
-    return found
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true")
-    print("\n".join(rows((1_000, 7_000) if parser.parse_args().quick else (1_000, 7_000, 25_000))))
+        yield GROWTH.row(costs[25_000] / costs[7_000])
 
 
 if __name__ == "__main__":
-    main()
+    measured(rows)

@@ -1,27 +1,38 @@
-"""What one turn costs: Enter to the request on the wire, a streamed piece, a key's echo while the client is imported.
+"""What one turn costs: Enter to the request on the wire, a streamed piece, memory, a key's echo while openai is imported.
 
-python -m tests.benchmarks.turn
+python -m tests.benchmarks.turn [--quick]
 """
 
 from __future__ import annotations
 
 import os
 import pty
+import resource
 import select
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from chatmem.assemble import Assembly
+from chatmem.models.openai_api import OpenAIModel
 from chatmem.models.replies import Reply, streamed
 from chatmem.records import header
 from chatmem.stores.jsonl import JsonlStore
 from tests.benchmarks.files import message
+from tests.benchmarks.rows import Claim, Row, half, measured
 from tests.benchmarks.startup import environment
 from tests.server import Server, delta, stream
+
+WIRE = Claim("Enter to the request on the wire", " ms", most=20.0)
+EVENT = Claim("our work for a streamed event", " µs", most=25.0)
+PIECE = Claim("a streamed piece, from the socket to the reader", beside="the openai client alone", most=1.0)
+ECHO = Claim("worst key echo while openai is imported", " ms", most=15.0)
+ROOM = Claim("memory after turns in a long session", " MB")
+CLAIMS = (WIRE, EVENT, PIECE, ECHO, ROOM)
 
 
 def enter_to_wire(messages: int = 10_000, times: int = 20) -> list[float]:
@@ -94,17 +105,44 @@ def echo(keys: int = 80) -> list[float]:
     return found
 
 
-def rows() -> list[str]:
-    keys = echo()
-    wire = enter_to_wire()
-    return [
-        "| claim | figure | limit |",
-        "|---|---|---|",
-        f"| Enter to the wire, 10,000 messages | {statistics.median(wire):.1f} ms, worst {max(wire):.1f} | ≤ 20 ms |",
-        f"| our work per streamed event | {piece():.1f} µs | ≤ 25 µs |",
-        f"| key echo while the client is imported | {statistics.median(keys):.1f} ms, worst {max(keys):.1f} | ≤ 15 ms |",
-    ]
+def pieces(count: int = 20_000) -> tuple[float, float]:
+    """CPU microseconds for a streamed piece, ours and the openai client's alone, of the same stream in turns."""
+    import openai
+
+    data = stream(*(f"word{n} " for n in range(count)))
+    with Server() as server:
+        server.otherwise = lambda request: data
+        model = OpenAIModel("m", server.url, lambda: "x")
+        client = openai.OpenAI(base_url=server.url, api_key="x", max_retries=0)
+        question = [{"role": "user", "content": "hi"}]
+
+        def ours() -> int:
+            return sum(len(piece.text) for piece in model.stream(question, {}))
+
+        def theirs() -> int:
+            chunks = client.chat.completions.create(model="m", messages=question, stream=True)  # type: ignore[call-overload]
+            return sum(len(chunk.choices[0].delta.content or "") for chunk in chunks if chunk.choices)
+
+        spent: dict[Any, list[float]] = {ours: [], theirs: []}
+        for _ in range(4):
+            for method, found in spent.items():
+                before = time.thread_time()
+                method()
+                found.append((time.thread_time() - before) * 1e6 / count)
+    return statistics.median(spent[ours][1:]), statistics.median(spent[theirs][1:])
+
+
+def rows(quick: bool) -> Iterator[Row]:
+    keys = sorted(echo(40 if quick else 80))
+    yield ECHO.row(keys[-1], half(keys, " ms"), f"{len(keys)} keys")
+    long = 2_000 if quick else 10_000
+    wire = sorted(enter_to_wire(long))
+    yield WIRE.row(statistics.median(wire), half(wire, " ms"), f"{long:,} messages")
+    yield ROOM.row(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, how=f"{long:,} messages, whole process")
+    yield EVENT.row(piece())
+    ours, theirs = pieces(5_000 if quick else 20_000)
+    yield PIECE.row(ours / theirs, how=f"{ours:.1f} and {theirs:.1f} µs")
 
 
 if __name__ == "__main__":
-    print("\n".join(rows()))
+    measured(rows)
