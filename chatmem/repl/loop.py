@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import sys
 import threading
 from collections.abc import Generator
 
@@ -144,8 +145,11 @@ class Room:
 
     def _warm(self) -> None:
         """While the reader types: find the model, import its client and the screen's, load its token table."""
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(interval / 10)  # a key waits for less of an import
         self.assembly.warm(self.chat)
         if self.terminal.interactive:
             warm()
+        sys.setswitchinterval(interval)
         self._warmed = True
         self.prompt.refresh()

