@@ -1,6 +1,6 @@
 """What each memory strategy keeps of a long conversation, and at which cost; measured without a model.
 
-    python -m tests.benchmarks.memory [--quick]
+    python -m tests.benchmarks.memory [--quick] [--json | --table]
 
 Seeded conversations of 300 turns with planted facts, some corrected later. The summariser is an oracle: it knows only
 what it is shown, gives back the facts in it, newest value first served, and loses each with 3 % per call. So what is
@@ -9,11 +9,11 @@ lost is lost by the engine. A fact counts as kept when its newest value stands i
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import random
 import statistics
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -29,6 +29,7 @@ from chatmem.memory.summary import SummaryStrategy
 from chatmem.memory.view import Plan, Wire
 from chatmem.session import Session
 from chatmem.tokens import Counter
+from tests.benchmarks.rows import Claim, Row, half, measured
 
 _THINGS = (
     "router garage locker bicycle piano greenhouse cellar office gate sauna library studio attic boiler safe".split()
@@ -382,8 +383,7 @@ def langchain(talk: Conversation, which: str, budget: int, counter: Counter, see
     )
 
 
-PEERS = ("trim_messages", "ConversationSummaryBufferMemory")
-
+PEERS = {"trim_messages": "langchain_core", "ConversationSummaryBufferMemory": "langchain_classic"}
 SPECS = (
     "buffer",
     "window:17",
@@ -392,38 +392,77 @@ SPECS = (
     "summary,max_tokens={},recall_tokens=0",
     "summary:{}",
 )
+SUMMARY, LOW_WATER = "summary:{}", "token-trim,max_tokens={}"
+KEPT = Claim("summary: facts in the context", "", least=0.94)
+KEPT_FAILING = Claim("summary with 30 % failing folds: facts in the context", "", least=0.94)
+ASKED = {
+    form: Claim(f"summary: a fact asked for, {form}", "", least=least)
+    for form, least in (("same words", 0.98), ("paraphrase", 0.98), ("no shared word", 0.85))
+}
+STALE = Claim("summary: stale facts", "", most=0)
+BROKEN = Claim("views over budget, without their question, or of a wrong shape", "", most=0)
+REUSE = Claim("summary: prompt cache reuse", "")
+REUSE_4 = Claim("token-trim: prompt cache reuse at 4,000 tokens", "", least=0.85)
+REUSE_12 = Claim("token-trim: prompt cache reuse at 12,000 tokens", "", least=0.94)
+CLAIMS = (KEPT, KEPT_FAILING, *ASKED.values(), STALE, BROKEN, REUSE, REUSE_4, REUSE_12)
 
 
-def table(
-    budgets: Sequence[int], seeds: Sequence[int], specs: Sequence[str] = SPECS, fails: Sequence[float] = (0.0, 0.3)
-) -> list[str]:
-    """The figures as rows of a Markdown table."""
+def rows(quick: bool) -> Iterator[Row]:
+    counter, seeds = tokens.counter("gpt-4o"), (1,) if quick else (1, 2, 3, 4, 5)
+    how = f"seeds {', '.join(map(str, seeds))}; 4,000 tokens, {counter.how}"
+    talks = {seed: Conversation.make(seed) for seed in seeds}
+
+    def played(spec: str, budget: int = 4000, fail: float = 0.0) -> list[Figures]:
+        strategy = memory.from_table(memory.table_of(spec.format(budget)))
+        return [play(talks[seed], strategy, budget, counter, fail=fail, seed=seed) for seed in seeds]
+
+    peers = {
+        name: [langchain(talks[seed], name, 4000, counter, seed) for seed in seeds]
+        for name, package in PEERS.items()
+        if importlib.util.find_spec(package)
+    }
+
+    def row(claim: Claim, found: list[Figures], get: Callable[[Figures], float]) -> Row:
+        beside = [f"{name} {statistics.mean(map(get, theirs)):.2f}" for name, theirs in peers.items()]
+        beside += [f"{name} could not be installed" for name in PEERS if name not in peers]
+        values = [get(one) for one in found]
+        return claim.row(statistics.mean(values), half(values), how, ", ".join(beside))
+
+    summary, failing = played(SUMMARY), played(SUMMARY, fail=0.3)
+    yield row(KEPT, summary, lambda f: f.recall)
+    yield row(KEPT_FAILING, failing, lambda f: f.recall)
+    for form, claim in ASKED.items():
+        yield row(claim, summary, lambda f, form=form: f.asked[form])  # type: ignore[misc]
+    yield row(STALE, summary, lambda f: f.stale)
+    yield row(REUSE, summary, lambda f: f.reuse)
+    trimmed = played(LOW_WATER)
+    yield row(REUSE_4, trimmed, lambda f: f.reuse)
+    if not quick:
+        long = [f.reuse for f in played(LOW_WATER, 12_000)]
+        yield REUSE_12.row(statistics.mean(long), half(long), how.replace("4,000", "12,000"))
+    yield row(BROKEN, summary + failing + trimmed, lambda f: f.violations + f.blocked + f.lost)
+
+
+def table(budgets: Sequence[int] = (2000, 4000, 12000), seeds: Sequence[int] = (1, 2, 3)) -> None:
+    """Every strategy at every budget, for who works on the memory."""
     counter = tokens.counter("gpt-4o")
-    rows = [
-        f"counted: {counter.how}; seeds {list(seeds)}",
-        "| budget | strategy | failing folds | recall | same words | paraphrase | no shared word | stale | prefix reuse | tokens | fold calls | violations |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    heads = ("budget", "strategy", "failing folds", "facts", "same words", "paraphrase", "no shared word", "stale")
+    print(f"counted: {counter.how}; seeds {list(seeds)}\n")
+    print(f"| {' | '.join((*heads, 'prefix reuse', 'tokens', 'fold calls', 'violations'))} |\n|{'---|' * 12}")
     talks = {seed: Conversation.make(seed) for seed in seeds}
     for budget in budgets:
-        for spec in specs:
+        for spec in SPECS:
             strategy = memory.from_table(memory.table_of(spec.format(budget)))
-            for fail in fails if strategy.summarises else (0.0,):
+            for fail in (0.0, 0.3) if strategy.summarises else (0.0,):
                 found = [play(talks[s], strategy, budget, counter, fail=fail, seed=s) for s in seeds]
-                rows.append(_row(budget, spec.format(budget), fail, found))
-                print(rows[-1], flush=True)
-        for peer in PEERS:
-            package = "langchain_core" if peer == "trim_messages" else "langchain_classic"
-            if importlib.util.find_spec(package) is None:
-                rows.append(f"| {budget} | {peer}: {package} is not installed |" + " |" * 10)
-                continue
-            found = [langchain(talks[s], peer, budget, counter, s) for s in seeds]
-            rows.append(_row(budget, f"LangChain {peer}", 0.0, found))
-            print(rows[-1], flush=True)
-    return rows
+                print(_line(budget, spec.format(budget), fail, found), flush=True)
+        for peer, package in PEERS.items():
+            if importlib.util.find_spec(package):
+                found = [langchain(talks[s], peer, budget, counter, s) for s in seeds]
+                print(_line(budget, f"LangChain {peer}", 0.0, found), flush=True)
 
 
-def _row(budget: int, name: str, fail: float, found: list[Figures]) -> str:
+def _line(budget: int, name: str, fail: float, found: list[Figures]) -> str:
     def mean(get: Callable[[Figures], float]) -> float:
         return statistics.mean(map(get, found))
 
@@ -434,12 +473,5 @@ def _row(budget: int, name: str, fail: float, found: list[Figures]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
-    table((4000,) if quick else (2000, 4000, 12000), (1,) if quick else (1, 2, 3))
-
-
 if __name__ == "__main__":
-    main()
+    table() if "--table" in sys.argv else measured(rows)

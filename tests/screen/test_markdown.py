@@ -102,7 +102,7 @@ def check(chance: random.Random, times: int) -> None:
         assert got == whole, f"random.Random({seed}), width {width}:\n{text}"
 
 
-def test_any_chunking_gives_one_whole_render(chance: random.Random) -> None:
+def test_any_chunking_of_400_documents_gives_one_whole_render(chance: random.Random) -> None:
     check(chance, 400)
 
 
