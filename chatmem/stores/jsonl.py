@@ -47,17 +47,23 @@ class JsonlStore(Store):
         return cls((data / "users" / checked(user, "user") if user else data) / "sessions", say, user=user, data=data)
 
     def names(self) -> list[str]:
+        names = [name for name, _ in self._files()]
+        return names + list(self._shared(names))
+
+    def _files(self) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        """The session files of this user. Raises NotSaved if the folder cannot be read."""
         try:
             with self.system.scandir(self.folder) as entries:
-                files = [e.name for e in entries if e.name.endswith(ENDING) and e.is_file(follow_symlinks=False)]
+                for entry in entries:
+                    name = entry.name.removesuffix(ENDING)
+                    if name != entry.name and entry.is_file(follow_symlinks=False) and valid(name):
+                        yield name, entry
         except (FileNotFoundError, NotADirectoryError):
-            return []
+            return
         except OSError as error:
             raise NotSaved(
                 f"The folder {self.folder} cannot be read: {error.strerror}.", "Check its permissions."
             ) from error
-        names = [name for file in files if valid(name := file.removesuffix(ENDING))]
-        return names + list(self._shared(names))
 
     def _shared(self, but: Collection[str] = ()) -> dict[str, Link]:
         """The sessions that other users share with this one, by the name they have here."""
@@ -135,24 +141,15 @@ class JsonlStore(Store):
 
     def outlines(self) -> list[Outline]:
         stamps = {}
-        try:
-            with self.system.scandir(self.folder) as entries:
-                for entry in entries:
-                    name = entry.name.removesuffix(ENDING)
-                    if name != entry.name and entry.is_file(follow_symlinks=False) and valid(name):
-                        found = entry.stat(follow_symlinks=False)
-                        stamps[name] = found.st_size, found.st_mtime_ns, found.st_ino
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        except OSError as error:
-            raise NotSaved(
-                f"The folder {self.folder} cannot be read: {error.strerror}.", "Check its permissions."
-            ) from error
-        found = list(OutlineCache(self.folder / ".outlines.sqlite").outlines(stamps, self._outline))
+        for name, entry in self._files():
+            with contextlib.suppress(FileNotFoundError):  # deleted just now
+                found = entry.stat(follow_symlinks=False)
+                stamps[name] = found.st_size, found.st_mtime_ns, found.st_ino
+        outlines = list(OutlineCache(self.folder / ".outlines.sqlite").outlines(stamps, self._outline))
         for name, link in self._shared(stamps).items():
             if outline := self._outline(name):
-                found.append(outline._replace(owner=link.user))
-        return sorted(found, key=lambda o: (o.last_active, o.name), reverse=True)
+                outlines.append(outline._replace(owner=link.user))
+        return sorted(outlines, key=lambda o: (o.last_active, o.name), reverse=True)
 
     def open(self, name: str, first: Iterable[Record] = ()) -> Log:
         if first := list(first):
