@@ -53,8 +53,8 @@ class DatabaseLog(Log):
         self._slow = False
         self._mine = threading.RLock()
         self._over = threading.Event()
-        if first or ident is None:
-            self._wait_here(away or StoreAway(f"{store.database.shown} has no session {name!r}."), first)
+        if ident is None:
+            self._wait_here(away or StoreAway(f"{store.database.shown} has no session {name!r}."), first, bool(away))
 
     def read(self) -> tuple[list[Record], bool]:
         held, self._held = self._held, []
@@ -204,7 +204,7 @@ class DatabaseLog(Log):
 
     # While it does not
 
-    def _wait_here(self, away: StoreAway, first: Sequence[Record] = ()) -> None:
+    def _wait_here(self, away: StoreAway, first: Sequence[Record] = (), say: bool = True) -> None:
         """Go on in a file of this machine, and look in the background whether the database is back."""
         before = self.away
         self.away = away
@@ -215,7 +215,8 @@ class DatabaseLog(Log):
             assert isinstance(log, JsonlLog)
             log.partial_file = self._partial
             self._local = log
-            self.store.say(f"{away.message} What is said is kept in {waiting.path(self.name)} until it is back.")
+            if say:
+                self.store.say(f"{away.message} What is said is kept in {waiting.path(self.name)} until it is back.")
         if before is None:
             threading.Thread(target=self._look, daemon=True, name="away").start()
 
