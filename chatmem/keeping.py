@@ -10,7 +10,7 @@ import signal
 import threading
 from collections.abc import Iterator
 
-from chatmem.errors import Busy, ChatmemError, NoSuchSession, NotSaved, WrongUse
+from chatmem.errors import Busy, ChatmemError, NoSuchSession, NotSaved, StoreAway, WrongUse
 from chatmem.records import Record, header
 from chatmem.session import Session
 from chatmem.stores.base import Log, Say, Store
@@ -57,7 +57,7 @@ class Keeping:
         except ChatmemError as error:
             if not isinstance(error, NoSuchSession | NotSaved):
                 raise
-            if isinstance(error, NotSaved):
+            if isinstance(error, NotSaved) and not isinstance(error, StoreAway):
                 self._say_not_saved(error)
             self._unsaved = [header(self.name)]
             self._unsaved += [{"type": "settings", **wanted}] if wanted else []

@@ -38,6 +38,21 @@ class DatabaseServer:
             assert self.process.poll() is None, f"{self.command[0]} ended with {self.process.returncode}"
             assert time.monotonic() < end, f"{self.command[0]} does not answer"
 
+    @contextlib.contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """It is there, and answers nothing; nor do the processes that it began."""
+        assert self.process
+        words = ["pgrep", "-P", str(self.process.pid)]
+        began = subprocess.run(words, capture_output=True, text=True, check=False).stdout.split()
+        processes = [self.process.pid, *map(int, began)]
+        for pid in processes:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in processes:
+                os.kill(pid, signal.SIGCONT)
+
     def kill(self, how: int = signal.SIGKILL) -> None:
         if self.process:
             self.process.send_signal(how)

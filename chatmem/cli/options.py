@@ -10,12 +10,13 @@ import typer
 from chatmem.errors import ChatmemError
 
 
-def session_names(incomplete: str) -> Iterator[tuple[str, str]]:
+def session_names(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
     """The sessions whose name begins with what was typed, with their titles, for the shell's completion."""
     from chatmem.assemble import Assembly
 
+    flags = {name: value for name in ("store", "user", "profile") if (value := ctx.params.get(name))}
     try:
-        outlines = Assembly().store.outlines()
+        outlines = Assembly(flags).store.outlines()
     except ChatmemError:
         return
     for outline in outlines:

@@ -13,7 +13,7 @@ import typer
 
 from chatmem.cli.door import Here, command
 from chatmem.cli.options import AllOrName, Json, MaybeName, Name, New, Purge, Yes, session_names
-from chatmem.errors import ChatmemError, WrongUse
+from chatmem.errors import ChatmemError, NotSaved, WrongUse
 from chatmem.formats.json import message_record
 from chatmem.names import counted, key
 from chatmem.records import moment
@@ -285,8 +285,12 @@ def expire(here: Here, but: str) -> None:
     store = here.assembly.store
     if not limit or store.expires:
         return
-    gone = []
-    for outline in older(store.outlines(), age(limit)):
+    gone: list[str] = []
+    try:
+        old = older(store.outlines(), age(limit))
+    except NotSaved:
+        return  # the chat itself will say it
+    for outline in old:
         if key(outline.name) != key(but):
             with contextlib.suppress(ChatmemError):
                 store.delete(outline.name)

@@ -48,5 +48,5 @@ def open_store(url: str, data: Path, user: str = "", say: Say = lambda line: Non
     database = getattr(importlib.import_module(f"chatmem.stores.{module}"), name)(url, keep)
     if database.open_to_all:
         say(f"Conversations go to {database.shown} unencrypted. Ask for TLS in the store's address.")
-    place = hashlib.sha256(database.shown.encode()).hexdigest()[:16]
+    place = hashlib.sha256(database.identity.encode()).hexdigest()[:16]
     return DatabaseStore(database, user, folder / "databases" / place, say)

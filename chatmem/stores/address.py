@@ -52,16 +52,23 @@ class Address(NamedTuple):
         return f"{self.scheme}://{hosts}/{self.path}".rstrip("/")
 
     @property
+    def identity(self) -> str:
+        """What tells one place from another: all of it but passwords."""
+        query = "&".join(f"{name}={value}" for name, value in sorted(self.query.items()) if not _SECRET.search(name))
+        return f"{self.scheme}|{self.user}|{self.hosts}|{self.path}|{query}"
+
+    @property
     def remote(self) -> bool:
         """Whether it leads off this machine."""
-        return any(not _here(host) for host, _ in self.hosts)
+        named = [self.query[name] for name in ("host", "hostaddr") if name in self.query]
+        return any(not _here(host) for host in [*(host for host, _ in self.hosts), *named])
 
 
 def masked(url: str) -> str:
     """Any text that may be an address, with what may be a password in it made unreadable."""
     head, mark, rest = url.partition("://")
-    if not mark:
-        return url
+    if not mark:  # mistyped, perhaps
+        return re.sub(r"^([A-Za-z][\w+.-]*):\S*@", r"\1:…@", url)
     rest = f"…@{rest.rpartition('@')[2]}" if "@" in rest else rest
     return (
         head

@@ -65,6 +65,8 @@ class Log(ABC):
     """One session's records, open for reading and appending."""
 
     name: str
+    away: ChatmemError | None = None
+    """Why what is appended waits elsewhere for now; None as long as it does not."""
 
     @abstractmethod
     def read(self) -> tuple[list[Record], bool]:

@@ -26,7 +26,10 @@ def copied(source: Store, target: Store, name: str) -> int:
     try:
         for start in range(len(there) or MOST, len(records), MOST):
             with log.turn():
+                log.read()
                 log.append(records[start : start + MOST])
+            if log.away:
+                raise log.away
     finally:
         log.close()
     if _there(target, name) != records:

@@ -19,6 +19,8 @@ LEASE = 15.0
 """Seconds until the lease of a process that no longer renews it is over."""
 TRASH = 30 * 86_400
 """Seconds for which a deleted session's records stay, for a chat that is in the middle of it."""
+UNBORN = "*"
+"""The user, which nobody can be, who has a session while its first records are still on their way."""
 PATIENCE = 4
 """Seconds to wait for a connection, and for an answer."""
 SLOW = 0.5
@@ -48,6 +50,8 @@ class Database(ABC):
     """Whether the server itself forgets what was not used for `keep` seconds."""
     shown: str
     """The address, without its password."""
+    identity: str
+    """What tells this place from others, without its password."""
     open_to_all: bool = False
     """Whether what is said crosses a network unencrypted."""
 

@@ -1,26 +1,30 @@
 """One session of a database, open for reading and appending, whether the database answers or not.
 
-While it does not, the session goes on in a file of this machine (`DatabaseStore.waiting`), with the manners of the
-file store. When it answers again, what waited is appended: by record id, so that nothing is in it twice.
+While it does not, the session goes on in a file of this machine. When it answers again, what waited is appended: by
+record id, so that nothing is in it twice. The processes of one machine take turns under a file lock, and hold the
+session's lease in the database within it: so the file and the partial reply of a session are one process's at a time.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import hashlib
+import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from chatmem.errors import Busy, ChatmemError, NotSaved, StoreAway
 from chatmem.names import fresh, key
 from chatmem.records import Record, header, new_id
+from chatmem.session import Session
 from chatmem.stores.base import Log
 from chatmem.stores.database import LEASE, SLOW, Line
-from chatmem.stores.disk import Partial, read_partial
+from chatmem.stores.disk import Partial
 from chatmem.stores.jsonl_log import JsonlLog
 from chatmem.stores.lines import line_of
+from chatmem.stores.waiting import ID
 
 if TYPE_CHECKING:
     from chatmem.stores.database_store import DatabaseStore
@@ -43,10 +47,11 @@ class DatabaseLog(Log):
         self.store, self.name, self._ident = store, name, ident
         self.away: StoreAway | None = None
         """Why the database cannot be reached; None if it can."""
+        self._holder = new_id()
         self._read_to = 0
         self._anew = False
         self._held: list[Record] = []
-        self._holder = ""
+        self._ids: set[str] = set()
         self._turn = contextlib.ExitStack()
         self._partial = Partial(store.waiting.system)
         self._local: JsonlLog | None = None
@@ -54,7 +59,8 @@ class DatabaseLog(Log):
         self._mine = threading.RLock()
         self._over = threading.Event()
         if ident is None:
-            self._wait_here(away or StoreAway(f"{store.database.shown} has no session {name!r}."), first, bool(away))
+            with self.store.waiting.turn(self._place, wait=True):
+                self._wait_here(away or StoreAway("It waits here."), first, say=away is not None)
 
     def read(self) -> tuple[list[Record], bool]:
         held, self._held = self._held, []
@@ -70,17 +76,17 @@ class DatabaseLog(Log):
         records = list(records)
         if not self._local:
             try:
-                self._append(lines_of(records))
+                self._append(lines_of(records, self._ids))
                 return
             except StoreAway as away:
                 self._wait_here(away)
                 assert self._local
                 self._turn.enter_context(self._local.turn())
-        self._local.append([r if _named(r) else {**r, "rid": new_id()} for r in records])
+        self._local.append([r if _named(r) else {**r, ID: new_id()} for r in records])
 
     @contextlib.contextmanager
     def turn(self, wait: bool = True) -> Iterator[None]:
-        with self._mine, contextlib.ExitStack() as self._turn:
+        with self._mine, self.store.waiting.turn(self._place, wait), contextlib.ExitStack() as self._turn:
             if not self._local or not self._slow:
                 try:
                     self._timed(lambda: self._enter(wait))
@@ -92,11 +98,11 @@ class DatabaseLog(Log):
 
     def partial(self, skeleton: Record) -> Callable[[str], None]:
         with contextlib.suppress(ChatmemError):
-            self.store.waiting.make_folder(self.store.waiting.folder)
-        return self._partial.begin(self.store.waiting.path(self.name, ".partial"), skeleton)
+            self.store.waiting.files.make_folder(self.store.waiting.folder)
+        return self._partial.begin(self.store.waiting.path(self._place, ".partial"), skeleton)
 
     def partial_done(self, stored: bool = True) -> None:
-        self._partial.over(self.store.waiting.path(self.name, ".partial"), stored)
+        self._partial.over(self.store.waiting.path(self._place, ".partial"), stored)
 
     def close(self) -> None:
         self._over.set()
@@ -104,31 +110,34 @@ class DatabaseLog(Log):
         if self._local:
             self._local.close()
 
+    @property
+    def _place(self) -> str:
+        """The file of this session on this machine, whether it is there or not."""
+        return self._local.name if self._local else self.store.waiting.place(self.name, self._ident)
+
     # While the database answers
 
     def _enter(self, wait: bool) -> None:
         """Take the lease, and bring the session up to date: its name, what waited here, what a dead process left."""
-        self._holder = new_id()
         if self._ident is None:
             self._join()
         self._acquire(wait)
         stop = threading.Event()
-        self._turn.callback(self._leave, self._holder, stop)
-        threading.Thread(target=self._renew, args=(self._holder, stop), daemon=True, name="lease").start()
+        self._turn.callback(self._leave, stop)
+        threading.Thread(target=self._renew, args=(stop,), daemon=True, name="lease").start()
         self._follow()
         self._move()
-        self._recover_partial()
 
-    def _leave(self, holder: str, stop: threading.Event) -> None:
+    def _leave(self, stop: threading.Event) -> None:
         stop.set()
         if not self.away:
             with contextlib.suppress(ChatmemError):  # it runs out by itself
-                self.store.database.unlock(self._known, holder)
+                self.store.database.unlock(self._known, self._holder)
 
-    def _renew(self, holder: str, stop: threading.Event) -> None:
+    def _renew(self, stop: threading.Event) -> None:
         while not stop.wait(LEASE / 3):
             with contextlib.suppress(ChatmemError):
-                self.store.database.lock(self._known, holder)
+                self.store.database.lock(self._known, self._holder)
 
     def _acquire(self, wait: bool) -> None:
         pause, told = 0.005, False
@@ -169,9 +178,13 @@ class DatabaseLog(Log):
         self._join()
 
     def _join(self) -> None:
-        """Find the session in the database, or begin it there."""
+        """Find the session in the database, or begin it there, with the header that it has here."""
         entry = self.store.entry(self.name)
-        self._ident = entry.id if entry else self.store.begin(self.name, lines_of([header(self.name)]))
+        if entry:
+            self._ident = entry.id
+        else:
+            headers = self.store.waiting.headers(self._place) or [header(self.name)]
+            self._ident = self.store.begin(self.name, lines_of(headers))
 
     def _append(self, lines: Sequence[Line]) -> None:
         database = self.store.database
@@ -182,20 +195,12 @@ class DatabaseLog(Log):
             last = database.append(self._known, self._holder, lines)
             self._anew = True
         self._read_to = last or self._read_to
+        self._ids.update(ident for ident, _ in lines)
 
     def _rows(self) -> list[Record]:
-        rows = self.store.database.read(self._known, self._read_to) if self._ident else []
-        self._read_to = rows[-1][0] if rows else self._read_to
-        return [json.loads(line) for _, line in rows]
-
-    def _recover_partial(self) -> None:
-        """What a dead process of this machine left of a reply becomes an interrupted message."""
-        path = self.store.waiting.path(self.name, ".partial")
-        if not self._partial.ours and (left := read_partial(self.store.waiting.system, path)):
-            self._held += self._rows()
-            self._append(lines_of([left]))
-            self._held.append(left)
-            self.store.waiting.forget(path)
+        records, self._read_to = self.store.read(self._known, self._read_to) if self._ident else ([], 0)
+        self._ids.update(_identity(str(r["id"])) for r in records if _named(r))
+        return records
 
     @property
     def _known(self) -> str:
@@ -206,17 +211,14 @@ class DatabaseLog(Log):
 
     def _wait_here(self, away: StoreAway, first: Sequence[Record] = (), say: bool = True) -> None:
         """Go on in a file of this machine, and look in the background whether the database is back."""
-        before = self.away
-        self.away = away
-        waiting = self.store.waiting
+        before, self.away = self.away, away
         if self._local is None:
-            known = self.name in waiting.names()
-            log = waiting.open(self.name, () if known else first or [header(self.name) | {"of": self._ident}])
-            assert isinstance(log, JsonlLog)
+            log = self.store.waiting.open(self.name, self._ident, list(first))
             log.partial_file = self._partial
             self._local = log
             if say:
-                self.store.say(f"{away.message} What is said is kept in {waiting.path(self.name)} until it is back.")
+                place = self.store.waiting.path(log.name)
+                self.store.say(f"{away.message} What is said is kept in {place} until it is back.")
         if before is None:
             threading.Thread(target=self._look, daemon=True, name="away").start()
 
@@ -227,7 +229,7 @@ class DatabaseLog(Log):
                 self._timed(lambda: self.store.entry(self.name))  # no turn waits for this
                 if self._mine.acquire(blocking=False):
                     try:
-                        with contextlib.ExitStack() as self._turn:
+                        with self.store.waiting.turn(self._place, False), contextlib.ExitStack() as self._turn:
                             self._enter(wait=False)
                     finally:
                         self._mine.release()
@@ -244,32 +246,55 @@ class DatabaseLog(Log):
 
     def _move(self) -> None:
         """Append what waited here to the session in the database, and forget it here."""
-        waiting, name = self.store.waiting, self._local.name if self._local else self.name
-        if self._local is None and name not in waiting.names():
-            return
-        local = self._local or waiting.open(name)
-        with local.turn(wait=False):
-            records = [r for r in waiting.records(name) if r.get("type") not in ("session", "broken")]
-            self._append([_line(r) for r in records]) if records else None
-            waiting.forget(waiting.path(name))
-        local.close()
-        self._local, self._anew, self.away, self._slow = None, True, None, False
-        if records:
-            self.store.moved(len(records), self.name)
+        waiting, count = self.store.waiting, 0
+        for file in waiting.of(self.name, self._known):
+            local = self._local if self._local and self._local.name == file else waiting.files.open(file)
+            with local.turn(wait=False):
+                records = waiting.records(file)
+                self._append([_line(r) for r in self._attached(file, records)]) if records else None
+                waiting.forget(waiting.path(file))
+            local.close()
+            count += len(records)
+            self._anew = True
+        self._recover_partial()
+        self._local, self.away = None, None
+        if count:
+            self.store.moved(count, self.name)
+
+    def _attached(self, file: str, records: list[Record]) -> Iterator[Record]:
+        """What was said without knowing what came before goes on where the session was."""
+        head = Session.replay(self.name, self.store.read(self._known)[0]).head if file != self._ident else None
+        for record in records:
+            yield {**record, "parent": head} if head and _named(record) and record.get("parent") is None else record
+
+    def _recover_partial(self) -> None:
+        """What a dead process of this machine left of a reply becomes an interrupted message."""
+        waiting = self.store.waiting
+        if not self._partial.ours and (left := waiting.records(self._known)):
+            self._held += self._rows()
+            self._append([_line(r) for r in left])
+            self._held += left
+            waiting.forget(waiting.path(self._known, ".partial"))
 
 
-def lines_of(records: Iterable[Record]) -> list[Line]:
-    """Records as lines with the ids that they are known by; one that comes again in the same breath gets another."""
+def lines_of(records: Iterable[Record], known: Container[str] = ()) -> list[Line]:
+    """Records as lines with the ids that they are known by; one that is `known`, or comes again, gets another."""
     lines: dict[str, str] = {}
     for record in records:
         ident, line = _line(record)
-        lines[new_id() if ident in lines else ident] = line
+        lines[new_id() if ident in lines or ident in known else ident] = line
     return list(lines.items())
 
 
 def _line(record: Record) -> Line:
-    ident = record["id"] if _named(record) else str(record.get("rid") or new_id())
+    ident = _identity(record["id"]) if _named(record) else str(record.get(ID) or new_id())
     return ident, line_of(_untagged(record)).decode().removesuffix("\n")
+
+
+def _identity(ident: str) -> str:
+    """An id as every database can hold it."""
+    plain = re.fullmatch(r"[\w.:-]{1,100}", ident, re.ASCII)
+    return ident if plain else hashlib.sha256(ident.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _named(record: Record) -> bool:
@@ -277,4 +302,4 @@ def _named(record: Record) -> bool:
 
 
 def _untagged(record: Record) -> Record:
-    return {name: value for name, value in record.items() if name != "rid"}
+    return {name: value for name, value in record.items() if name != ID} if ID in record else record

@@ -1,28 +1,23 @@
-"""Sessions in a database, for several users and machines; what cannot reach it waits in files of this machine.
-
-The folder of a database holds a file per session that waits, as the file store would keep it, the partial replies
-of this machine, and a cache of outlines. It is empty but for the cache as long as the database answers.
-"""
+"""Sessions in a database, for several users and machines; what cannot reach it waits in files of this machine."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from chatmem.errors import NotSaved, StoreAway, WrongUse
+from chatmem.errors import ChatmemError, NotSaved, StoreAway, WrongUse
 from chatmem.names import checked, counted, fresh, key, valid
 from chatmem.records import Record, new_id
 from chatmem.session import Session
 from chatmem.stores.base import Log, Outline, Say, Store
-from chatmem.stores.database import TRASH, Database, Entry, Line
+from chatmem.stores.database import TRASH, UNBORN, Database, Entry, Line
 from chatmem.stores.database_log import DatabaseLog, lines_of
-from chatmem.stores.disk import read_partial
-from chatmem.stores.jsonl import JsonlStore
+from chatmem.stores.lines import BROKEN, record_of
 from chatmem.stores.outlines import OutlineCache, Stamp
+from chatmem.stores.waiting import Waiting
 
 MOST = 1000
 """Records that are sent together when a session begins with many."""
@@ -36,20 +31,19 @@ class DatabaseStore(Store):
     def __init__(self, database: Database, user: str, folder: Path, say: Say = lambda line: None) -> None:
         super().__init__(say)
         self.database, self.user = database, user
-        self.waiting = JsonlStore(folder, say)
+        self.waiting = Waiting(folder, say)
         self._cache = OutlineCache(folder / ".database.sqlite")
         self.expires = database.expires
 
     def names(self) -> list[str]:
         waiting = self.waiting.names()
         try:
-            names = [entry.name for entry in self.database.entries(self.user)]
+            entries = self.database.entries(self.user)
         except StoreAway:
             if not waiting:
                 raise
-            return waiting
-        keys = {key(name) for name in names}
-        return names + [name for name in waiting if key(name) not in keys]
+            return list(waiting)
+        return [entry.name for entry in entries] + self._only_here(entries)
 
     def find(self, name: str) -> str:
         with contextlib.suppress(StoreAway):
@@ -70,6 +64,11 @@ class DatabaseStore(Store):
                 raise
             return self._records(name, None)
 
+    def read(self, ident: str, after: int = 0) -> tuple[list[Record], int]:
+        """The records in the database after a number, and the number of the last one."""
+        rows = self.database.read(ident, after)
+        return [record_of(line.encode()) or BROKEN for _, line in rows], rows[-1][0] if rows else after
+
     def open(self, name: str, first: Iterable[Record] = ()) -> Log:
         if first := list(first):
             name = checked(name)
@@ -84,15 +83,25 @@ class DatabaseStore(Store):
         return DatabaseLog(self, entry.name, entry.id) if entry else DatabaseLog(self, name, None)
 
     def begin(self, name: str, lines: Sequence[Line]) -> str:
-        """Create a session; returns its id in the database. Raises WrongUse if the name is taken."""
-        ident, holder = new_id(), new_id()
-        if not self.database.create(self.user, key(name), name, ident, lines[:MOST]):
-            raise WrongUse(f"There is already a session {name!r}.", "Choose another name.")
-        if len(lines) > MOST:
-            self.database.lock(ident, holder)
-            for start in range(MOST, len(lines), MOST):
-                self.database.append(ident, holder, lines[start : start + MOST])
-            self.database.unlock(ident, holder)
+        """Create a session, all or nothing; returns its id in the database. Raises WrongUse if the name is taken."""
+        ident = new_id()
+        taken = WrongUse(f"There is already a session {name!r}.", "Choose another name.")
+        if len(lines) <= MOST:
+            if not self.database.create(self.user, key(name), name, ident, lines):
+                raise taken
+            return ident
+        if self.entry(name):
+            raise taken
+        self.database.create(UNBORN, ident, ident, ident, lines[:MOST])
+        self.database.lock(ident, ident)
+        for start in range(MOST, len(lines), MOST):
+            if self.database.append(ident, ident, lines[start : start + MOST]) is None:
+                raise NotSaved(f"Session {name!r} could not be written whole.", "Try again.")
+        self.database.unlock(ident, ident)
+        if not self.database.link(self.user, key(name), name, ident, None):
+            self.database.erase(ident)
+            raise taken
+        self.database.unlink(ident, UNBORN)
         return ident
 
     def rename(self, name: str, new: str) -> None:
@@ -100,7 +109,8 @@ class DatabaseStore(Store):
         with self._alone(entry) as log:
             if not self.database.rename(self.user, entry.id, key(new), new):
                 raise WrongUse(f"There is already a session {new!r}.", "Choose another name.")
-            log.append([{"type": "settings", "title": new}])
+            if entry.owner is None:
+                log.append([{"type": "settings", "title": new}])
 
     def delete(self, name: str, purge: bool = False) -> None:
         """Remove a session's name, with `purge` its records as well; of a shared one only this user's name."""
@@ -133,42 +143,55 @@ class DatabaseStore(Store):
             if not self.waiting.names():
                 raise
             self.say(f"{error.message} Only what waits here is listed.")
-            return self.waiting.outlines()
+            entries = {}
         stamps: dict[str, Stamp] = {
             e.name: (e.last, int(e.changed * 1e6), zlib.crc32(e.id.encode())) for e in entries.values()
         }
         with contextlib.suppress(OSError, NotSaved):
-            self.waiting.make_folder(self.waiting.folder)
+            self.waiting.files.make_folder(self.waiting.folder)
         found = [
             outline._replace(owner=entries[outline.name].owner)
-            for outline in self._cache.outlines(stamps, lambda name: self._outlined(entries[name]))
+            for outline in self._cache.outlines(stamps, lambda name: self._outlined(name, entries[name]))
         ]
-        keys = {key(name) for name in entries}
-        found += [outline for outline in self.waiting.outlines() if key(outline.name) not in keys]
-        return sorted(found, key=lambda o: (o.last_active, o.name), reverse=True)
+        here = [self._outlined(name, None) for name in self._only_here(entries.values())]
+        return sorted([*found, *filter(None, here)], key=lambda o: (o.last_active, o.name), reverse=True)
 
     def rebuild(self) -> None:
         self.waiting.forget(self._cache.path)
-        self.waiting.rebuild()
         self.outlines()
 
     def place(self, name: str | None = None) -> str:
         return f"{self.database.shown}#{self.find(name)}" if name else self.database.shown
 
-    def _outlined(self, entry: Entry) -> Outline:
-        return Outline.of(Session.replay(entry.name, self._records(entry.name, entry)))
+    def moved(self, count: int, name: str) -> None:
+        """Say that what waited is where it belongs."""
+        what = f"{counted(count, 'record')} of {name!r} that waited here"
+        self.say(f"{self.database.shown} is back: {what} {'is' if count == 1 else 'are'} in it now.")
+
+    def _only_here(self, entries: Iterable[Entry]) -> list[str]:
+        """The sessions that wait here, and that the database has under no name of this user's."""
+        keys, idents = {key(entry.name) for entry in entries}, {entry.id for entry in entries}
+        return [n for n, file in self.waiting.names().items() if key(n) not in keys and file not in idents]
+
+    def _outlined(self, name: str, entry: Entry | None) -> Outline | None:
+        try:
+            return Outline.of(Session.replay(name, self._records(name, entry)))
+        except ChatmemError as error:
+            self.say(f"Session {name!r} is left out: {error.message}")
+            return None
 
     def _records(self, name: str, entry: Entry | None) -> list[Record]:
         """What the database has, and behind it what waits here: records, and what a dead process left of a reply."""
-        records = [json.loads(line) for _, line in self.database.read(entry.id, 0)] if entry else []
-        waiting = self.waiting.records(name) if name in self.waiting.names() else []
-        if not waiting and (left := read_partial(self.waiting.system, self.waiting.path(name, ".partial"))):
-            waiting = [left]
+        files = self.waiting.of(name, entry.id) if entry else [self.waiting.names().get(name, name)]
+        waiting = [record for file in files or ([entry.id] if entry else []) for record in self.waiting.records(file)]
+        if entry is None:
+            return [*self.waiting.headers(files[0]), *waiting]
+        records = self.read(entry.id)[0]
         known = {record.get("id") for record in records if record.get("type") == "message"}
-        return records + [r for r in waiting if not records or (r["type"] != "session" and r.get("id") not in known)]
+        return records + [r for r in waiting if r.get("id") not in known]
 
     def _kept(self, name: str) -> Entry:
-        """A session that is in the database. Raises NoSuchSession, or NotSaved where it only waits here."""
+        """A session that is in the database. Raises NoSuchSession, or StoreAway where it only waits here."""
         entry = self.entry(name := self.find(name))
         if entry is None:
             raise StoreAway(f"Session {name!r} still waits for {self.database.shown}.", "Open it once it is back.")
@@ -184,9 +207,3 @@ class DatabaseStore(Store):
                 yield log
         finally:
             log.close()
-
-    def moved(self, count: int, name: str) -> None:
-        """Say that what waited is where it belongs."""
-        self.say(
-            f"{self.database.shown} is back: {counted(count, 'record')} of {name!r} that waited here are in it now."
-        )

@@ -248,11 +248,11 @@ class JsonlStore(Store):
     # What the logs need as well
 
     @contextlib.contextmanager
-    def lock(self, name: str, wait: bool = True) -> Iterator[None]:
+    def lock(self, name: str, wait: bool = True, ending: str = ".lock") -> Iterator[None]:
         """Hold the lock file of a session. Where the file system knows no locks, say so once and go on."""
         from filelock import FileLock, Timeout
 
-        path = self.path(name, ".lock")
+        path = self.path(name, ending)
         lock = FileLock(path, mode=0o600, fallback_to_soft=False, thread_local=False)
         try:
             lock.acquire(timeout=0)

@@ -40,13 +40,18 @@ class Link(NamedTuple):
         return line_of({"type": "link", **self._asdict()})
 
 
-def id_of(path: Path) -> str | None:
-    """The id in a session file's header, or None if it has none."""
+def header_of(path: Path) -> Record | None:
+    """The first record of a session file, or None if it has none."""
     try:
         with path.open("rb") as file:
-            header = record_of(file.readline(LARGEST))
+            return record_of(file.readline(LARGEST))
     except OSError:
         return None
+
+
+def id_of(path: Path) -> str | None:
+    """The id in a session file's header, or None if it has none."""
+    header = header_of(path)
     return str(header.get("id")) if header else None
 
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from chatmem.errors import NotSaved, StoreAway, WrongUse
 from chatmem.stores.address import Address
-from chatmem.stores.database import LEASE, PATIENCE, TRASH, Database, Entry, Line
+from chatmem.stores.database import LEASE, PATIENCE, TRASH, UNBORN, Database, Entry, Line
 
 MOST = 500
 """Records in one document: a document has at most 16 MB."""
@@ -29,8 +29,10 @@ class MongoDatabase(Database):
 
     def __init__(self, url: str, keep: float | None = None) -> None:
         address = Address.parse(url)
-        self.shown = address.shown
-        encrypted = address.scheme == "mongodb+srv" or "true" in (address.query.get("tls"), address.query.get("ssl"))
+        self.shown, self.identity = address.shown, address.identity
+        encrypted = address.scheme == "mongodb+srv" or "true" in (
+            address.query.get(name, "").lower() for name in ("tls", "ssl")
+        )
         self.open_to_all = address.remote and not encrypted
         self.keep = keep
         self._url, self._name = url, address.path or "chatmem"
@@ -100,6 +102,7 @@ class MongoDatabase(Database):
     def unlink(self, session: str, user: str | None = None) -> None:
         with self._answering() as base:
             base.chatmem_names.delete_many({"session": session} | ({"username": user} if user is not None else {}))
+            base.chatmem_sessions.update_one({"_id": session}, {"$currentDate": {"changed": True}})
         self._sweep()
 
     def rename(self, user: str, session: str, key: str, name: str) -> bool:
@@ -171,7 +174,7 @@ class MongoDatabase(Database):
         """Remove what nobody has had a name for, for so long, and the records of what has expired."""
         before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=TRASH)
         with self._answering() as base:
-            named = set(base.chatmem_names.distinct("session"))
+            named = set(base.chatmem_names.distinct("session", {"username": {"$ne": UNBORN}}))
             old = [
                 one["_id"]
                 for one in base.chatmem_sessions.find({"changed": {"$lt": before}})
@@ -198,7 +201,7 @@ class MongoDatabase(Database):
 
     def _touched(self) -> dict[str, Any]:
         now = datetime.datetime.now(datetime.UTC)
-        return {"changed": now} | ({"expires": now + datetime.timedelta(seconds=self.keep)} if self.keep else {})
+        return {"changed": now, "expires": now + datetime.timedelta(seconds=self.keep) if self.keep else None}
 
     @contextmanager
     def _answering(self) -> Iterator[Any]:

@@ -6,6 +6,7 @@ import contextlib
 import re
 import select
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -14,7 +15,7 @@ from typing import Any
 from chatmem.errors import ChatmemError, NotSaved, StoreAway, WrongUse
 from chatmem.stores.address import Address
 from chatmem.stores.database import LEASE, PATIENCE, Line
-from chatmem.stores.sql import Execute, SqlDatabase
+from chatmem.stores.sql import SCHEMA, Execute, SqlDatabase
 
 _CREATING = 0x63686174
 """The advisory lock under which the tables are made."""
@@ -24,10 +25,11 @@ class PostgresDatabase(SqlDatabase):
     """One connection, made when it is first needed and again when it breaks."""
 
     now = "extract(epoch FROM clock_timestamp())"
+    there = "SELECT to_regclass('chatmem_schema') IS NOT NULL"
 
     def __init__(self, url: str, keep: float | None = None) -> None:
         self._address = address = Address.parse(url)
-        self.shown = address.shown
+        self.shown, self.identity = address.shown, address.identity
         self.open_to_all = address.remote and address.query.get("sslmode") not in (
             "require",
             "verify-ca",
@@ -94,15 +96,14 @@ class PostgresDatabase(SqlDatabase):
             return self._connection
         self.close()
         self._connection = connection = self._connected()
-        with connection.transaction():
-            execute = _executing(connection)
-            execute("SELECT pg_advisory_xact_lock(:number)", number=_CREATING)
-            self.migrate(execute)
+        execute = _executing(connection)
+        if self.version(execute) < len(SCHEMA):
+            with connection.transaction():
+                execute("SELECT pg_advisory_xact_lock(:number)", number=_CREATING)
+                self.migrate(execute)
         return connection
 
     def _connected(self) -> Any:
-        import psycopg
-
         address = self._address
         known = {"user": address.user, "password": address.password, "dbname": address.path}
         known |= {
@@ -114,17 +115,22 @@ class PostgresDatabase(SqlDatabase):
         options["options"] = (
             f"-c statement_timeout={PATIENCE}s -c lock_timeout={PATIENCE}s -c client_min_messages=error"
         )
-        return psycopg.connect(**options | {name: value for name, value in known.items() if value} | address.query)
+        return _impatient().connect(**options | {name: value for name, value in known.items() if value} | address.query)
 
     def _translated(self, error: Any) -> ChatmemError:
         """A driver's error as ours; its text may hold what is secret, so only its kind is said."""
         import psycopg
 
-        state = error.sqlstate or ""
-        if state.startswith("28") or "password" in str(error).lower():
+        state, text = error.sqlstate or "", str(error)
+        if state.startswith("28") or "password" in text.lower():
             return WrongUse(f"{self.shown} refuses the user or the password.", "Check the store's address.")
-        if state.startswith(("3D", "42501")):
-            return WrongUse(f"{self.shown} has no such database, or not for this user.", "Check the store's address.")
+        # While connecting, the server's own words are all there is.
+        if state.startswith("3D") or (not state and "does not exist" in text):
+            return WrongUse(f"{self.shown} has no such database or user.", "Check the store's address.")
+        if not state and re.search(r"SSL|certificate|pg_hba", text):
+            return WrongUse(f"{self.shown} and this side do not agree on TLS.", "Check sslmode in the store's address.")
+        if state == "42501":
+            return WrongUse(f"{self.shown} does not let this user do that.", "Its owner has to grant it.")
         if isinstance(error, psycopg.ProgrammingError) and not state:
             return WrongUse(
                 "An option in the store's address is unknown to PostgreSQL.", "Check what stands after its ?."
@@ -132,6 +138,24 @@ class PostgresDatabase(SqlDatabase):
         if not state or state.startswith(("08", "57", "55P03")):
             return StoreAway(f"{self.shown} cannot be reached.", "Check that it is running.")
         return NotSaved(f"{self.shown} refuses: {error.diag.message_primary or type(error).__name__}.")
+
+
+@cache
+def _impatient() -> Any:
+    """psycopg's connection, which does not wait for an answer for ever: a server may be there, and stand still."""
+    import psycopg
+
+    class Impatient(psycopg.Connection[Any]):
+        def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+            begun = time.monotonic()
+            try:
+                return super().wait(gen, interval, timeout or PATIENCE + 1)
+            except psycopg.Error:
+                if time.monotonic() - begun > PATIENCE:
+                    self.pgconn.finish()  # what it is in the middle of, nobody knows
+                raise
+
+    return Impatient
 
 
 def _cut(connection: Any) -> bool:

@@ -19,10 +19,9 @@ from chatmem.stores.database import LEASE, PATIENCE, TRASH, Database, Entry, Lin
 
 _KEEP = """
 local function keep(session, seconds)
-  if seconds ~= '' then
-    for _, part in ipairs({'records', 'ids', 'session', 'users'}) do
-      redis.call('EXPIRE', 'chatmem:' .. session .. ':' .. part, seconds)
-    end
+  for _, part in ipairs({'records', 'ids', 'session', 'users'}) do
+    local key = 'chatmem:' .. session .. ':' .. part
+    if seconds == '' then redis.call('PERSIST', key) else redis.call('EXPIRE', key, seconds) end
   end
 end
 local function now()
@@ -43,9 +42,6 @@ local function name(user, key, session, entry)
   if old and old ~= key then redis.call('HDEL', names, old) end
   redis.call('HSET', names, key, entry)
   redis.call('HSET', users, user, key)
-  for _, part in ipairs({'records', 'ids', 'session', 'users'}) do
-    redis.call('PERSIST', 'chatmem:' .. session .. ':' .. part)
-  end
   return true
 end
 local function add(session, first)
@@ -111,7 +107,7 @@ class RedisDatabase(Database):
 
     def __init__(self, url: str, keep: float | None = None) -> None:
         address = Address.parse(url)
-        self.shown = address.shown
+        self.shown, self.identity = address.shown, address.identity
         self.open_to_all = address.remote and address.scheme != "rediss"
         self.keep = str(int(keep)) if keep else ""
         self._url = url
@@ -130,7 +126,7 @@ class RedisDatabase(Database):
                 encoding_errors="replace",
                 socket_timeout=PATIENCE,
                 socket_connect_timeout=PATIENCE,
-                retry=Retry(NoBackoff(), 1),
+                retry=Retry(NoBackoff(), 1, (redis.ConnectionError,)),  # the server may have been started anew
                 client_name="chatmem",
             )
         except (ValueError, TypeError) as error:

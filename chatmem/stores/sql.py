@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Protocol
 
-from chatmem.stores.database import LEASE, TRASH, Database, Entry, Line
+from chatmem.stores.database import LEASE, TRASH, UNBORN, Database, Entry, Line
 
 SCHEMA: tuple[tuple[str, ...], ...] = (
     (
@@ -38,6 +38,8 @@ class SqlDatabase(Database):
 
     now: ClassVar[str]
     """The server's clock in seconds, as an expression."""
+    there: ClassVar[str]
+    """A query for whether the table of versions is there."""
 
     @abstractmethod
     def asking(self, atomic: bool = True) -> AbstractContextManager[Execute]:
@@ -50,11 +52,18 @@ class SqlDatabase(Database):
     def migrate(self, execute: Execute) -> None:
         """Bring the schema to this version; a newer one is good as it is, since it was only added to."""
         execute("CREATE TABLE IF NOT EXISTS chatmem_schema (version INTEGER NOT NULL)")
-        rows, _ = execute("SELECT MAX(version) FROM chatmem_schema")
-        for version in range(rows[0][0] or 0, len(SCHEMA)):
+        for version in range(self.version(execute), len(SCHEMA)):
             for statement in SCHEMA[version]:
                 execute(statement)
             execute("INSERT INTO chatmem_schema (version) VALUES (:version)", version=version + 1)
+
+    def version(self, execute: Execute) -> int:
+        """The version of the schema that is there; 0 for none."""
+        rows, _ = execute(self.there)
+        if not rows[0][0]:
+            return 0
+        rows, _ = execute("SELECT MAX(version) FROM chatmem_schema")
+        return int(rows[0][0] or 0)
 
     def entries(self, user: str, key: str | None = None, session: str | None = None) -> list[Entry]:
         only = " AND n.key = :key" if key is not None else " AND n.session = :session" if session is not None else ""
@@ -86,6 +95,7 @@ class SqlDatabase(Database):
     def unlink(self, session: str, user: str | None = None) -> None:
         with self.asking(atomic=False) as execute:
             if user is None:
+                execute(f"UPDATE chatmem_sessions SET changed = {self.now} WHERE id = :session", session=session)
                 execute("DELETE FROM chatmem_names WHERE session = :session", session=session)
             else:
                 execute(
@@ -168,11 +178,12 @@ class SqlDatabase(Database):
 
     def _sweep(self) -> None:
         """Remove what nobody has had a name for, for so long."""
-        nameless = "NOT EXISTS (SELECT 1 FROM chatmem_names n WHERE n.session = s.id)"
+        nameless = "NOT EXISTS (SELECT 1 FROM chatmem_names n WHERE n.session = s.id AND n.username <> :unborn)"
         with self.asking() as execute:
             rows, _ = execute(
                 f"SELECT s.id FROM chatmem_sessions s WHERE s.changed < {self.now} - :seconds AND {nameless}",
                 seconds=TRASH,
+                unborn=UNBORN,
             )
         for (session,) in rows:
             self.erase(session)

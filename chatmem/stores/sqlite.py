@@ -27,6 +27,7 @@ class SqliteDatabase(SqlDatabase):
     """One file, opened when it is first needed."""
 
     now = "((julianday('now') - 2440587.5) * 86400.0)"
+    there = "SELECT COUNT(*) FROM sqlite_master WHERE name = 'chatmem_schema'"
 
     def __init__(self, url: str, keep: float | None = None) -> None:
         path = Address.parse(url).path
@@ -36,7 +37,7 @@ class SqliteDatabase(SqlDatabase):
                 "sqlite:///chats.db is in this folder, sqlite:////home/me/chats.db absolute.",
             )
         self.path = Path(os.path.abspath(os.path.expanduser(path)))
-        self.shown = f"sqlite:///{self.path}"
+        self.shown = self.identity = f"sqlite:///{self.path}"
         self._connection: Any = None
         self._mine = threading.RLock()
 

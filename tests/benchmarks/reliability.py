@@ -57,7 +57,7 @@ def run(quick: bool) -> list[tuple[str, str, bool]]:
             "pytest",
             *(f"tests/{module.replace('.', '/')}.py" for module in sorted(modules)),
         ]
-        words += ["-k", f"{wanted} or test_openai_api", "-m", "not long" if quick else "long or not long"]
+        words += ["-k", f"{wanted} or test_openai_api or test_away", "-m", "not long" if quick else "long or not long"]
         subprocess.run([*words, f"--junitxml={report}"], cwd=ROOT, stdout=subprocess.DEVNULL, check=False)
         cases = list(ElementTree.parse(report).iter("testcase")) if report.exists() else []
     return [

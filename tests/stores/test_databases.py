@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from chatmem.stores.copying import copied
 from chatmem.stores.sqlite import networked
 from chatmem.tokens import counter
 from tests.conftest import Run
-from tests.databases import SERVERS, Databases, DatabaseServer
+from tests.databases import Databases
 from tests.server import OK, Server, delta
 
 KINDS = ["file", "sqlite", "redis", "postgres", "mongo"]
@@ -300,97 +300,121 @@ def test_a_client_killed_in_the_middle_of_a_reply_loses_nothing(
     assert session.path[-1].status == "interrupted"
 
 
-# The server goes away
+STOPPED = """
+import sys
+from pathlib import Path
+from chatmem.stores import open_store
+from chatmem.records import new_id, now
+url, data, user = sys.argv[1:]
+log = open_store(url, Path(data), user).open("work")
+with log.turn():
+    log.read()
+    reply = {"type": "message", "id": new_id(), "parent": None, "role": "assistant", "content": "", "time": now()}
+    keep = log.partial(reply)
+    keep("the first half")
+    print("half", flush=True)
+    sys.stdin.readline()
+    log.append([reply | {"content": "the first half and the rest", "status": "complete"}])
+    log.partial_done()
+"""
 
 
-@pytest.fixture(params=list(SERVERS))
-def own_server(request: pytest.FixtureRequest) -> Iterator[tuple[DatabaseServer, str]]:
-    """A database server for one test alone, which may kill it."""
-    start, url = SERVERS[request.param]
-    pytest.importorskip({"postgres": "psycopg"}.get(request.param, request.param))
-    with start() as server:
-        yield server, url.format(port=server.port)
-
-
-def test_a_chat_goes_on_while_the_server_is_away_and_all_of_it_is_there_once_when_it_is_back(
-    own_server: tuple[DatabaseServer, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", ["sqlite", "redis", "postgres"])
+def test_the_reply_of_a_process_that_only_stands_still_is_left_to_it(
+    kind: str, tmp_path: Path, databases: Databases
 ) -> None:
-    monkeypatch.setattr(database_log, "AGAIN", 3600.0)  # only the turns themselves look
-    server, url = own_server
-    said: list[str] = []
-    chat = chat_on(open_store(url, tmp_path, "", said.append), "work", said.append)
-    ask(chat, "one")
-    server.kill()
-    ask(chat, "two")
-    ask(chat, "three")
-    chat.set(title="kept as well")
-    assert len(said) == 1 and "cannot be reached" in said[0] and chat.not_saved is None
-    waiting = next(tmp_path.rglob("work.jsonl"))
-    assert [json.loads(line)["content"] for line in waiting.read_text().splitlines() if '"user"' in line] == [
-        "two",
-        "three",
-    ]
-    server.start()
-    ask(chat, "four")
-    assert not waiting.exists() and "is back" in said[1] and len(said) == 2
-    ask(chat, "five")
-    chat.close()
-    kept = open_store(url, tmp_path, "").records("work")
-    session = Session.replay("work", kept)
-    assert [m.content for m in session.path if m.role == "user"] == ["one", "two", "three", "four", "five"]
-    assert session.title == "kept as well" and len(session.messages) == len(session.path) == 10
-    assert len({r["id"] for r in kept if r["type"] == "message"}) == 10 == sum(r["type"] == "message" for r in kept)
+    url, user = databases.url(kind, tmp_path), new_id()
+    store = open_store(url, tmp_path, user)
+    store.open("work", [header("work")]).close()
+    words = [sys.executable, "-c", STOPPED, url, str(tmp_path), user]
+    one = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert one.stdin and one.stdout and one.stdout.readline() == b"half\n"
+    with pytest.raises(Busy), store.open("work").turn(wait=False):  # even if its lease had run out
+        pass
+    one.communicate(b"\n")
+    assert texts(open_store(url, tmp_path, user), "work") == ["the first half and the rest"]
 
 
-def test_what_waits_is_moved_in_the_background(
-    own_server: tuple[DatabaseServer, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", ["sqlite", "redis", "postgres", "mongo"])
+def test_a_session_of_many_records_is_there_whole_or_not_at_all(
+    kind: str, tmp_path: Path, databases: Databases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_log, "AGAIN", 0.05)
-    server, url = own_server
-    back = threading.Event()
-    chat = chat_on(open_store(url, tmp_path, "", lambda line: back.set() if "is back:" in line else None), "work")
-    ask(chat, "one")
-    server.kill()
-    ask(chat, "two")
-    server.start()
-    assert back.wait(30)
-    assert texts(open_store(url, tmp_path, ""), "work")[::2] == ["one", "two"]
-    ask(chat, "three")
-    chat.close()
-    assert texts(open_store(url, tmp_path, ""), "work")[::2] == ["one", "two", "three"]
+    url, user = databases.url(kind, tmp_path), new_id()
+    store, records = open_store(url, tmp_path, user), [header("big"), *(question(f"{n}") for n in range(2500))]
+    append, calls = store.database.append, list[int]()  # type: ignore[attr-defined]
+
+    def killed(*what: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return append(*what)
+
+    monkeypatch.setattr(store.database, "append", killed)  # type: ignore[attr-defined]
+    with pytest.raises(KeyboardInterrupt):
+        store.open("big", records)
+    assert open_store(url, tmp_path, user).names() == []
+    open_store(url, tmp_path, user).open("big", records).close()
+    assert open_store(url, tmp_path, user).records("big") == records
 
 
-def test_what_a_killed_process_left_waiting_is_found_and_moved_by_the_next(
-    own_server: tuple[DatabaseServer, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(database_log, "AGAIN", 3600.0)
-    server, url = own_server
-    chat = chat_on(open_store(url, tmp_path, ""), "work")
-    ask(chat, "one")
-    server.kill()
-    ask(chat, "two")
-    del chat  # without a word, as a kill does
-    away = open_store(url, tmp_path, "")
-    assert away.names() == ["work"] and texts(away, "work")[0] == "two"
-    new = chat_on(away, "begun without the server")
-    ask(new, "offline question")
-    new.close()
-    server.start()
-    assert set(open_store(url, tmp_path, "").names()) == {"work", "begun without the server"}
-    for name, first in (("work", "one"), ("begun without the server", "offline question")):
-        chat = chat_on(open_store(url, tmp_path, ""), name)
-        ask(chat, "and on")
-        chat.close()
-        said = texts(open_store(url, tmp_path / "another machine", ""), name)
-        assert said[0] == first and said.count("and on") == 1
-    assert not list(tmp_path.rglob("work.jsonl"))
+def test_one_damaged_row_is_counted_and_the_rest_is_read(run: Run, tmp_path: Path) -> None:
+    import sqlite3
+
+    url = f"sqlite:///{tmp_path}/chats.db"
+    for name in ("one", "two"):
+        run("ask", "hello", "-s", name, "-m", "offline", "--store", url)
+    with sqlite3.connect(tmp_path / "chats.db") as base:
+        base.execute("UPDATE chatmem_records SET record = '{bad' WHERE number = 3")
+    assert "one" in run("sessions", "list", "--store", url).stdout
+    assert run("sessions", "check", "one", "--store", url).returncode == 7
+    assert "hello" in run("sessions", "show", "one", "--store", url).stdout
 
 
-def test_a_server_that_was_never_there_is_one_line(run: Run, tmp_path: Path) -> None:
-    for url in ("redis://127.0.0.1:1/0", "postgresql://u:pass@127.0.0.1:1/x"):
-        done = run("sessions", "list", "--store", url)
-        assert done.returncode == 7 and done.stderr.count("\n") == 1 and "cannot be reached" in done.stderr
-        assert "Traceback" not in done.stderr and "pass@" not in done.stderr
+def test_a_role_that_may_not_create_tables_uses_those_that_are_there(databases: Databases, tmp_path: Path) -> None:
+    psycopg = pytest.importorskip("psycopg")
+    url = databases.url("postgres", tmp_path)
+    open_store(url, tmp_path, new_id()).names()
+    role = f"plain_{new_id()}"
+    with psycopg.connect(url) as owner:
+        owner.execute(f"CREATE ROLE {role} LOGIN")
+        owner.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}")
+    plain = open_store(url.replace("chatmem@", f"{role}@"), tmp_path, new_id())
+    plain.open("work", [header("work"), question("hi")]).close()
+    assert texts(plain, "work") == ["hi"]
+
+
+def test_a_database_or_role_that_is_not_there_is_a_mistake_and_no_outage(databases: Databases, tmp_path: Path) -> None:
+    url = databases.url("postgres", tmp_path)
+    for wrong in (url.replace("/postgres", "/nosuch"), url.replace("chatmem@", "nobody@"), f"{url}?sslmode=require"):
+        with pytest.raises(WrongUse):
+            open_store(wrong, tmp_path, "").names()
+
+
+def test_a_deleted_session_stays_for_a_month_however_old_it_is(tmp_path: Path) -> None:
+    import sqlite3
+
+    store = open_store(f"sqlite:///{tmp_path}/chats.db", tmp_path, "")
+    for name in ("old", "older"):
+        store.open(name, [header(name), question("hi")]).close()
+    for name, left in (("old", 2), ("older", 1)):
+        with sqlite3.connect(tmp_path / "chats.db") as base:
+            base.execute("UPDATE chatmem_sessions SET changed = changed - 40 * 86400")
+        store.delete(name)
+        with sqlite3.connect(tmp_path / "chats.db") as base:
+            assert base.execute("SELECT COUNT(*) FROM chatmem_sessions").fetchone() == (left,)
+
+
+def test_completion_knows_whose_sessions_are_meant(tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    from chatmem.assemble import Assembly
+    from chatmem.cli.options import session_names
+
+    url = f"sqlite:///{tmp_path}/chats.db"
+    for user in ("", "bob"):
+        Assembly({"store": url, "user": user}).store.open(f"of {user or 'nobody'}", [header("x")]).close()
+    context: Any = SimpleNamespace(params={"store": url, "user": "bob"})
+    assert [name for name, _ in session_names(context, "of")] == ["of bob"]
 
 
 # Addresses
@@ -417,6 +441,9 @@ SECRET = "h0rse-battery"
         f"mongodb://u:{SECRET}@:::/x",
         f"nosuch://u:{SECRET}@host/x",
         f"sqlite://u:{SECRET}@host/x",
+        f"redis:/:{SECRET}@127.0.0.1:1/0",
+        f"redis:u:{SECRET}@127.0.0.1:1/0",
+        f"postgresql:/u:{SECRET}@127.0.0.1:1/0",
     ],
 )
 @pytest.mark.parametrize(
@@ -446,6 +473,9 @@ def test_an_address_is_read_whole() -> None:
         ("mongodb://db.example/x", True),
         ("mongodb://db.example/x?tls=true", False),
         ("mongodb+srv://db.example/x", False),
+        ("mongodb://db.example/x?tls=TRUE", False),
+        ("postgresql:///x?host=db.example", True),
+        ("postgresql://localhost/x?hostaddr=10.1.2.3", True),
     ],
 )
 def test_a_remote_host_without_tls_is_warned_of(url: str, warned: bool, tmp_path: Path) -> None:
@@ -503,6 +533,17 @@ def test_redis_forgets_by_itself_and_each_turn_puts_it_off(tmp_path: Path, datab
     open_store(url, tmp_path, user).open("work", [header("work")]).close()
 
 
+def test_a_use_without_expiry_takes_it_back(tmp_path: Path, databases: Databases) -> None:
+    redis = pytest.importorskip("redis")
+    url, user = databases.url("redis", tmp_path), new_id()
+    store = open_store(url, tmp_path, user, keep=100)
+    store.open("work", [header("work")]).close()
+    name = f"chatmem:{store.entry('work').id}:records"  # type: ignore[attr-defined]
+    assert redis.Redis.from_url(url).ttl(name) > 0
+    ask(chat_on(open_store(url, tmp_path, user), "work"), "one")
+    assert redis.Redis.from_url(url).ttl(name) == -1
+
+
 def test_sql_stores_are_swept_at_start(run: Run, tmp_path: Path, databases: Databases) -> None:
     for kind in ("sqlite", "postgres"):
         url, user = databases.url(kind, tmp_path), new_id()
@@ -525,7 +566,9 @@ def history(store: Store, name: str) -> None:
     part = {"type": "summary", "id": new_id(), "from": first["id"], "to": second["id"], "level": 0, "text": "notes"}
     rest = [{"type": "mark", "message": first["id"], "pinned": True}, {"type": "head", "message": second["id"]}]
     later = [{"type": "settings", "title": "t"}, {"type": "of the future", "x": [1, {"y": None}]}]
-    many = [question(f"message {n}") for n in range(1200)]
+    odd = [question("odd") | {"id": ident} for ident in ("a\x00b", "a\ud83d", "a\ud83e", "x" * 5000)]
+    twice = question("the same id again, far away") | {"id": first["id"]}
+    many = [*odd, *(question(f"message {n}") for n in range(1200)), twice, question("rid") | {"rid": "theirs"}]
     store.open(name, [header(name), first, second, third, part, *rest, *rest, *later, *many]).close()
 
 
