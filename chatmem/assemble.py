@@ -83,7 +83,7 @@ class Assembly:
     def store(self) -> Store:
         settings = self.config.settings
         expire = settings.sessions.expire
-        keep = age(expire).total_seconds() if expire else None
+        keep = age(expire, "sessions.expire").total_seconds() if expire else None
         return self.store_at(settings.store, keep)
 
     def store_at(self, url: str, keep: float | None = None) -> Store:
@@ -196,8 +196,7 @@ class Later:
         self.settings, self.assembly = settings, assembly
         self._model: Model | None = None
         self._asked = False
-        self.offered: list[str] = []
-        """The models that the server lists, as far as it was asked."""
+        self._offered: list[str] = []
         self._connecting = threading.Lock()
 
     @property
@@ -226,9 +225,15 @@ class Later:
             self._asked = True
             with contextlib.suppress(ChatmemError):
                 offered = {str(m["id"]): m for m in self.model.models(patience=2.0)}
-                self.offered = list(offered)
+                self._offered = list(offered)
                 self.model.window = window_of(offered.get(self.name, {}))
         return self.model.window
+
+    @property
+    def offered(self) -> list[str]:
+        """The models that the server lists, asked once; none if it does not say."""
+        self._listed()
+        return self._offered
 
     @property
     def server(self) -> str:

@@ -189,6 +189,8 @@ class Chat(Keeping):
 
     def _cut_off(self, counted: int, reported: int) -> bool:
         """Whether the server seems to have cut the prompt without a word."""
+        if reported >= counted:
+            return False
         replies = [m for m in self.session.path if m.role == "assistant" and m.sent and m.usage and m.usage.prompt]
         before = replies[-2] if len(replies) > 1 else None
         if before is None or not before.sent or not before.usage:

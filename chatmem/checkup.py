@@ -147,8 +147,11 @@ def _fetched(name: str, table: tokens.Table, folder: Path) -> Finding:
 
 
 def _permissions(assembly: Assembly, fix: bool) -> Iterator[Finding]:
-    """Files and folders of ours that others can read."""
+    """A place that cannot be written, and files and folders of ours that others can read."""
     paths = assembly.paths
+    there = next(path for path in (paths.data, *paths.data.parents) if path.exists())
+    if not os.access(there, os.W_OK):
+        yield Finding("data folder", "bad", f"{there} cannot be written", "Nothing said would be saved.")
     places = [p for p in (paths.data, paths.cache, paths.state) if p.is_dir()]
     wide = [
         p for place in places for p in (place, *place.rglob("*")) if not p.is_symlink() and p.stat().st_mode & 0o077

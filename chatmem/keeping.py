@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 
 from chatmem.errors import Busy, ChatmemError, NoSuchSession, NotSaved, StoreAway, WrongUse
+from chatmem.names import counted
 from chatmem.records import Record, header
 from chatmem.session import Session
 from chatmem.stores.base import Log, Say, Store
@@ -91,7 +92,8 @@ class Keeping:
                     self._create()
                 assert self._log is not None
                 held.enter_context(self._log.turn(self.wait))
-                self._read_on()
+                if others := self._read_on():
+                    self.tell(f"Another chat went on here: {counted(others, 'message')} of it taken in.")
                 self._locked = True
                 self._in_turn()
             except NotSaved as error:
@@ -117,9 +119,11 @@ class Keeping:
             return
         self._read_on(apply=False)
 
-    def _read_on(self, apply: bool = True) -> None:
+    def _read_on(self, apply: bool = True) -> int:
+        """Take in what others added; returns how many messages that were."""
         assert self._log is not None
         records, anew = self._log.read()
+        before = len(self.session.messages)
         if anew:
             self.session = Session(self._log.name, prompt=self.session.prompt)
         if apply or anew:
@@ -128,6 +132,7 @@ class Keeping:
                 self.session.apply(record)
         if self._log.name != self.name:
             self.name = self.session.name = self._log.name
+        return 0 if anew or not apply else len(self.session.messages) - before
 
     def _keep(self, *records: Record) -> None:
         """Take records into the session and make them durable, together with what could not be saved before."""

@@ -83,11 +83,11 @@ def from_text(kind: Any, text: str) -> Any:
     return text
 
 
-def age(text: str) -> datetime.timedelta:
-    """What `30d`, `12w` or `1y` means. Raises WrongUse."""
+def age(text: str, where: str = "") -> datetime.timedelta:
+    """What `30d`, `12w` or `1y` means. Raises WrongUse, with the name of the setting that holds it."""
     found = re.fullmatch(r"(\d{1,5})\s*([hdwmy])", text.strip().lower())
     if not found or not int(found[1]):
-        raise WrongUse(f"{text!r} is no age.", "Write it as 30d, 12w, 6m or 1y.")
+        raise WrongUse(f"{where + ' = ' if where else ''}{text!r} is no age.", "Write it as 30d, 12w, 6m or 1y.")
     hours = {"h": 1, "d": 24, "w": 168, "m": 730.5, "y": 8766}[found[2]]
     return datetime.timedelta(hours=int(found[1]) * hours)
 

@@ -29,7 +29,7 @@ def ask(
     here: Here,
     text: Annotated[
         str | None,
-        typer.Argument(metavar="[TEXT]", help="The question; what is piped in is appended.", show_default=False),
+        typer.Argument(metavar="TEXT", help="The question; what is piped in is appended.", show_default=False),
     ] = None,
     session: Session = None,
     continue_: Continue = False,

@@ -53,7 +53,7 @@ def show(
         here.terminal.raw(json.dumps(rows_out, ensure_ascii=False, indent=1) + "\n")
         return
     for name, value, where in rows:
-        shown = "" if value is None else str(value)
+        shown = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
         here.terminal.answer(f"{name} = {shown}" + (f"    # {where}" if origin else ""))
 
 

@@ -30,7 +30,7 @@ Name = Annotated[
 MaybeName = Annotated[
     str | None,
     typer.Argument(
-        metavar="[NAME]",
+        metavar="NAME",
         help="The session; without it, the one used last.",
         autocompletion=session_names,
         show_default=False,
@@ -39,7 +39,7 @@ MaybeName = Annotated[
 AllOrName = Annotated[
     str | None,
     typer.Argument(
-        metavar="[NAME]", help="The session; without it, all.", autocompletion=session_names, show_default=False
+        metavar="NAME", help="The session; without it, all.", autocompletion=session_names, show_default=False
     ),
 ]
 New = Annotated[str, typer.Argument(metavar="NEW", help="The new name.", show_default=False)]

@@ -24,6 +24,7 @@ from chatmem.screen.safe import show_line
 from chatmem.screen.terminal import is_tty
 from chatmem.settings import age
 from chatmem.stores import Outline
+from chatmem.stores.address import masked
 from chatmem.stores.copying import copied
 from chatmem.stores.search import Query
 
@@ -231,9 +232,9 @@ def share(
     Users are separated, not authenticated: whoever can reach the store can be any of them.
     """
     called = here.assembly.store.share(name, with_)
-    here.terminal.note(
-        f"{with_!r} has it as {called!r}: chatmem chat --user {shlex.quote(with_)} -s {shlex.quote(called)}"
-    )
+    store = f" --store {shlex.quote(masked(here.flags['store']))}" if "store" in here.flags else ""
+    words = f"chatmem chat --user {shlex.quote(with_)} -s {shlex.quote(called)}{store}"
+    here.terminal.note(f"{with_!r} has it as {called!r}: {words}")
 
 
 @command(app, "copy")
@@ -242,7 +243,7 @@ def copy(
     from_: Annotated[str, typer.Option("--from", metavar="URL", help="The store to read.", show_default=False)],
     to: Annotated[str, typer.Option("--to", metavar="URL", help="The store to write.", show_default=False)],
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME…]", help="The sessions.", show_default=False)
+        list[str] | None, typer.Argument(metavar="NAME…", help="The sessions.", show_default=False)
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="All sessions.", show_default=False)] = False,
 ) -> None:
@@ -260,10 +261,8 @@ def copy(
             failed.append(error)
     for one in failed:
         here.terminal.error(one)
-    whole = len(chosen) - len(failed)
-    here.terminal.note(
-        f"{counted(whole, 'session')} are there, each compared record by record; {done:,} records were new."
-    )
+    whole = counted(len(chosen) - len(failed), "session")
+    here.terminal.note(f"Copied, and compared record by record: {whole}; {done:,} records were new.")
     here.exit_code = failed[0].exit_code if failed else 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from chatmem.errors import WrongUse
 from chatmem.formats import chatgpt, claude, html, json, langchain, llm, markdown, openai, sharegpt, text
 from chatmem.formats.base import Format, Imported
@@ -35,6 +37,11 @@ def named(name: str | None, file: str = "") -> Format:
     """The format to write: of that name, else the one that the file's ending means, else Markdown. Raises WrongUse."""
     if name is None:
         fitting = [f for f in FORMATS.values() if f.write and f.ending and file.lower().endswith(f.ending)]
+        ending = Path(file).suffix
+        if not fitting and ending:
+            raise WrongUse(
+                f"No format is known by the ending {shortened(ending)!r}.", "Name one: -f FORMAT, or end in .md."
+            )
         return max(fitting, key=lambda f: len(f.ending), default=markdown.FORMAT)
     if name not in WRITTEN:
         raise WrongUse(f"There is no format {shortened(name)!r} to write.", f"There are: {', '.join(WRITTEN)}")

@@ -44,7 +44,8 @@ def write(session: Session, records: list[Record]) -> str:
 
 
 def recognises(data: Any, path: Path | None) -> bool:
-    return isinstance(data, str) and data.startswith("---\n") and bool(_HEADING.search(data))
+    ours = isinstance(data, str) and data.startswith("---\n")
+    return ours and bool(_HEADING.search(data) or re.match(r'---\nname: ".*"\n(?s:.*?)\nid: "', data))
 
 
 def read(data: Any, path: Path | None) -> Iterator[Imported]:

@@ -18,10 +18,10 @@ _NAMED = re.compile(r"(?<!\S)@(?:\"([^\"\n]+)\"|(\S+))")
 
 
 def with_files(text: str, say: Callable[[str], None] = lambda line: None, pasted: Container[str] = frozenset()) -> str:
-    """The message with the text of each file that it names as `@path` at its end. Raises WrongUse for a binary one.
+    """The message with the text of each file that it names as `@path` at its end.
 
     A word that names no file stays a word, and so does one of `pasted`: what a page or a mail says must not send a
-    file. `say` is told the size of each file.
+    file. `say` is told the size of each file. Raises WrongUse for a binary one, and for a path that leads nowhere.
     """
     attached = []
     for quoted, bare in _NAMED.findall(text):
@@ -30,6 +30,11 @@ def with_files(text: str, say: Callable[[str], None] = lambda line: None, pasted
             if not path.is_file():
                 path = Path((quoted or bare).rstrip(".,;:!?)")).expanduser()
             if not path.is_file():
+                if ("/" in (quoted or bare) or quoted) and (quoted or bare) not in pasted:
+                    what = "is a folder" if path.is_dir() else "is not there"
+                    raise WrongUse(
+                        f"{shortened(str(path))!r} {what}.", 'A blank in a path wants quotes: @"my notes.txt"'
+                    )
                 continue
             if (quoted or bare) in pasted:
                 say(f"{path.name} was named in what you pasted: not attached. Type @ and its path to attach it.")
@@ -61,11 +66,16 @@ class Pastes:
         self._texts: dict[str, str] = {}
         self.named: set[str] = set()
         """The files that pastes named."""
+        self.seen: set[str] = set()
+        """What was pasted, without blanks around it: never a command."""
 
-    def shown(self, text: str) -> str:
-        """What stands in the prompt for a paste: the text itself, or its mark if it is long."""
+    def shown(self, text: str, rows: int = 24) -> str:
+        """What stands in the prompt for a paste: the text itself, or its mark if it is long, or taller than half of
+        the screen's `rows`.
+        """
         self.named |= {quoted or bare for quoted, bare in _NAMED.findall(text)}
-        if len(text) <= LONG_PASTE:
+        self.seen.add(text.strip())
+        if len(text) <= LONG_PASTE and text.count("\n") < max(4, rows // 2):
             return text
         lines = text.rstrip("\n").count("\n") + 1
         mark = f"[pasted {lines} lines]" if lines > 1 else f"[pasted {len(text):,} characters]"

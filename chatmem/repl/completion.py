@@ -42,8 +42,8 @@ class Typed(Completer):
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
         line = document.text_before_cursor
-        if attached := re.search(r"(?:^|\s)@([^\s@]*)$", line):
-            yield from self._files(attached[1], complete_event)
+        if attached := re.search(r"(?:^|\s)@(\"[^\"]*|[^\s@\"]*)$", line):
+            yield from self._files(attached[1], complete_event, quote=True)
         elif not line.startswith("/") or line.startswith("//") or "\n" in line:
             return
         elif " " not in line:
@@ -60,8 +60,13 @@ class Typed(Completer):
     def _fuzzy(words: Words, document: Document, event: CompleteEvent) -> Iterable[Completion]:
         yield from FuzzyCompleter(_Whole(words), pattern=r"^.*").get_completions(document, event)
 
-    def _files(self, start: str, event: CompleteEvent) -> Iterable[Completion]:
-        yield from self._paths.get_completions(Document(start), event)
+    def _files(self, start: str, event: CompleteEvent, quote: bool = False) -> Iterable[Completion]:
+        for found in self._paths.get_completions(Document(start.removeprefix('"')), event):
+            whole = start.removeprefix('"') + found.text
+            if quote and (" " in whole or start.startswith('"')):  # what has blanks in it is one path only in quotes
+                yield Completion(f'"{whole}"', -len(start), display=found.display)
+            else:
+                yield found
 
     def _sessions(self) -> Words:
         try:

@@ -10,9 +10,9 @@ from collections.abc import Generator
 
 from chatmem.assemble import Assembly
 from chatmem.chat import Chat
-from chatmem.errors import ChatmemError
+from chatmem.errors import ChatmemError, WrongUse
 from chatmem.models.base import Piece
-from chatmem.names import counted
+from chatmem.names import counted, shortened
 from chatmem.repl import commands
 from chatmem.repl.attach import with_files
 from chatmem.repl.prompt import Prompt, quiet_keys
@@ -30,6 +30,7 @@ class Room:
         self.prompt = Prompt(self)
         self.over = False
         self._warmed = False
+        self._warned = False
         terminal.commands = True
         assembly.say = chat.tell = self.note
 
@@ -50,7 +51,10 @@ class Room:
                 except KeyboardInterrupt:
                     self.terminal.note("Ctrl-D leaves; a Ctrl-C during a reply stops it.")
                     continue
-                except (EOFError, OSError):
+                except EOFError:
+                    self.over = self.may_leave()
+                    continue
+                except OSError:
                     break
                 self.take(line)
         finally:
@@ -89,13 +93,17 @@ class Room:
         """Do what was typed: a command, or a message."""
         if not line.strip():
             return
+        if self.prompt.multiline and line.strip() not in self.prompt.pastes.seen:
+            line = line.rstrip("\n")  # Enter made them, on the way to the key that sends
+        self.chat.reply = None
         try:
             if commands.is_command(line):
                 commands.run(self, line)
             else:
-                self.say(with_files(commands.plain(line), self.note, self.prompt.pastes.named))
+                self.say(self._with_files(line))
         except KeyboardInterrupt:
-            self.terminal.note("Stopped. What arrived is kept; /retry asks again.")
+            kept = "What arrived is kept" if self.chat.reply else "Nothing had arrived"
+            self.terminal.note(f"Stopped. {kept}; /retry asks again.")
         except ChatmemError as error:
             self.terminal.error(error)
         except OSError:
@@ -106,6 +114,14 @@ class Room:
                     f"chatmem failed: {type(error).__name__}.", "Nothing that was saved is lost; please report it."
                 )
             )
+
+    def _with_files(self, line: str) -> str:
+        """The message with its files; if one cannot be had, the line is back in the prompt."""
+        try:
+            return with_files(commands.plain(line), self.note, self.prompt.pastes.named)
+        except WrongUse:
+            self.prompt.fill(line)
+            raise
 
     def say(self, text: str) -> None:
         """Send a message; if it could not even be taken in, it is back in the prompt."""
@@ -120,6 +136,10 @@ class Room:
                 raise
             self.terminal.note("Not sent: it is back in the prompt.")
 
+    def show_question(self, text: str) -> None:
+        """The question that is asked again, above its reply."""
+        self.terminal.note(f"> {shortened(' '.join(text.split()), 300)}")
+
     def open(self, name: str) -> None:
         """Go on with another session, or begin it."""
         self.chat.close()
@@ -133,6 +153,15 @@ class Room:
             print_reply(self.terminal, pieces)
         if self.terminal.interactive:
             self.terminal.raw("\n")
+
+    def may_leave(self) -> bool:
+        """Whether to leave now: who has something that could not be saved is told first, once."""
+        if not self.chat.not_saved or not self.chat.store.kept or self._warned:
+            return True
+        self._warned = True
+        self.terminal.note(f"Not saved: {self.chat.not_saved.message}", "warn")
+        self.terminal.note("/save PATH keeps this conversation elsewhere; leaving again drops it.", "warn")
+        return False
 
     def leave(self) -> None:
         """Say how to come back."""

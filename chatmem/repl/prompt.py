@@ -27,6 +27,7 @@ from prompt_toolkit.keys import Keys
 from prompt_toolkit.styles import Style
 
 from chatmem.errors import ChatmemError, WrongUse
+from chatmem.names import shortened
 from chatmem.paths import private_file, private_folder
 from chatmem.repl import toolbar
 from chatmem.repl.attach import Pastes
@@ -54,10 +55,12 @@ class Prompt:
         self._session: PromptSession[str] | None = None
         self._next = ""
         self.pastes = Pastes()
-        self._parts: list[str] = []
+        self._parts: list[toolbar.Part] = []
 
     def read(self, ready: Callable[[], None] | None = None) -> str:
         """The next message. `ready` is called once keys are taken. Raises EOFError, KeyboardInterrupt."""
+        if os.environ.get("TERM", "") in ("", "dumb") and sys.stdin.isatty():
+            return self._plain(ready)
         if self._session is None:
             self._session = self._make()
         text, self._next = self._next, ""
@@ -67,6 +70,15 @@ class Prompt:
         if not typed.isascii():  # bytes that the terminal's encoding has no character for were UTF-8 after all
             typed = typed.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         return self.pastes.whole(typed)
+
+    def _plain(self, ready: Callable[[], None] | None) -> str:
+        """The next line on a terminal that cannot move its cursor: its own line editing is all there is."""
+        if ready:
+            ready()
+        if self._next:
+            self.room.terminal.note(f"Not sent: {shortened(self._next)}")
+            self._next = ""
+        return input("> ").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
     def fill(self, text: str) -> None:
         """Put a text into the next prompt, to be edited and sent."""
@@ -82,7 +94,11 @@ class Prompt:
                 file.write(text)
             subprocess.run([*shlex.split(editor), name], check=True)
             return path.read_text(encoding="utf-8", errors="replace")
-        except (OSError, ValueError, subprocess.CalledProcessError) as error:
+        except subprocess.CalledProcessError as error:
+            raise WrongUse(
+                f"The editor {editor!r} ended with code {error.returncode}.", "Nothing was changed."
+            ) from error
+        except (OSError, ValueError) as error:
             raise WrongUse(f"The editor {editor!r} failed.", "Set EDITOR to one that is installed.") from error
         finally:
             path.unlink(missing_ok=True)
@@ -107,7 +123,7 @@ class Prompt:
             os.environ["TERM"] = "dumb"  # a terminal that says nothing of itself is asked for nothing
         screen = self.room.assembly.config.settings.screen
         remembers = screen.history and self.room.chat.store.kept
-        return PromptSession(
+        session: PromptSession[str] = PromptSession(
             multiline=True,
             prompt_continuation="  ",
             key_bindings=self._keys(),
@@ -122,6 +138,9 @@ class Prompt:
             style=STYLE,
             include_default_pygments_style=False,
         )
+        if screen.editing == "vi":  # Esc alone is a key here, so what follows it must come at once to belong to it
+            session.app.timeoutlen = session.app.ttimeoutlen = 0.1
+        return session
 
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()
@@ -168,16 +187,16 @@ class Prompt:
         @keys.add(Keys.BracketedPaste)
         def paste(event: KeyPressEvent) -> None:
             text = event.data.replace("\r\n", "\n").replace("\r", "\n")
-            event.current_buffer.insert_text(self.pastes.shown(text))
+            event.current_buffer.insert_text(self.pastes.shown(text, self.room.terminal.size().lines))
 
         return keys
 
     def _toolbar(self) -> AnyFormattedText:
         if not self.toolbar:
             return None
-        parts = list(self._parts or [self.room.chat.name])
-        if vi_navigation_mode():
-            parts.insert(0, "(vi)")  # keys are commands now; i goes back to typing
+        parts = list(self._parts or [(self.room.chat.name,)])
+        if vi_navigation_mode():  # keys are commands now; i goes back to typing
+            parts.insert(0, ("vi: commands", "vi"))
         return toolbar.fitting(parts, self.room.terminal.width)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from chatmem.names import counted
 from chatmem.records import Message, moment
 from chatmem.screen.safe import show, show_line
-from chatmem.screen.terminal import Terminal
+from chatmem.screen.terminal import Terminal, cell_width
 from chatmem.session import Session
 from chatmem.stores import Outline
 
@@ -44,6 +44,8 @@ def columns(
         return
     table = [list(heads), *rows]
     widths = [max(cell_width(row[i]) for row in table) for i in range(len(heads))]
+    if flexible and sum(widths) + 2 * len(widths) > terminal.width:
+        widths[0] = min(widths[0], max(12, terminal.width // 3))  # one long name must not take all columns away
     while len(widths) > 1 and sum(widths) + 2 * (len(widths) - 1) - widths[flexible] + 12 > terminal.width:
         if len(widths) - 1 == flexible:
             break
@@ -55,15 +57,6 @@ def columns(
         cells = [padded(cell, width, i in numbers) for i, (cell, width) in enumerate(zip(row, widths, strict=False))]
         line = "  ".join(cells).rstrip()
         terminal.raw((terminal.styled(line, "dim", terminal.out) if number == 0 else line) + "\n")
-
-
-def cell_width(text: str) -> int:
-    """The columns a line of text takes on a terminal."""
-    if text.isascii():
-        return len(text)
-    from wcwidth import wcswidth  # comes with the prompt; a list without it is there sooner
-
-    return max(0, wcswidth(text))
 
 
 def padded(text: str, width: int, right: bool = False) -> str:
@@ -79,7 +72,7 @@ def padded(text: str, width: int, right: bool = False) -> str:
 def conversation(terminal: Terminal, session: Session) -> None:
     """A whole conversation, a line per speaker above each message."""
     for message in session.path:
-        terminal.answer(terminal.styled(_speaker(session, message), "dim", terminal.out))
+        terminal.caption(_speaker(session, message))
         terminal.answer(show(message.content.rstrip("\n")) + "\n")
 
 
@@ -96,7 +89,10 @@ def tree(terminal: Terminal, session: Session) -> None:
         who = ">" if message.role == "user" else " "
         text = " ".join(message.content[:200].split())
         status = f" ({message.status})" if message.status != "complete" else ""
-        terminal.answer(f"{mark} {'  ' * depth}{who} {text[:100]}{status}")
+        room = max(20, (terminal.width if terminal.interactive else 120) - 2 * depth - len(status) - 4)
+        shown = show_line(text)
+        shown = padded(shown, room).rstrip() if cell_width(shown) > room else shown
+        terminal.answer(f"{mark} {'  ' * depth}{who} {shown}{status}")
         children = following.get(message.id, [])
         waiting += [(child, depth + (len(children) > 1)) for child in reversed(children)]
 

@@ -8,6 +8,7 @@ terminal sees differently cannot shift the rows that are taken back.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from typing import Self
@@ -20,6 +21,8 @@ from chatmem.screen.terminal import NARROWEST, Terminal, at_words
 
 FRAME = 0.08
 """Seconds between two frames."""
+PATIENCE = 2
+"""Seconds of silence after which it is said that something is waited for."""
 
 
 class MarkdownStream:
@@ -40,6 +43,7 @@ class MarkdownStream:
         self._over = False
         self._failed: OSError | None = None
         self._drawing = False
+        self._begun = time.monotonic()
         self._held = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -78,7 +82,7 @@ class MarkdownStream:
 
     def _paint(self) -> None:
         while not self._over:
-            self._news.wait()
+            self._news.wait(None if self.text or self._thinking else 1.0)
             self._news.clear()
             try:
                 self.draw()
@@ -107,8 +111,10 @@ class MarkdownStream:
 
     def _drawn(self, final: bool, above: list[str]) -> None:
         size = self.terminal.size()
+        up = f"\x1b[{self._rows()}A\r" if self._live else ""
         if size.columns != self._renderer.width:
             self._renderer = self._new_renderer()
+            up += "\x1b[J" if self._live else ""  # else some terminals would join the rows again when they grow wider
         lines = [*above, *self._thoughts(final)]
         waiting, self._waiting = self._waiting, ""
         if waiting and waiting[-1] == "\r" and not final:
@@ -116,11 +122,11 @@ class MarkdownStream:
         lines += self._renderer.lines(self._blocks.feed(show(waiting)))
         if final:
             lines += self._renderer.lines(self._blocks.finish())
-        live = [] if final else self._open(size.lines)
+        live = [] if final else self._open(size)
         if not lines and not live and not self._live:
             return
         # Row by row, and the rest below: clearing a whole screen would push it into some terminals' scrollback.
-        drawn = f"\x1b[{self._rows()}A\r" if self._live else ""
+        drawn = up
         drawn += "".join(f"{line}\x1b[K\n" if self._live else f"{line}\n" for line in lines)
         if live:
             drawn += "\x1b[?7l" + "".join(f"{line}\x1b[K\n" for line in live) + "\x1b[?7h"
@@ -136,11 +142,14 @@ class MarkdownStream:
             return len(self._live)
         return sum(max(1, -(-columns_of(line) // width)) for line in self._live)
 
-    def _open(self, height: int) -> list[str]:
+    def _open(self, size: os.terminal_size) -> list[str]:
         thought = self._thought.rpartition("\n")[2]
         lines = [self._dim(show(thought)[-self._renderer.width + 1 :])] if thought and self._thinking else []
         lines += self._renderer.lines(self._blocks.open())
-        return lines[-max(1, height - 1) :]
+        waited = int(time.monotonic() - self._begun)
+        if not lines and not self.text and waited >= PATIENCE:
+            lines = [self._dim(show_line(f"waiting for the first word: {waited} s, Ctrl-C stops")[: size.columns - 1])]
+        return lines[-max(1, size.lines - 1) :]
 
     def _thoughts(self, final: bool) -> list[str]:
         """The whole lines of what the model thinks aloud, dimmed, while it has said nothing yet."""

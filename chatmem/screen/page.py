@@ -15,10 +15,11 @@ from markdown_it.token import Token
 from pygments.token import Comment, Generic, Keyword, Name, Number, Operator, String
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
-from rich.markdown import CodeBlock, Heading, Markdown, MarkdownElement
+from rich.markdown import CodeBlock, Heading, Markdown, MarkdownElement, TableElement
 from rich.segment import Segment
 from rich.style import Style
 from rich.syntax import ANSISyntaxTheme, Syntax
+from rich.table import Table
 from rich.text import Text
 from rich.theme import Theme
 
@@ -77,6 +78,16 @@ class Code(CodeBlock):
         yield from code_lines(str(self.text).rstrip(), self.lexer_name, fold=options.max_width < ENDLESS)
 
 
+class Whole(TableElement):
+    """A table whose cells are broken where they must be, never cut."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for part in super().__rich_console__(console, options):
+            for column in part.columns if isinstance(part, Table) else ():
+                column.overflow = "fold"
+            yield part
+
+
 class Left(Heading):
     """A heading that begins where text begins."""
 
@@ -90,6 +101,7 @@ class Page(Markdown):
         "fence": Code,
         "code_block": Code,
         "heading_open": Left,
+        "table_open": Whole,
     }
 
     def __init__(self, tokens: Sequence[Token]) -> None:

@@ -8,9 +8,9 @@ from chatmem.memory import spec_of
 from chatmem.memory.compare import Row
 from chatmem.memory.view import Decision, Plan
 from chatmem.names import counted
-from chatmem.screen.listing import columns
+from chatmem.screen.listing import columns, padded
 from chatmem.screen.safe import show_line
-from chatmem.screen.terminal import Terminal
+from chatmem.screen.terminal import Terminal, at_words, cell_width
 from chatmem.session import Session
 
 MARKS = {"sent": "●", "pinned": "◆", "summarised": "◐", "recalled": "↩", "dropped": "○", "excluded": "✕"}
@@ -28,13 +28,13 @@ _PARTS = (
 def context(terminal: Terminal, view: Plan, session: Session) -> None:
     """The view as a bar, its numbers, and a line per turn."""
     budget = f"{view.tokens:,} of {view.budget:,} tokens ({view.counter.how})"
-    terminal.answer(f"{session.name} · {spec_of(view.strategy)} · {budget} · {counted(len(view.messages), 'message')}")
+    terminal.line(f"{session.name} · {spec_of(view.strategy)} · {budget} · {counted(len(view.messages), 'message')}")
     sizes = view.sizes
     terminal.raw(_bar(terminal, sizes, max(10, min(terminal.width - 2, 72))) + "\n")
     shown = (f"{mark} {name} {sizes[name]:,}" for name, mark, _ in _PARTS if sizes[name])
-    terminal.answer("  ".join(shown) + "\n")
+    terminal.line("  ".join(shown) + "\n")
     for notice in view.notices:
-        terminal.answer(f"! {notice}")
+        terminal.line(f"! {notice}")
     for line in _turns(view, terminal.width if terminal.interactive else 100):
         terminal.answer(line)
 
@@ -60,7 +60,7 @@ def why(terminal: Terminal, session: Session, number: int) -> None:
         if not sent:
             continue
         places = session.places
-        size = f"{sent.get('tokens')} of {sent.get('budget')} tokens ({sent.get('counting')})"
+        size = f"{_figure(sent.get('tokens'))} of {_figure(sent.get('budget'))} tokens ({sent.get('counting')})"
         terminal.note(f"Turn {number} · {reply.model} · {sent.get('strategy')} · {size}")
         tail = places.get(str(sent.get("tail")))
         last = number - 1
@@ -106,8 +106,16 @@ def _turns(view: Plan, width: int) -> Iterator[str]:
         tokens = sum(d.tokens for d in decisions)
         head = f"{MARKS[first.decision]} {number:>4} {tokens:>6,}  "
         reason = f"  {first.reason}"
-        room = max(8, width - len(head) - len(reason))
-        yield head + (text if len(text) <= room else text[: room - 1] + "…").ljust(room if width < 200 else 0) + reason
+        room = width - cell_width(head) - cell_width(reason)
+        if room < 8:  # the reason on a line of its own, rather than both cut to pieces
+            yield head + padded(text, max(1, width - cell_width(head))).rstrip()
+            yield at_words(f"    {first.reason}", width)
+        else:
+            yield head + padded(text, room) + reason
+
+
+def _figure(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _share(share: float | None) -> str:

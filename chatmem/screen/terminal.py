@@ -97,6 +97,7 @@ class Terminal:
         """A failure: what happened, and on the same line the way out."""
         words = error.hint if self.commands else _WITH_COMMAND.sub("", error.hint).strip()
         message = show_line(error.message)
+        message += "." if message and words and message[-1] not in ".!?…:" else ""
         whole = self._fitted(f"{message} {show_line(words)}" if words else message)
         message, gap, words = whole[: len(message)], whole[len(message) :][:1], whole[len(message) + 1 :]
         hint = gap + self.styled(words, "dim") if words else ""
@@ -109,6 +110,14 @@ class Terminal:
     def answer(self, text: str, end: str = "\n") -> None:
         """An answer, as it is into a pipe, made safe on a terminal."""
         self._write(self.out, (show(text) if is_tty(self.out) else text) + end)
+
+    def caption(self, text: str) -> None:
+        """A dimmed line of ours above an answer, on one line."""
+        self._write(self.out, self.styled(show_line(text), "dim", self.out) + "\n")
+
+    def line(self, text: str) -> None:
+        """A sentence of an answer, broken between words where the screen ends."""
+        self.answer(at_words(text, self.width) if is_tty(self.out) else text)
 
     def raw(self, text: str) -> None:
         """Text that is ours, or was made safe: to `out`, at once."""
@@ -135,13 +144,23 @@ def at_words(text: str, width: int) -> str:
     """The text, as long as it was, in lines of at most so many characters, unless a word is longer."""
     words = text.split(" ")
     fitted = words[0]
-    column = len(words[0])
+    column = cell_width(words[0])
     for word in words[1:]:
-        column += 1 + len(word)
+        size = cell_width(word)
+        column += 1 + size
         if column > width:
-            column = len(word)
-        fitted += ("\n" if column == len(word) and fitted.strip() and word else " ") + word
+            column = size
+        fitted += ("\n" if column == size and fitted.strip() and word else " ") + word
     return fitted
+
+
+def cell_width(text: str) -> int:
+    """The columns a line of text takes on a terminal."""
+    if text.isascii():
+        return len(text)
+    from wcwidth import wcswidth  # comes with the prompt; a list without it is there sooner
+
+    return max(0, wcswidth(text))
 
 
 def is_tty(stream: IO[str] | None) -> bool:

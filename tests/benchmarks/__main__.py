@@ -39,7 +39,7 @@ HEADLINES = (
     "prompt that takes keys, of llm's",
     "chatmem sessions list",
     "a streamed piece, from the socket to the reader",
-    "screen, a token of 25,000",
+    "screen, a token of a very long reply",
     "six live lines, whole text anew, 7,000 tokens",
     "trim_messages on 10,000 messages",
     "append at 100,000 messages",

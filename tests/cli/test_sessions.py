@@ -166,10 +166,14 @@ def test_path_says_where_a_session_is(run: Run, store: JsonlStore) -> None:
 
 
 def test_names_are_completed_with_their_titles(store: JsonlStore) -> None:
+    from types import SimpleNamespace
+
     from chatmem.cli.options import session_names
 
     begin(store, "holiday", "Where to go in May?")
-    assert list(session_names("ho")) == [("holiday", "Where to go in May?")] and list(session_names("x")) == []
+    context: Any = SimpleNamespace(params={})
+    assert list(session_names(context, "ho")) == [("holiday", "Where to go in May?")]
+    assert list(session_names(context, "x")) == []
 
 
 @pytest.mark.parametrize("name", ["../../x", "/etc/x", "a\tb", "x" * 300, "con", "link", "fifo"])

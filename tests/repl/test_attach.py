@@ -33,9 +33,16 @@ def test_a_name_with_spaces_is_quoted(tmp_path: Path) -> None:
     assert "hello" in with_files(f'@"{tmp_path}/my notes.txt"')
 
 
-@pytest.mark.parametrize("text", ["mail a@b.example", "@nobody said so", "@", "a @ b", "@/no/such/file"])
+@pytest.mark.parametrize("text", ["mail a@b.example", "@nobody said so", "@", "a @ b"])
 def test_a_word_that_names_no_file_stays_a_word(text: str) -> None:
     assert with_files(text) == text
+
+
+@pytest.mark.parametrize("text", ["see @/no/such/file", 'see @"no such.txt"', "see @/tmp/"])
+def test_a_path_that_leads_nowhere_is_said_and_not_sent(text: str) -> None:
+    with pytest.raises(WrongUse):
+        with_files(text)
+    assert with_files(text, pasted={"/no/such/file", "no such.txt", "/tmp/"}) == text
 
 
 @pytest.mark.parametrize("data", [b"\x89PNG\0\0", b"\xff\xfe\xfa"])

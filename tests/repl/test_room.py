@@ -283,8 +283,11 @@ def test_the_toolbar_shows_what_fits(room: Room) -> None:
 
     room.prompt.refresh()
     parts = room.prompt._parts
-    assert parts[:3] == ["work", "test-model", "summary"] and "/6,144" in parts[3]
-    assert fitting(parts, 30) == "work · test-model · summary" and fitting(parts, 3) == "work"
+    assert [part[0] for part in parts[:3]] == ["work", "test-model", "summary"] and "/6,144" in parts[3][0]
+    assert fitting(parts, 60).count("▱") == 10 and fitting(parts, 50).endswith("calibrated")
+    assert fitting(parts, 32).endswith("%") and fitting(parts, 3) in ("wo…", "wor")
+    long = [("x" * 64, "x" * 19 + "…", "x" * 7 + "…"), *parts[1:]]
+    assert "test-model" in fitting(long, 80) and "6,144" in fitting(long, 80)
 
 
 def test_undo_takes_back_and_branches_lead_back(play: Play, server: Server) -> None:
@@ -466,3 +469,27 @@ def test_commands_say_what_they_cannot_do(play: Play, server: Server, home: Path
     assert "'-1' is no number of sessions" in shown and "/new NAME begins one" in shown
     assert "There are no notes yet" in shown and "@path attaches" in shown and "Ctrl-R" in shown
     assert server.chats[-1]["messages"][0] == {"role": "system", "content": "Be brief."}
+
+
+def test_a_path_that_is_not_there_keeps_the_line_in_the_prompt(play: Play, server: Server, home: Path) -> None:
+    shown = play("see @no/such/file.txt" + ENTER, "\x03" + "see nothing" + ENTER)
+    assert "is not there" in shown and asked(server) == ["see nothing"]
+
+
+def test_who_leaves_with_something_unsaved_is_told_once(play: Play, server: Server, home: Path) -> None:
+    (home / "data").mkdir()
+    (home / "data" / "sessions").write_text("a file where the folder should be")
+    shown = play("hello" + ENTER, "/exit" + ENTER, "/exit" + ENTER)
+    assert shown.count("leaving again drops it") == 1
+
+
+def test_switches_and_minus_mean_what_they_say(play: Play, server: Server) -> None:
+    shown = play("/multiline off" + ENTER, "/toolbar maybe" + ENTER, "/title One" + ENTER, "/title -" + ENTER)
+    assert "Enter sends, Alt-Enter makes a new line" in shown and "on or off, not 'maybe'" in shown
+    assert "Title: One" in shown and "Title: (none)" in shown
+
+
+def test_new_never_opens_and_fork_needs_something_to_copy(play: Play, server: Server) -> None:
+    shown = play("/fork two" + ENTER, "one" + ENTER, "/new WORK" + ENTER, "/retry nosuch" + ENTER)
+    assert "nothing to copy yet" in shown and "There is already a session 'WORK'" in shown
+    assert "does not list 'nosuch'" in shown and "> one" in shown

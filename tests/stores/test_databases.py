@@ -603,7 +603,7 @@ def test_copying_sharing_and_listing_from_the_command_line(run: Run, tmp_path: P
     for name in ("one", "two"):
         run("ask", f"hello from {name}", "-s", name, "-m", "offline")
     done = run("sessions", "copy", "--from", "file", "--to", base, "--all")
-    assert done.returncode == 0 and "2 sessions are there" in done.stderr
+    assert done.returncode == 0 and "record: 2 sessions" in done.stderr
     done = run("sessions", "share", "one", "--with", "bob", "--store", base)
     assert "chatmem chat --user bob -s one" in done.stderr
     listed = json.loads(run("sessions", "list", "--json", "--store", base, "--user", "bob").stdout)

@@ -49,7 +49,7 @@ def plain(line: str) -> str:
 def run(room: Room, line: str) -> None:
     """Run a command line. Raises WrongUse for an unknown one, with the nearest there is."""
     name, _, argument = line[1:].strip().partition(" ")
-    found = TABLE.get(name)
+    found = TABLE.get(name.lower())
     if found is None:
         near = difflib.get_close_matches(name, TABLE, 1, 0.5)
         raise WrongUse(
@@ -59,6 +59,13 @@ def run(room: Room, line: str) -> None:
             else "/help shows them; //text sends a message that begins with a slash.",
         )
     found.run(room, argument.strip())
+
+
+def switched(text: str, now: bool) -> bool:
+    """What `on` or `off` makes of a switch; nothing turns it over. Raises WrongUse."""
+    if text.lower() not in ("", "on", "off"):
+        raise WrongUse(f"It is on or off, not {text!r}.")
+    return text.lower() == "on" if text else not now
 
 
 def number(text: str, what: str = "turn's number", hint: str = "/context shows the numbers.") -> int:

@@ -88,6 +88,7 @@ def summary(room: Room, argument: str) -> None:
         room.terminal.note("The notes are taken back; they are made anew when the next reply is there.")
     elif argument == "edit":
         for part in parts:
+            room.terminal.note(f"The notes on turns {places[part.start] + 1} to {places[part.end] + 1}:")
             text = room.prompt.edited(part.text)
             if text.strip() != part.text.strip():
                 room.chat.edit_notes(part, text.strip())

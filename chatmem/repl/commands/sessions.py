@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 @command("new", "[NAME]")
 def new(room: Room, argument: str) -> None:
     """Begin another session."""
-    room.open(names.checked(argument) if argument else names.fresh(room.chat.store.names()))
+    taken = room.chat.store.names()
+    if argument and names.key(names.checked(argument)) in map(names.key, taken):
+        raise WrongUse(f"There is already a session {argument!r}.", f"/open {argument} goes on with it.")
+    room.open(names.checked(argument) if argument else names.fresh(taken))
 
 
 @command("open", "NAME")
@@ -38,11 +41,11 @@ def sessions(room: Room, argument: str) -> None:
     listing.table(room.terminal, room.chat.store.outlines()[:most])
 
 
-@command("title", "TEXT")
+@command("title", "[TEXT]")
 def title(room: Room, argument: str) -> None:
-    """Give the session a title."""
+    """Give the session a title; - takes it back."""
     if argument:
-        room.chat.set(title=argument)
+        room.chat.set(title=None if argument == "-" else argument)
     room.terminal.note(f"Title: {room.chat.session.title or '(none)'}")
 
 
@@ -50,6 +53,8 @@ def title(room: Room, argument: str) -> None:
 def fork(room: Room, argument: str) -> None:
     """Copy this conversation into a session of its own, and go on there."""
     store = room.chat.store
+    if not room.chat.session.path:
+        raise WrongUse("There is nothing to copy yet.", "/new begins another session.")
     name = names.checked(argument) if argument else names.fresh(store.names(), room.chat.name)
     store.fork(room.chat.name, name)
     room.open(name)
@@ -63,15 +68,20 @@ def branches(room: Room, argument: str) -> None:
     if argument:
         chosen = number(argument, "branch's number", "/branches shows them.")
         if chosen > len(leaves):
-            raise WrongUse(f"There are branches 1 to {len(leaves)}.")
+            raise WrongUse(f"There are branches 1 to {len(leaves)}." if leaves else "There is no branch yet.")
         room.chat.move(leaves[chosen - 1].id)
         listing.last_turns(room.terminal, room.chat.session)
         return
     for index, leaf in enumerate(leaves, 1):
         here = "●" if leaf.id == session.head else "○"
         first = leaf if leaf.role == "user" else session.messages.get(leaf.parent or "", leaf)
-        text = " ".join(first.content.split())[:60]
-        room.terminal.note(f"{here} {index}  {listing.ago(leaf.time)}: {text}")
+        texts = [
+            names.shortened(" ".join(m.content.split()), 40) for m in ((first, leaf) if first is not leaf else (leaf,))
+        ]
+        model = f" · {leaf.model}" if leaf.model else ""
+        room.terminal.note(f"{here} {index} · {listing.ago(leaf.time)}{model} · {' → '.join(texts)}")
+    if not leaves:
+        room.terminal.note("There is no branch yet.")
 
 
 @command("stats")

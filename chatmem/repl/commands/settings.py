@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from chatmem.config import prompt_of
 from chatmem.errors import ChatmemError, WrongUse
 from chatmem.models.base import OPTIONS, check_options
-from chatmem.repl.commands.base import command
+from chatmem.repl.commands.base import command, switched
 
 if TYPE_CHECKING:
     from chatmem.repl.loop import Room
@@ -17,24 +17,21 @@ if TYPE_CHECKING:
 
 @command("model", "[NAME]")
 def model(room: Room, argument: str) -> None:
-    """Show the model, or change it for this session."""
+    """Show the model, or change it for this session; - takes it back."""
     if argument:
-        _change(room, model=argument)
+        _change(room, model=None if argument == "-" else argument)
     choice = room.chat.choice
     window = choice.window or choice.model.window
     room.terminal.note(f"Model: {choice.model.name}{f', {window:,} tokens' if window else ', window unknown'}.")
-    offered = getattr(choice.model, "offered", ())
-    if offered and choice.model.name not in offered:
-        near = get_close_matches(choice.model.name, offered, 3, 0.3) or offered[:3]
-        room.terminal.note(f"The server does not list it; it lists {', '.join(near)}.", "warn")
+    warn_of_model(room)
 
 
 @command("profile", "[NAME]")
 def profile(room: Room, argument: str) -> None:
-    """Show the profiles of the config, or use one in this session."""
+    """Show the profiles of the config, or use one in this session; - takes it back."""
     profiles = room.assembly.config.settings.profiles
     if argument:
-        _change(room, profile=argument, model=None)
+        _change(room, profile=None if argument == "-" else argument, model=None)
         room.terminal.note(f"Profile: {argument}, model {room.chat.choice.model.name}.")
     else:
         room.terminal.note(f"Profiles: {', '.join(profiles) or 'none; write [profiles.NAME] into the config'}")
@@ -51,7 +48,7 @@ def system(room: Room, argument: str) -> None:
 @command("set", "[NAME VALUE]")
 def set_(room: Room, argument: str) -> None:
     """Show the sampling options, or set one for this session (/set temperature 0.7); - takes it back."""
-    name, _, value = argument.partition(" ")
+    name, _, value = argument.replace("=", " ", 1).partition(" ")
     options: dict[str, Any] = dict(room.chat.session.settings.get("options") or {})
     if name and not value.strip():
         raise WrongUse(f"What should {name} be?", f"/set {name} VALUE, or - to take it back.")
@@ -77,10 +74,10 @@ def tokens(room: Room, argument: str) -> None:
     room.terminal.note(f"{view.tokens:,} of {view.budget:,} tokens ({view.counter.how}): {parts}")
 
 
-@command("multiline")
+@command("multiline", "[on|off]")
 def multiline(room: Room, argument: str) -> None:
     """Swap Enter and Alt-Enter: one sends, the other makes a new line."""
-    room.prompt.multiline = not room.prompt.multiline
+    room.prompt.multiline = switched(argument, room.prompt.multiline)
     room.terminal.note(
         "Enter makes a new line, Alt-Enter sends (or Esc, then Enter). /multiline swaps them back."
         if room.prompt.multiline
@@ -88,10 +85,19 @@ def multiline(room: Room, argument: str) -> None:
     )
 
 
-@command("toolbar")
+@command("toolbar", "[on|off]")
 def toolbar(room: Room, argument: str) -> None:
     """Show or hide the line below the prompt."""
-    room.prompt.toolbar = not room.prompt.toolbar
+    room.prompt.toolbar = switched(argument, room.prompt.toolbar)
+
+
+def warn_of_model(room: Room) -> None:
+    """Say it where the server does not list the model that is chosen."""
+    model = room.chat.choice.model
+    offered = getattr(model, "offered", ())
+    if offered and model.name not in offered:
+        near = get_close_matches(model.name, offered, 3, 0.3) or offered[:3]
+        room.terminal.note(f"The server does not list {model.name!r}; it lists {', '.join(near)}.", "warn")
 
 
 def _change(room: Room, **settings: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from chatmem.errors import NotSaved, WrongUse
 from chatmem.names import counted
 from chatmem.paths import write_new
 from chatmem.repl.commands.base import TABLE, command, number
+from chatmem.repl.commands.settings import warn_of_model
 from chatmem.screen.terminal import at_words
 
 if TYPE_CHECKING:
@@ -19,9 +21,13 @@ if TYPE_CHECKING:
 @command("help", "[COMMAND]")
 def help(room: Room, argument: str) -> None:
     """Show the commands, or one of them."""
-    chosen = [c for c in TABLE.values() if not argument or c.name == argument.lstrip("/")]
+    wanted = argument.lstrip("/").lower()
+    chosen = [c for c in TABLE.values() if not wanted or c.name == wanted]
     if not chosen:
-        raise WrongUse(f"There is no command {argument!r}.", "/help shows them.")
+        near = get_close_matches(wanted, TABLE, 1, 0.5)
+        raise WrongUse(
+            f"There is no command {argument!r}.", f"Did you mean /{near[0]}?" if near else "/help shows them."
+        )
     width = max(len(f"/{c.name} {c.usage}") for c in chosen)
     for one in sorted(chosen, key=lambda c: c.name):
         help = at_words(one.help, max(20, room.terminal.width - width - 2)).split("\n")
@@ -36,13 +42,16 @@ def help(room: Room, argument: str) -> None:
 @command("exit")
 def exit(room: Room, argument: str) -> None:
     """Leave, as Ctrl-D does."""
-    room.over = True
+    room.over = room.may_leave()
 
 
 @command("retry", "[MODEL]")
 def retry(room: Room, argument: str) -> None:
     """Ask the last question again, of another model if you name one; the old reply stays on its branch."""
     with room.chat.using(model=argument) if argument else contextlib.nullcontext():
+        if argument:
+            warn_of_model(room)
+        room.show_question(room.chat.turn().question.content)
         room.show(room.chat.retry())
 
 
@@ -54,6 +63,7 @@ def edit(room: Room, argument: str) -> None:
     if not text.strip() or text == turn.question.content:
         room.terminal.note("Nothing changed.")
         return
+    room.show_question(text)
     room.show(room.chat.retry(turn.number, text))
 
 
@@ -117,11 +127,11 @@ def _write(room: Room, path: str, form: str | None) -> None:
 
     target = Path(path).expanduser()
     try:
-        write = named(form, path).write
-        assert write is not None
-        write_new(target, write(room.chat.session, room.chat.records()).encode("utf-8", "replace"))
+        chosen = named(form, path)
+        assert chosen.write is not None
+        write_new(target, chosen.write(room.chat.session, room.chat.records()).encode("utf-8", "replace"))
     except FileExistsError:
         raise WrongUse(f"There is already a file {path!r}.", "Choose another name.") from None
     except OSError as error:
         raise NotSaved(f"{path!r} could not be written: {error.strerror}.", "Choose another place.") from error
-    room.terminal.note(f"Wrote {target}.")
+    room.terminal.note(f"Wrote {target} ({chosen.name}).")
