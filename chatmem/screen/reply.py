@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
 
 from chatmem.models.base import Piece
 from chatmem.screen.terminal import NARROWEST, Terminal, is_tty
 
+_IMPORTING = threading.Lock()
+"""Rich's modules know one another: two threads that import them at once may each find the other's half done."""
+
 
 def warm() -> None:
     """Import what shows Markdown, and the lexer of the commonest code, before a reply waits for it."""
-    from chatmem.screen.page import Renderer
+    with _IMPORTING:
+        from chatmem.screen.page import Renderer
 
-    Renderer(80).whole("```python\npass\n```")
+        Renderer(80).whole("```python\npass\n```")
 
 
 def print_reply(terminal: Terminal, pieces: Iterable[Piece]) -> str:
     """Show a reply while it arrives, and return its text. Notices go beside it."""
     if terminal.interactive and terminal.width >= NARROWEST:
-        from chatmem.screen.markdown import (
-            MarkdownStream,
-        )  # Rich's Markdown comes with it, and only when it is needed
+        with _IMPORTING:  # Rich's Markdown comes with it, and only when it is needed
+            from chatmem.screen.markdown import MarkdownStream
 
         over, afterwards = False, []
         with MarkdownStream(terminal) as stream:
