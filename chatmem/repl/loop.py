@@ -22,6 +22,10 @@ from chatmem.screen.terminal import Terminal
 from chatmem.stores.address import masked
 
 
+INTERVAL = sys.getswitchinterval()
+"""Seconds for which one thread may keep the others waiting."""
+
+
 class Room:
     """A chat, the prompt before it, and the screen behind it."""
 
@@ -174,11 +178,12 @@ class Room:
 
     def _warm(self) -> None:
         """While the reader types: find the model, import its client and the screen's, load its token table."""
-        interval = sys.getswitchinterval()
-        sys.setswitchinterval(interval / 10)  # a key waits for less of an import
-        self.assembly.warm(self.chat)
-        if self.terminal.interactive:
-            warm()
-        sys.setswitchinterval(interval)
+        sys.setswitchinterval(INTERVAL / 10)  # a key waits for less of an import
+        try:
+            self.assembly.warm(self.chat)
+            if self.terminal.interactive:
+                warm()
+        finally:
+            sys.setswitchinterval(INTERVAL)
         self._warmed = True
         self.prompt.refresh()
