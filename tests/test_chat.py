@@ -310,3 +310,15 @@ def test_a_record_keeps_what_the_reply_saw(store: Store) -> None:
     record = json.loads((store.path("work")).read_text().splitlines()[-1])  # type: ignore[attr-defined]
     assert record["usage"] == {"prompt": 10, "completion": 2}
     assert record["sent"]["strategy"] == "buffer" and record["sent"]["tokens"] > 0 and record["model"] == "scripted"
+
+
+def test_turns_that_another_chat_added_are_taken_in_and_told_of_once(store: Store) -> None:
+    told: list[str] = []
+    model = Scripted()
+    one, two = chat_with(store, model, say=told.append), chat_with(store, Scripted())
+    texts(one, "first")
+    texts(two, "second")
+    texts(one, "third")
+    texts(one, "fourth")
+    assert told == ["Another chat went on here: 2 messages of it taken in."]
+    assert [m["content"] for m in model.sent[-1] if m["role"] == "user"] == ["first", "second", "third", "fourth"]

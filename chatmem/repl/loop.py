@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import shlex
 import sys
 import threading
@@ -20,7 +21,6 @@ from chatmem.screen.listing import ago, last_turns
 from chatmem.screen.reply import print_reply, warm
 from chatmem.screen.terminal import Terminal
 from chatmem.stores.address import masked
-
 
 INTERVAL = sys.getswitchinterval()
 """Seconds for which one thread may keep the others waiting."""
@@ -185,5 +185,6 @@ class Room:
                 warm()
         finally:
             sys.setswitchinterval(INTERVAL)
+            gc.freeze()  # what was imported stays: no frame waits for a look through all of it
         self._warmed = True
         self.prompt.refresh()

@@ -8,6 +8,7 @@ of six live lines with the whole text rendered anew, whose frames adapt to their
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import random
@@ -118,6 +119,7 @@ def every_frame(pieces: list[str]) -> float:
 def rows(quick: bool) -> Iterator[Row]:
     costs = {}
     warm()
+    gc.freeze()  # as the program does
     for size in SIZES[:2] if quick else SIZES:
         pieces = reply(size)
         ours(pieces[:200])

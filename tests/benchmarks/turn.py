@@ -49,10 +49,10 @@ def enter_to_wire(messages: int = 10_000, times: int = 20) -> list[float]:
         JsonlStore(Path(folder) / "data" / "sessions").open(
             "s", [header("s"), *(message(n, chance) for n in range(messages))]
         ).close()
-        arrived: list[float] = []
+        arrived: dict[str, float] = {}
 
         def answer(request: Any) -> bytes:
-            arrived.append(time.perf_counter())
+            arrived[request.json["messages"][-1]["content"]] = time.perf_counter()
             return stream("ok", usage={"prompt_tokens": 9000, "completion_tokens": 1})
 
         server.otherwise = answer
@@ -61,9 +61,12 @@ def enter_to_wire(messages: int = 10_000, times: int = 20) -> list[float]:
         assembly.warm(chat)
         list(chat.say("the first one warms the connection"))
         for n in range(times):
+            chat.finish_fold(30.0)  # a person takes longer to read than notes take
+            question = f"what was it about word{n} and word{n * 7}?"
             start = time.perf_counter()
-            list(chat.say(f"what was it about word{n} and word{n * 7}?"))
-            found.append((arrived[-1] - start) * 1000)
+            list(chat.say(question))
+            sent = next(text for text in reversed(arrived) if text.endswith(question))
+            found.append((arrived[sent] - start) * 1000)
     return found
 
 

@@ -280,6 +280,26 @@ def test_poor_terminals_work(sit: Sit, server: Server, env: dict[str, str]) -> N
     assert one.leave() == 0
 
 
+def test_a_terminal_that_cannot_move_its_cursor_is_typed_into_as_into_any_program(sit: Sit, server: Server) -> None:
+    one = sit("-s", "t", TERM="dumb")
+    one.until("\n>")
+    one.type("hellp\x7fo\r")
+    one.until("last: hello")
+    one.type("\x04")
+    assert one.leave() == 0
+
+
+def test_silence_is_said_after_a_while_and_goes_without_a_trace(sit: Sit, server: Server) -> None:
+    gate = Gate(server, "headers")
+    one = sit("-s", "t")
+    ready(one)
+    one.type("go\r")
+    one.until("waiting for the first word: 2 s", 20)
+    gate.go.set()
+    one.until("The rest.")
+    assert "waiting" not in one.everything and one.everything.count("What arrived. The rest.") == 1
+
+
 @pytest.mark.parametrize("columns", [1, 5, 12, 20])
 def test_narrow_terminals_work(sit: Sit, server: Server, columns: int) -> None:
     one = sit("-s", "t", columns=columns)
