@@ -59,7 +59,7 @@ class DatabaseLog(Log):
         self._mine = threading.RLock()
         self._over = threading.Event()
         if ident is None:
-            with self.store.waiting.turn(self._place, wait=True):
+            with self.store.waiting.turn(self._place, True, self.name):
                 self._wait_here(away or StoreAway("It waits here."), first, say=away is not None)
 
     def read(self) -> tuple[list[Record], bool]:
@@ -86,7 +86,7 @@ class DatabaseLog(Log):
 
     @contextlib.contextmanager
     def turn(self, wait: bool = True) -> Iterator[None]:
-        with self._mine, self.store.waiting.turn(self._place, wait), contextlib.ExitStack() as self._turn:
+        with self._mine, self.store.waiting.turn(self._place, wait, self.name), contextlib.ExitStack() as self._turn:
             if not self._local or not self._slow:
                 try:
                     self._timed(lambda: self._enter(wait))
@@ -229,7 +229,10 @@ class DatabaseLog(Log):
                 self._timed(lambda: self.store.entry(self.name))  # no turn waits for this
                 if self._mine.acquire(blocking=False):
                     try:
-                        with self.store.waiting.turn(self._place, False), contextlib.ExitStack() as self._turn:
+                        with (
+                            self.store.waiting.turn(self._place, False, self.name),
+                            contextlib.ExitStack() as self._turn,
+                        ):
                             self._enter(wait=False)
                     finally:
                         self._mine.release()

@@ -248,10 +248,11 @@ class JsonlStore(Store):
     # What the logs need as well
 
     @contextlib.contextmanager
-    def lock(self, name: str, wait: bool = True, ending: str = ".lock") -> Iterator[None]:
+    def lock(self, name: str, wait: bool = True, ending: str = ".lock", called: str = "") -> Iterator[None]:
         """Hold the lock file of a session. Where the file system knows no locks, say so once and go on."""
         from filelock import FileLock, Timeout
 
+        called = called or name
         path = self.path(name, ending)
         lock = FileLock(path, mode=0o600, fallback_to_soft=False, thread_local=False)
         try:
@@ -259,9 +260,11 @@ class JsonlStore(Store):
         except Timeout:
             if not wait:
                 raise Busy(
-                    f"Session {name!r} is in use by another process.", "Try again when its turn is done."
+                    f"Session {called!r} is in use by another process.", "Try again when its turn is done."
                 ) from None
-            self.say(f"Session {name!r} is in use by another process: waiting for its turn to end (Ctrl-C to cancel).")
+            self.say(
+                f"Session {called!r} is in use by another process: waiting for its turn to end (Ctrl-C to cancel)."
+            )
             lock.acquire()
         except (OSError, NotImplementedError) as error:
             if getattr(error, "errno", errno.ENOSYS) not in (
@@ -270,7 +273,7 @@ class JsonlStore(Store):
                 errno.EBADF,
                 errno.ENOSYS,
             ):
-                raise failed(f"Session {name!r} cannot be locked", error) from error
+                raise failed(f"Session {called!r} cannot be locked", error) from error
             self.say("This file system knows no locks: do not use one session from two places at once.")
             yield
             return

@@ -72,12 +72,12 @@ class Waiting:
         self.files.forget(path)
 
     @contextlib.contextmanager
-    def turn(self, file: str, wait: bool) -> Iterator[None]:
-        """Be the only process of this machine in a session. Where no file can be written, that is not known."""
+    def turn(self, file: str, wait: bool, called: str) -> Iterator[None]:
+        """Be the only process of this machine in a session; where no file can be written, that is not known."""
         with contextlib.ExitStack() as held:
             with contextlib.suppress(NotSaved):
                 self.files.make_folder(self.folder)
-                held.enter_context(self.files.lock(file, wait, ".turn"))
+                held.enter_context(self.files.lock(file, wait, ".turn", called))
             yield
 
     def _header(self, file: str) -> Record | None:
