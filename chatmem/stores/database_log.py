@@ -250,7 +250,10 @@ class DatabaseLog(Log):
     def _move(self) -> None:
         """Append what waited here to the session in the database, and forget it here."""
         waiting, count = self.store.waiting, 0
-        for file in waiting.of(self.name, self._known):
+        files = waiting.of(self.name, self._known)
+        if self._known not in files:
+            self._recover_partial()  # before what was said after it
+        for file in files:
             local = self._local if self._local and self._local.name == file else waiting.files.open(file)
             with local.turn(wait=False):
                 records = waiting.records(file)
@@ -259,7 +262,6 @@ class DatabaseLog(Log):
             local.close()
             count += len(records)
             self._anew = True
-        self._recover_partial()
         self._local, self.away = None, None
         if count:
             self.store.moved(count, self.name)

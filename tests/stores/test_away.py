@@ -142,6 +142,24 @@ def test_what_was_asked_without_a_known_session_goes_on_where_that_session_was(
     assert open_store(url, tmp_path, "").names() == ["work"] and not list(tmp_path.rglob("*.jsonl"))
 
 
+def test_what_a_killed_process_left_of_a_reply_comes_before_what_the_next_one_asked(
+    own_server: tuple[DatabaseServer, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_log, "AGAIN", 3600.0)
+    server, url = own_server
+    chat = chat_on(open_store(url, tmp_path, ""), "work")
+    ask(chat, "one")
+    chat._log.partial(question("", chat.session.head, "assistant"))("half a re")  # type: ignore[union-attr]
+    server.kill()
+    ask(chat_on(open_store(url, tmp_path, ""), "work"), "two, without the server")
+    server.start()
+    back = chat_on(open_store(url, tmp_path, ""), "work")
+    ask(back, "three")
+    path = [m.content for m in back.session.path]
+    wanted = ["one", "half a re", "two, without the server", "three"]
+    assert [text for text in path if text in wanted] == wanted
+
+
 def test_processes_of_one_machine_that_go_away_together_keep_every_question(
     own_server: tuple[DatabaseServer, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
