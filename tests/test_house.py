@@ -89,4 +89,15 @@ def test_a_list_for_a_program_needs_no_rich_and_no_prompt() -> None:
         "import sys; sys.argv = ['chatmem', 'sessions', 'list']\nimport chatmem.cli\n"
         "try: chatmem.cli.main()\nexcept SystemExit: pass"
     )
-    assert not loaded & {"rich.console", "prompt_toolkit", "openai", "tiktoken", "filelock"}
+    assert not loaded & {"rich.console", "prompt_toolkit", "openai", "tiktoken", "filelock", "pydantic"}
+
+
+def test_what_is_not_plain_text_still_goes_typers_way() -> None:
+    for words, said in (
+        (["sessions", "list", "--limit", "none"], "--limit"),
+        (["sessions", "list", "--limit", "0"], "--limit"),
+        (["sessions", "list", "--sort", "colour"], "--sort"),
+        (["sessions", "rename", "one"], "NEW"),
+    ):
+        done = subprocess.run([sys.executable, "-m", "chatmem", *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 2 and said in done.stderr, words

@@ -9,6 +9,8 @@ import sys
 
 import typer
 
+from chatmem.cli.unhurried import UnhurriedGroup
+
 GROUPS = {
     "chat": ("chat",),
     "ask": ("ask",),
@@ -25,6 +27,7 @@ def front_door(words: list[str]) -> typer.Typer:
     """The command line for these words: with the group that the first one names, or with all of them."""
     app = typer.Typer(
         name="chatmem",
+        cls=UnhurriedGroup,
         help="A terminal chat whose memory you can see, steer and trust.",
         epilog="Most used: chatmem chat -s work · chatmem sessions list · chatmem export",
         no_args_is_help=True,

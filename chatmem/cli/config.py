@@ -14,12 +14,15 @@ import typer
 from chatmem import config
 from chatmem.cli.door import Here, command
 from chatmem.cli.options import Json
+from chatmem.cli.unhurried import UnhurriedGroup
 from chatmem.errors import NotSaved, WrongUse
 from chatmem.models.keys import key_of
 from chatmem.paths import private_folder, write_new
 from chatmem.stores.address import masked
 
-app = typer.Typer(help="Show the configuration, or change it.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    cls=UnhurriedGroup, help="Show the configuration, or change it.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 def register(root: typer.Typer) -> None:

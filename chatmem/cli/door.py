@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from chatmem.assemble import Assembly
+from chatmem.cli.unhurried import UnhurriedCommand
 from chatmem.config import Settings, prompt_of
 from chatmem.errors import ChatmemError, NoSuchSession, NotSaved, Terminated, WrongUse
 from chatmem.memory import table_of
@@ -136,7 +137,7 @@ def command(
         vars(run)["__signature__"] = inspect.Signature(parameters)
         run.__annotations__ = {p.name: p.annotation for p in (*own, *options)}
         run.__name__, run.__doc__ = function.__name__, function.__doc__
-        app.command(name, **how)(run)
+        app.command(name, cls=UnhurriedCommand, **how)(run)
         return function
 
     return register

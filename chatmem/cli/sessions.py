@@ -13,6 +13,7 @@ import typer
 
 from chatmem.cli.door import Here, command
 from chatmem.cli.options import AllOrName, Json, MaybeName, Name, New, Purge, Yes, session_names
+from chatmem.cli.unhurried import UnhurriedGroup
 from chatmem.errors import ChatmemError, NotSaved, WrongUse
 from chatmem.formats.json import message_record
 from chatmem.names import counted, key
@@ -28,7 +29,9 @@ from chatmem.stores.address import masked
 from chatmem.stores.copying import copied
 from chatmem.stores.search import Query
 
-app = typer.Typer(help="List, show and look after sessions.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    cls=UnhurriedGroup, help="List, show and look after sessions.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 def register(root: typer.Typer) -> None:
