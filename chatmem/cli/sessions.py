@@ -149,7 +149,7 @@ def search(
         hits.append(hit)
         if not json_:
             head = f"{hit.session} · {hit.role} · {listing.ago(hit.time)}"
-            here.terminal.answer(here.terminal.styled(show_line(head), "dim", here.terminal.out))
+            here.terminal.caption(head)
             here.terminal.answer(f"  {hit.excerpt}")
         if len(hits) == limit:
             break

@@ -78,7 +78,11 @@ class Prompt:
         if self._next:
             self.room.terminal.note(f"Not sent: {shortened(self._next)}")
             self._next = ""
-        return input("> ").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        try:
+            return input("> ").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        except (EOFError, KeyboardInterrupt):
+            self.room.terminal.raw("\n")
+            raise
 
     def fill(self, text: str) -> None:
         """Put a text into the next prompt, to be edited and sent."""

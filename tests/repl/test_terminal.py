@@ -336,3 +336,11 @@ def test_hostile_text_reaches_no_terminal(sit: Sit, server: Server) -> None:
         assert bad not in one.raw
     one.type(CTRL_D)
     assert one.leave() == 0
+
+
+def test_captions_are_dimmed_on_a_terminal_and_no_escape_code_is_text(run: Run, server: Server) -> None:
+    run("ask", "hello there", "-s", "t")
+    for words in (["sessions", "search", "hello"], ["sessions", "show", "t"], ["sessions", "show", "t", "--tree"]):
+        one = Sitting(program=[sys.executable, "-m", "chatmem", *words])
+        assert one.leave() == 0
+        assert "hello there" in one.everything and "^[" not in one.everything and "[2m" not in one.everything
