@@ -52,7 +52,8 @@ class ChatmemHistory(BaseChatMessageHistory):
         session = Session.replay(name, records)
         left_out = {m.id for turn in session.turns if turn.excluded for m in turn.messages}
         kept = [m for m in session.path if m.id not in left_out and (m.id in theirs or m.role in TYPES.values())]
-        return messages_from_dict([theirs.get(m.id) or dumped(m) for m in kept])
+        found: list[BaseMessage] = messages_from_dict([theirs.get(m.id) or dumped(m) for m in kept])
+        return found
 
     def add_messages(self, messages: Sequence[BaseMessage]) -> None:
         """Add messages behind the last one; they are durable on return."""

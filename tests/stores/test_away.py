@@ -226,12 +226,16 @@ def test_two_databases_of_one_server_have_two_places_here(
 
 
 def test_expiry_keeps_no_chat_from_beginning_while_the_server_is_away(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("psycopg")
+    pytest.importorskip("redis")
     (tmp_path / "config.toml").write_text('discover = false\n[sessions]\nexpire = "30d"\n')
     done = run("chat", "-s", "x", "-m", "offline", "--store", "postgresql://u@127.0.0.1:1/x", input="hi\n")
     assert "Noted" in done.stdout and done.returncode == 0
 
 
 def test_a_server_that_was_never_there_is_one_line(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("psycopg")
+    pytest.importorskip("redis")
     for url in ("redis://127.0.0.1:1/0", "postgresql://u:pass@127.0.0.1:1/x"):
         done = run("sessions", "list", "--store", url)
         assert done.returncode == 7 and done.stderr.count("\n") == 1 and "cannot be reached" in done.stderr

@@ -511,8 +511,7 @@ def test_a_sqlite_store_is_private_and_its_folder_must_be_there(run: Run, tmp_pa
 
 
 def test_redis_forgets_by_itself_and_each_turn_puts_it_off(tmp_path: Path, databases: Databases) -> None:
-    import redis
-
+    redis = pytest.importorskip("redis")
     url, user = databases.url("redis", tmp_path), new_id()
     store = open_store(url, tmp_path, user, keep=100)
     chat = chat_on(store, "work")
