@@ -106,11 +106,10 @@ def machine() -> str:
 def into_readme(found: Sequence[Row], where: str) -> None:
     """Write the short form of the table between the README's two markers."""
     rows = [row for name in HEADLINES for row in found if row.claim == name]
-    lines = [
-        "| claim | figure | beside |",
-        "|---|---|---|",
-        *(f"| {r.claim} | {r.figure} | {r.beside} |" for r in rows),
-    ]
+    lines = ["| claim | figure | beside |", "|---|---|---|"]
+    for row in rows:
+        tried = f"{row.how}, " if "tried" in row.how else ""
+        lines.append(f"| {row.claim} | {row.figure} | {tried}{row.beside} |")
     path = ROOT / "README.md"
     before, rest = path.read_text().split(BEGIN)
     path.write_text(f"{before}{BEGIN}\n{where}\n\n" + "\n".join(lines) + f"\n{END}{rest.partition(END)[2]}")

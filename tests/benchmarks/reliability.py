@@ -29,8 +29,9 @@ TRIED = {
     Claim("documents in pieces: not as in one go", "", most=0): ("screen.test_markdown", "any_chunking"),
     Claim("databases: turns lost, torn or doubled", "", most=0): (
         "stores.test_databases",
-        "processes|killed|away|again",
+        "processes|killed|again|whole",
     ),
+    Claim("databases that go away: turns lost or doubled", "", most=0): ("stores.test_away", ""),
 }
 """Each claim, the module of its tests and what their names hold."""
 CLAIMS = tuple(TRIED)
