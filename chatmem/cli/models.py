@@ -58,7 +58,7 @@ def doctor(
     for finding in checkup(here.assembly, fix):
         findings.append(finding)
         if not json_:
-            hint = f" {here.terminal.styled(finding.hint, 'dim', here.terminal.out)}" if finding.hint else ""
+            hint = f" · {here.terminal.styled(finding.hint, 'dim', here.terminal.out)}" if finding.hint else ""
             here.terminal.answer(f"{MARKS[finding.state]} {finding.what}: ", end="")
             here.terminal.answer(finding.words, end="")
             here.terminal.raw(f"{hint}\n")
