@@ -108,7 +108,8 @@ def compared(kind: str, url: str, folder: Path, long: int, times: int) -> Iterat
     if kind in PEERS:
         yield BESIDE[kind].row(at_length / at_peer, spread, how) if peer else BESIDE[kind].missing(PEERS[kind])
     yield FLAT[kind].row(at_length / at_ten, spread, how)
-    whole, short = seconds(turn, times), seconds(short_turn, times)
+    turns = [(seconds(turn, 1, 0)[0], seconds(short_turn, 1, 0)[0]) for _ in range(times)]
+    whole, short = ([pair[n] for pair in turns] for n in (0, 1))
     yield TURN[kind].row(statistics.median(whole) / statistics.median(short), half(whole, " ms", 1000), how)
 
 
