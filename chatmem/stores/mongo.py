@@ -56,11 +56,15 @@ class MongoDatabase(Database):
                 f"The store {self.shown} makes no sense to MongoDB.", "mongodb://host:27017/chatmem"
             ) from error
         base = client[self._name]
-        base.chatmem_names.create_index([("username", 1), ("key", 1)], unique=True)
-        base.chatmem_names.create_index("session")
-        base.chatmem_sessions.create_index("expires", expireAfterSeconds=0)
-        base.chatmem_records.create_index([("session", 1), ("number", 1)], unique=True)
-        base.chatmem_records.create_index([("session", 1), ("ids", 1)], unique=True)
+        try:
+            base.chatmem_names.create_index([("username", 1), ("key", 1)], unique=True)
+            base.chatmem_names.create_index("session")
+            base.chatmem_sessions.create_index("expires", expireAfterSeconds=0)
+            base.chatmem_records.create_index([("session", 1), ("number", 1)], unique=True)
+            base.chatmem_records.create_index([("session", 1), ("ids", 1)], unique=True)
+        except BaseException:
+            client.close()  # each client has threads of its own
+            raise
         return base
 
     def entries(self, user: str, key: str | None = None, session: str | None = None) -> list[Entry]:
