@@ -15,8 +15,9 @@ from chatmem.keeping import Keeping, undisturbed
 from chatmem.memory.base import Strategy
 from chatmem.memory.compare import Row, compare
 from chatmem.memory.fold import Fold, Summariser
+from chatmem.memory.limits import budget_of, fitted, silently_cut
 from chatmem.memory.notes import cover
-from chatmem.memory.plan import budget_of, plan
+from chatmem.memory.plan import plan
 from chatmem.memory.recall import FullText
 from chatmem.memory.summary import SummaryStrategy
 from chatmem.memory.view import Plan, Wire, cost
@@ -24,7 +25,7 @@ from chatmem.models.base import Model, Options, Piece
 from chatmem.records import Message, Record, Summary, new_id, now, repaired
 from chatmem.session import Turn
 from chatmem.stores.base import Say, Store
-from chatmem.tokens import Counter, calibration, cut_off, same_though_longer
+from chatmem.tokens import Counter, calibration
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,8 @@ class Chat(Keeping):
                 yield from self._stream(view)
                 break
             except ContextExceeded as error:
-                window = self._fitting(error, view)
+                known = self.choice.window or self.choice.model.window
+                window = fitted(error, view, self.choice.options.get("max_tokens"), known)
                 if window is None or attempt == 2:
                     raise
                 self._choice = replace(self.choice, window=window)
@@ -134,20 +136,6 @@ class Chat(Keeping):
                 )
                 view = self.plan(question)
         self._begin_fold(view)
-
-    def _fitting(self, error: ContextExceeded, view: Plan) -> int | None:
-        """The window in our tokens that a server's refusal means, or None if planning again would not help.
-
-        What `needed` says of the messages alone tells how much longer they are for the server than for us.
-        """
-        if error.limit is None:
-            return None
-        ours = min(1.0, view.tokens / error.needed) if error.needed else 1.0
-        reserve = error.limit - budget_of(error.limit, self.choice.options.get("max_tokens"))
-        window = int((error.limit - reserve) * ours) + reserve
-        if view.tokens <= budget_of(window, self.choice.options.get("max_tokens")):
-            window = int(window * 0.8)  # it should have fitted: we count too little, by nobody knows how much
-        return window if window < (self.choice.window or self.choice.model.window or window + 1) else None
 
     def _stream(self, view: Plan) -> Iterator[Piece]:
         model = self.choice.model
@@ -176,7 +164,7 @@ class Chat(Keeping):
                         self.choice.learn(ratio=reported.ratio, extra=reported.extra)
                 if self._log:
                     self._log.partial_done(stored=not self._unsaved)
-        if usage and usage.prompt and self._cut_off(view.counted, usage.prompt):
+        if usage and usage.prompt and silently_cut(self.session, view.counted, usage.prompt):
             yield Piece(
                 notice=f"The server counted only {usage.prompt:,} of about {view.counted:,} tokens. Is its window "
                 "smaller (for Ollama, num_ctx)? Set context_window to it."
@@ -186,17 +174,6 @@ class Chat(Keeping):
                 "The server ended the reply without saying that it is complete.",
                 "What arrived is kept. /retry asks again.",
             )
-
-    def _cut_off(self, counted: int, reported: int) -> bool:
-        """Whether the server seems to have cut the prompt without a word."""
-        if reported >= counted:
-            return False
-        replies = [m for m in self.session.path if m.role == "assistant" and m.sent and m.usage and m.usage.prompt]
-        before = replies[-2] if len(replies) > 1 else None
-        if before is None or not before.sent or not before.usage:
-            return cut_off(counted, reported)
-        earlier = (int(before.sent.get("counted") or 0), before.usage.prompt or 0)
-        return cut_off(counted, reported) or same_though_longer((counted, reported), earlier)
 
     # Looking
 

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from chatmem.errors import ChatmemError, ContextExceeded, ServerFailed
 from chatmem.memory.facts import missing
+from chatmem.memory.limits import budget_of
 from chatmem.memory.notes import cover, foldable
-from chatmem.memory.plan import budget_of
 from chatmem.memory.view import Wire, cost
 from chatmem.records import Summary, new_id, repaired
 from chatmem.session import Session, Turn

@@ -27,10 +27,6 @@ FOLD_FROM = 0.8
 """The share of the limit from which on the turns that will fall out are folded ahead of time."""
 
 
-UNKNOWN_WINDOW = 8192
-"""The context window of a model that nobody knows one of, in tokens."""
-
-
 class Recall(Protocol):
     """Finds, among the messages of some turns, those that a question is about."""
 
@@ -131,13 +127,6 @@ def plan(
         _fold_before(strategy, room, start, parts),
         frozenset(gone),
     )
-
-
-def budget_of(window: int | None, reply: object = None) -> int:
-    """The tokens a view may take: the model's window less what the reply may need (`max_tokens` if that is set)."""
-    window = window or UNKNOWN_WINDOW
-    reserve = reply if isinstance(reply, int) and 0 < reply < window else min(4096, window // 4)
-    return window - reserve
 
 
 def _too_long(prompt: int, asked: int, budget: int) -> DoesNotFit:

@@ -10,8 +10,9 @@ import pytest
 from chatmem import memory
 from chatmem.errors import DoesNotFit
 from chatmem.memory.base import Strategy
+from chatmem.memory.limits import budget_of
 from chatmem.memory.notes import NOTES_OPEN
-from chatmem.memory.plan import RECALL_OPEN, budget_of, plan
+from chatmem.memory.plan import RECALL_OPEN, plan
 from chatmem.memory.recall import FullText
 from chatmem.memory.view import Plan, cost, text_of
 from chatmem.session import Session
