@@ -47,22 +47,24 @@ class DatabaseStore(Store):
 
     def find(self, name: str) -> str:
         with contextlib.suppress(StoreAway):
-            if valid(name) and (entry := self.entry(name)):
-                return entry.name
+            return self._found(name)[0]
         return super().find(name)
+
+    def _found(self, name: str) -> tuple[str, Entry | None]:
+        """A session's name, and what the database has of it; nothing if it only waits here. Raises NoSuchSession."""
+        entry = self.entry(name) if valid(name) else None
+        name = entry.name if entry else super().find(name)
+        return name, entry or self.entry(name)
 
     def entry(self, name: str) -> Entry | None:
         """What the database has under a name, ignoring case."""
         return next(iter(self.database.entries(self.user, key(name))), None)
 
     def records(self, name: str) -> list[Record]:
-        name = self.find(name)
         try:
-            return self._records(name, self.entry(name))
+            return self._records(*self._found(name))
         except StoreAway:
-            if name not in self.waiting.names():
-                raise
-            return self._records(name, None)
+            return self._records(super().find(name), None)  # if it waits here
 
     def read(self, ident: str, after: int = 0) -> tuple[list[Record], int]:
         """The records in the database after a number, and the number of the last one."""
@@ -77,9 +79,9 @@ class DatabaseStore(Store):
             except StoreAway as away:
                 return DatabaseLog(self, name, None, first, away)
         try:
-            entry = self.entry(name := self.find(name))
+            name, entry = self._found(name)
         except StoreAway as away:
-            return DatabaseLog(self, name, None, away=away)  # it waits here
+            return DatabaseLog(self, super().find(name), None, away=away)  # it waits here
         return DatabaseLog(self, entry.name, entry.id) if entry else DatabaseLog(self, name, None)
 
     def begin(self, name: str, lines: Sequence[Line]) -> str:
@@ -192,7 +194,7 @@ class DatabaseStore(Store):
 
     def _kept(self, name: str) -> Entry:
         """A session that is in the database. Raises NoSuchSession, or StoreAway where it only waits here."""
-        entry = self.entry(name := self.find(name))
+        name, entry = self._found(name)
         if entry is None:
             raise StoreAway(f"Session {name!r} still waits for {self.database.shown}.", "Open it once it is back.")
         return entry

@@ -47,29 +47,34 @@ class JsonlStore(Store):
         return cls((data / "users" / checked(user, "user") if user else data) / "sessions", say, user=user, data=data)
 
     def names(self) -> list[str]:
-        names = [name for name, _ in self._files()]
-        return names + list(self._shared(names))
+        files, links = self._listed()
+        return [*files, *self._shared(files, links)]
 
-    def _files(self) -> Iterator[tuple[str, os.DirEntry[str]]]:
-        """The session files of this user. Raises NotSaved if the folder cannot be read."""
+    def _listed(self) -> tuple[dict[str, os.DirEntry[str]], list[str]]:
+        """The session files of this user by name, and the names of links. Raises NotSaved if the folder is not read."""
+        files: dict[str, os.DirEntry[str]] = {}
+        links: list[str] = []
         try:
             with self.system.scandir(self.folder) as entries:
                 for entry in entries:
-                    name = entry.name.removesuffix(ENDING)
-                    if name != entry.name and entry.is_file(follow_symlinks=False) and valid(name):
-                        yield name, entry
+                    name, dot, ending = entry.name.rpartition(".")
+                    if dot + ending == ENDING and entry.is_file(follow_symlinks=False) and valid(name):
+                        files[name] = entry
+                    elif dot + ending == LINK and valid(name):
+                        links.append(name)
         except (FileNotFoundError, NotADirectoryError):
-            return
+            pass
         except OSError as error:
             raise NotSaved(
                 f"The folder {self.folder} cannot be read: {error.strerror}.", "Check its permissions."
             ) from error
+        return files, links
 
-    def _shared(self, but: Collection[str] = ()) -> dict[str, Link]:
+    def _shared(self, files: Collection[str], links: Collection[str]) -> dict[str, Link]:
         """The sessions that other users share with this one, by the name they have here."""
-        links = {path.name.removesuffix(LINK): link for path, link in links_in(self.folder)}
-        taken = {key(name) for name in but}
-        return {name: link for name, link in links.items() if key(name) not in taken and self._owner(link)}
+        taken = {key(name) for name in files} if links else set()
+        found = {name: Link.read(self.path(name, LINK)) for name in links if key(name) not in taken}
+        return {name: link for name, link in found.items() if link and self._owner(link)}
 
     def _owner(self, link: Link) -> JsonlStore | None:
         """The store that a link leads into; None if what it led to is gone."""
@@ -79,8 +84,8 @@ class JsonlStore(Store):
     def _where(self, name: str) -> tuple[JsonlStore, str]:
         """Where a session is kept: here, or with the user who shares it. Raises NoSuchSession."""
         name = self.find(name)
-        link = Link.read(self.path(name, LINK)) if not self.path(name).exists() else None
-        owner = self._owner(link) if link else None
+        link = Link.read(self.path(name, LINK))
+        owner = self._owner(link) if link and not self.path(name).exists() else None
         return (owner, link.name) if owner and link else (self, name)
 
     def find(self, name: str) -> str:
@@ -121,8 +126,12 @@ class JsonlStore(Store):
         return records
 
     def _searchable(self, name: str, query: Query) -> list[Record] | None:
-        store, name = self._where(name)
-        data = store.data(name)
+        store = self
+        try:
+            data = self.data(name)
+        except NotSaved:  # another user's, perhaps: most are not, and ten thousand may be looked through
+            store, name = self._where(name)
+            data = store.data(name)
         return store._records(name, data) if query.may_match(data) else None
 
     def place(self, name: str | None = None) -> str:
@@ -141,12 +150,13 @@ class JsonlStore(Store):
 
     def outlines(self) -> list[Outline]:
         stamps = {}
-        for name, entry in self._files():
+        files, links = self._listed()
+        for name, entry in files.items():
             with contextlib.suppress(FileNotFoundError):  # deleted just now
                 found = entry.stat(follow_symlinks=False)
                 stamps[name] = found.st_size, found.st_mtime_ns, found.st_ino
         outlines = list(OutlineCache(self.folder / ".outlines.sqlite").outlines(stamps, self._outline))
-        for name, link in self._shared(stamps).items():
+        for name, link in self._shared(files, links).items():
             if outline := self._outline(name):
                 outlines.append(outline._replace(owner=link.user))
         return sorted(outlines, key=lambda o: (o.last_active, o.name), reverse=True)
@@ -214,7 +224,7 @@ class JsonlStore(Store):
         if user in (self.user, store.user):
             raise WrongUse("That is you." if user == self.user else "It is that user's own.", "Name another user.")
         link = Link(store.user, name, id_of(store.path(name)) or "")
-        if link in other._shared().values():
+        if link in other._shared(*other._listed()).values():
             raise WrongUse(f"Session {name!r} is already shared with {user!r}.")
         called = fresh(other.names(), name)
         try:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import select
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
 
@@ -35,24 +33,7 @@ class PostgresDatabase(SqlDatabase):
             "verify-ca",
             "verify-full",
         )
-        self._connection: Any = None
-        self._mine = threading.RLock()
-
-    @contextmanager
-    def asking(self, atomic: bool = True) -> Iterator[Execute]:
-        import psycopg
-
-        with self._mine, self.asked():
-            try:
-                connection = self._alive()
-                with connection.transaction() if atomic else contextlib.nullcontext():
-                    yield _executing(connection)
-            except ChatmemError:
-                raise
-            except psycopg.Error as error:
-                if self._connection is not None and self._connection.closed:
-                    self._connection = None
-                raise self._translated(error) from None
+        super().__init__()
 
     def append(self, session: str, holder: str, lines: Sequence[Line]) -> int | None:
         """As everywhere, in one statement: a round trip takes longer than the work."""
@@ -84,24 +65,32 @@ class PostgresDatabase(SqlDatabase):
             records=[record for _, record in lines],
         )
 
-    def close(self) -> None:
-        with self._mine:
-            if self._connection is not None:
-                self._connection.close()
-            self._connection = None
-
-    def _alive(self) -> Any:
-        """The connection; a new one if the old one was cut, which is found out before anything is sent through it."""
-        if self._connection is not None and not _cut(self._connection):
-            return self._connection
+    def connect(self) -> None:
+        """A new connection if the old one was cut, which is found out before anything is sent through it."""
+        if self.connection is not None and not _cut(self.connection):
+            return
         self.close()
-        self._connection = connection = self._connected()
-        execute = _executing(connection)
+        connection = self._connected()
+        execute = self.executing(connection)
         if self.version(execute) < len(SCHEMA):
             with connection.transaction():
                 execute("SELECT pg_advisory_xact_lock(:number)", number=_CREATING)
                 self.migrate(execute)
-        return connection
+        self.connection = connection
+
+    def together(self, connection: Any) -> AbstractContextManager[Any]:
+        found: AbstractContextManager[Any] = connection.transaction()
+        return found
+
+    @staticmethod
+    @cache
+    def spoken(statement: str) -> str:
+        return re.sub(r"(?<!:):([a-z]+)", r"%(\1)s", statement)
+
+    def faults(self) -> tuple[type[Exception], ...]:
+        import psycopg
+
+        return (psycopg.Error,)
 
     def _connected(self) -> Any:
         address = self._address
@@ -117,7 +106,7 @@ class PostgresDatabase(SqlDatabase):
         )
         return _impatient().connect(**options | {name: value for name, value in known.items() if value} | address.query)
 
-    def _translated(self, error: Any) -> ChatmemError:
+    def translated(self, error: Any) -> ChatmemError:
         """A driver's error as ours; its text may hold what is secret, so only its kind is said."""
         import psycopg
 
@@ -168,17 +157,3 @@ def _cut(connection: Any) -> bool:
         return bool(connection.closed or connection.pgconn.status != 0)
     except (psycopg.Error, OSError, ValueError):
         return True
-
-
-@cache
-def _translated(statement: str) -> str:
-    """A statement with its parameters written as psycopg wants them."""
-    return re.sub(r"(?<!:):([a-z]+)", r"%(\1)s", statement)
-
-
-def _executing(connection: Any) -> Execute:
-    def execute(statement: str, **parameters: Any) -> tuple[list[tuple[Any, ...]], int]:
-        cursor = connection.execute(_translated(statement), parameters)
-        return cursor.fetchall() if cursor.description else [], cursor.rowcount
-
-    return execute

@@ -6,11 +6,13 @@ schema has a version, and later versions only ever add to it.
 
 from __future__ import annotations
 
+import threading
 from abc import abstractmethod
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar, Protocol
 
+from chatmem.errors import ChatmemError
 from chatmem.stores.database import LEASE, TRASH, UNBORN, Database, Entry, Line
 
 SCHEMA: tuple[tuple[str, ...], ...] = (
@@ -41,9 +43,57 @@ class SqlDatabase(Database):
     there: ClassVar[str]
     """A query for whether the table of versions is there."""
 
-    @abstractmethod
-    def asking(self, atomic: bool = True) -> AbstractContextManager[Execute]:
+    def __init__(self) -> None:
+        self.connection: Any = None
+        """The one connection, made when it is first needed."""
+        self._mine = threading.RLock()
+
+    def close(self) -> None:
+        with self._mine:
+            if self.connection is not None:
+                self.connection.close()
+            self.connection = None
+
+    @contextmanager
+    def asking(self, atomic: bool = True) -> Iterator[Execute]:
         """Ask the server; where it is `atomic`, all statements together or none. Raises StoreAway, or NotSaved."""
+        with self._mine, self.asked():
+            try:
+                self.connect()
+                with self.together(self.connection) if atomic else nullcontext():
+                    yield self.executing(self.connection)
+            except self.faults() as error:
+                raise self.translated(error) from None
+
+    def executing(self, connection: Any) -> Execute:
+        """What runs statements on a connection."""
+
+        def execute(statement: str, **parameters: Any) -> tuple[list[tuple[Any, ...]], int]:
+            cursor = connection.execute(self.spoken(statement), parameters)
+            return cursor.fetchall() if cursor.description else [], cursor.rowcount
+
+        return execute
+
+    @staticmethod
+    def spoken(statement: str) -> str:
+        """A statement with its `:named` parameters as the driver wants them."""
+        return statement
+
+    @abstractmethod
+    def connect(self) -> None:
+        """Have a connection that works, to a database with our tables in it."""
+
+    @abstractmethod
+    def together(self, connection: Any) -> AbstractContextManager[Any]:
+        """A transaction."""
+
+    @abstractmethod
+    def faults(self) -> tuple[type[Exception], ...]:
+        """The driver's errors."""
+
+    @abstractmethod
+    def translated(self, error: Any) -> ChatmemError:
+        """A driver's error as ours."""
 
     @abstractmethod
     def add(self, execute: Execute, session: str, first: int, lines: Sequence[Line]) -> None:

@@ -8,13 +8,12 @@ file system has shared memory for it: on a network it would lose data (https://w
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from chatmem.errors import ChatmemError, NotSaved, StoreAway, WrongUse
+from chatmem.errors import NotSaved, StoreAway, WrongUse
 from chatmem.paths import private_file
 from chatmem.stores.address import Address
 from chatmem.stores.database import PATIENCE, Line
@@ -38,36 +37,17 @@ class SqliteDatabase(SqlDatabase):
             )
         self.path = Path(os.path.abspath(os.path.expanduser(path)))
         self.shown = self.identity = f"sqlite:///{self.path}"
-        self._connection: Any = None
-        self._mine = threading.RLock()
-
-    @contextmanager
-    def asking(self, atomic: bool = True) -> Iterator[Execute]:
-        import sqlite3
-
-        with self._mine, self.asked():
-            try:
-                connection = self._connection or self._open()
-                with _transaction(connection) if atomic else nullcontext():
-                    yield _executing(connection)
-            except ChatmemError:
-                raise
-            except (sqlite3.Error, OSError) as error:
-                raise _translated(error, self.path) from error
+        super().__init__()
 
     def add(self, execute: Execute, session: str, first: int, lines: Sequence[Line]) -> None:
-        self._connection.executemany(
+        self.connection.executemany(
             "INSERT OR IGNORE INTO chatmem_records (session, number, id, record) VALUES (?, ?, ?, ?)",
             ((session, number, *line) for number, line in enumerate(lines, first)),
         )
 
-    def close(self) -> None:
-        with self._mine:
-            if self._connection:
-                self._connection.close()
-            self._connection = None
-
-    def _open(self) -> Any:
+    def connect(self) -> None:
+        if self.connection is not None:
+            return
         import sqlite3
 
         if not self.path.parent.is_dir():
@@ -80,24 +60,32 @@ class SqliteDatabase(SqlDatabase):
         try:
             connection.execute(f"PRAGMA journal_mode = {'DELETE' if networked(self.path) else 'WAL'}")
             connection.execute("PRAGMA synchronous = FULL")
-            with _transaction(connection):
-                self.migrate(_executing(connection))
+            with self.together(connection):
+                self.migrate(self.executing(connection))
         except BaseException:
             connection.close()
             raise
-        self._connection = connection
-        return connection
+        self.connection = connection
 
+    @contextmanager
+    def together(self, connection: Any) -> Iterator[None]:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
 
-@contextmanager
-def _transaction(connection: Any) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
+    def faults(self) -> tuple[type[Exception], ...]:
+        import sqlite3
+
+        return sqlite3.Error, OSError
+
+    def translated(self, error: Any) -> NotSaved:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        kind = StoreAway if "locked" in str(error) or "busy" in str(error) else NotSaved
+        return kind(f"The store {self.path} cannot be used: {reason}.", "Check the disk and the file's permissions.")
 
 
 def networked(path: Path, mounts: Path = Path("/proc/self/mounts")) -> bool:
@@ -109,17 +97,3 @@ def networked(path: Path, mounts: Path = Path("/proc/self/mounts")) -> bool:
     kinds = {fields[1].replace("\\040", " "): fields[2] for line in lines if len(fields := line.split(" ")) > 2}
     place = next((p for p in (path, *path.parents) if str(p) in kinds), None)
     return place is not None and kinds[str(place)] in _NETWORKED
-
-
-def _executing(connection: Any) -> Execute:
-    def execute(statement: str, **parameters: Any) -> tuple[list[tuple[Any, ...]], int]:
-        cursor = connection.execute(statement, parameters)
-        return cursor.fetchall(), cursor.rowcount
-
-    return execute
-
-
-def _translated(error: Exception, path: Path) -> NotSaved:
-    reason = error.strerror if isinstance(error, OSError) else str(error)
-    kind = StoreAway if "locked" in str(error) or "busy" in str(error) else NotSaved
-    return kind(f"The store {path} cannot be used: {reason}.", "Check the disk and the file's permissions.")
