@@ -26,6 +26,7 @@ from chatmem.paths import Paths
 from chatmem.records import Record
 from chatmem.settings import age
 from chatmem.stores import Say, Store, open_store
+from chatmem.stores.base import Watched, unwatched
 
 OPENAI = "https://api.openai.com/v1"
 OPENAI_MODEL = "gpt-4o-mini"
@@ -57,6 +58,7 @@ class Assembly:
     flags: Mapping[str, Any] = field(default_factory=dict)
     say: Say = lambda line: None
     wait: bool = True
+    watched: Watched = unwatched
     offline: bool = False
     """Whether the offline model steps in when no other is connected."""
 
@@ -88,7 +90,9 @@ class Assembly:
 
     def store_at(self, url: str, keep: float | None = None) -> Store:
         """The store at an address, for the user in force."""
-        return open_store(url, self.paths.data, self.config.settings.user or "", self.say, keep)
+        store = open_store(url, self.paths.data, self.config.settings.user or "", self.say, keep)
+        store.watched = self.watched
+        return store
 
     def chat(self, name: str, wanted: Record | None = None, store: Store | None = None, look: bool = False) -> Chat:
         """The chat on a session; `wanted` are settings to store in it. To `look` changes nothing."""

@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Annotated, Any
 
 import typer
@@ -20,6 +20,7 @@ from chatmem.cli.unhurried import UnhurriedCommand
 from chatmem.config import Settings, prompt_of
 from chatmem.errors import ChatmemError, NoSuchSession, NotSaved, Terminated, WrongUse
 from chatmem.memory import table_of
+from chatmem.screen.progress import progress
 from chatmem.screen.terminal import Terminal
 from chatmem.stores import Store
 
@@ -75,7 +76,7 @@ class Here:
 
     @cached_property
     def assembly(self) -> Assembly:
-        return Assembly(self.flags, self.terminal.note, self.wait)
+        return Assembly(self.flags, self.terminal.note, self.wait, partial(progress, self.terminal))
 
     @property
     def settings(self) -> Settings:

@@ -177,7 +177,7 @@ def prune(
         return
     listing.table(here.terminal, old)
     _confirm(here, f"{'Erase' if purge else 'Delete'} these {len(old)}?", yes)
-    for outline in old:
+    for outline in progress(here.terminal, old, "Deleting"):
         store.delete(outline.name, purge)
     here.terminal.note(f"{counted(len(old), 'session')} {'erased' if purge else store.deleted}.")
 

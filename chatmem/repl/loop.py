@@ -21,6 +21,7 @@ from chatmem.screen.listing import ago, last_turns
 from chatmem.screen.reply import print_reply, warm
 from chatmem.screen.terminal import Terminal
 from chatmem.stores.address import masked
+from chatmem.stores.base import unwatched
 
 INTERVAL = sys.getswitchinterval()
 """Seconds for which one thread may keep the others waiting."""
@@ -37,6 +38,7 @@ class Room:
         self._warned = False
         terminal.commands = True
         assembly.say = chat.tell = self.note
+        chat.store.watched = unwatched  # a bar would stand in the way of the prompt
 
     def note(self, line: str) -> None:
         """A line beside the conversation, above the prompt while one is typing; from any thread."""

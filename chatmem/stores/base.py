@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple
 
@@ -17,6 +17,14 @@ from chatmem.stores.search import Hit, Query, hits
 
 Say = Callable[[str], None]
 """Where a store says what its user should know: one line each."""
+
+Watched = Callable[[Sequence[str], str], Iterable[str]]
+"""Gives the pieces of long work, named in a word, one by one: who watches may show how far it is."""
+
+
+def unwatched(work: Sequence[str], what: str) -> Iterable[str]:
+    """Long work that nobody watches."""
+    return work
 
 
 class Outline(NamedTuple):
@@ -111,6 +119,7 @@ class Store(ABC):
 
     def __init__(self, say: Say = lambda line: None) -> None:
         self.say = say
+        self.watched: Watched = unwatched
 
     @abstractmethod
     def names(self) -> list[str]:

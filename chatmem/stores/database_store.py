@@ -153,7 +153,7 @@ class DatabaseStore(Store):
             self.waiting.files.make_folder(self.waiting.folder)
         found = [
             outline._replace(owner=entries[outline.name].owner)
-            for outline in self._cache.outlines(stamps, lambda name: self._outlined(name, entries[name]))
+            for outline in self._cache.outlines(stamps, lambda name: self._outlined(name, entries[name]), self.watched)
         ]
         here = [self._outlined(name, None) for name in self._only_here(entries.values())]
         return sorted([*found, *filter(None, here)], key=lambda o: (o.last_active, o.name), reverse=True)

@@ -155,7 +155,7 @@ class JsonlStore(Store):
             with contextlib.suppress(FileNotFoundError):  # deleted just now
                 found = entry.stat(follow_symlinks=False)
                 stamps[name] = found.st_size, found.st_mtime_ns, found.st_ino
-        outlines = list(OutlineCache(self.folder / ".outlines.sqlite").outlines(stamps, self._outline))
+        outlines = list(OutlineCache(self.folder / ".outlines.sqlite").outlines(stamps, self._outline, self.watched))
         for name, link in self._shared(files, links).items():
             if outline := self._outline(name):
                 outlines.append(outline._replace(owner=link.user))

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from chatmem.stores.base import Outline
+from chatmem.stores.base import Outline, Watched, unwatched
 
 Stamp = tuple[int, int, int]
 """Size, time of the last change in nanoseconds, and inode of a file."""
@@ -26,8 +26,10 @@ class OutlineCache:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def outlines(self, stamps: dict[str, Stamp], read: Callable[[str], Outline | None]) -> Iterator[Outline]:
-        """The outline of every session in `stamps`; `read` gives those that the cache has not."""
+    def outlines(
+        self, stamps: dict[str, Stamp], read: Callable[[str], Outline | None], watched: Watched = unwatched
+    ) -> Iterator[Outline]:
+        """The outline of every session in `stamps`; `read` gives those that the cache has not, which is `watched`."""
         import sqlite3  # only who lists pays for it
 
         known: dict[str, tuple[Stamp, Outline]] = {}
@@ -37,12 +39,16 @@ class OutlineCache:
             ):
                 known[fields[0]] = (size, changed, inode), Outline(*fields)
         fresh: list[tuple[Stamp, Outline]] = []
+        missing = []
         for name, stamp in stamps.items():
             found = known.get(name)
             if found and found[0] == stamp:
                 yield found[1]
-            elif outline := read(name):
-                fresh.append((stamp, outline))
+            else:
+                missing.append(name)
+        for name in watched(missing, "Indexing"):
+            if outline := read(name):
+                fresh.append((stamps[name], outline))
                 yield outline
         gone = known.keys() - stamps.keys()
         if fresh or gone:

@@ -9,12 +9,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pexpect
 import pyte
 import pytest
 
+from chatmem.records import header
+from chatmem.stores import open_store
 from tests.conftest import Run
 from tests.server import OK, Server, delta
 
@@ -344,3 +347,19 @@ def test_captions_are_dimmed_on_a_terminal_and_no_escape_code_is_text(run: Run, 
         one = Sitting(program=[sys.executable, "-m", "chatmem", *words])
         assert one.leave() == 0
         assert "hello there" in one.everything and "^[" not in one.everything and "[2m" not in one.everything
+
+
+def test_long_work_shows_how_far_it_is_and_leaves_no_trace(home: Path) -> None:
+    store = open_store("file", home / "data")
+    old = {"type": "message", "id": "m", "parent": None, "role": "user", "content": "x", "time": "2020-01-01T00:00:00Z"}
+    for number in range(40):
+        store.open(f"old {number}", [header("x"), old]).close()
+    for words, what in (
+        (["sessions", "list", "-n", "1"], b"Indexing"),
+        (["doctor", "--fix"], b"Indexing"),
+        (["sessions", "prune", "--older-than", "1y", "-y"], b"Deleting"),
+    ):
+        one = Sitting(program=[sys.executable, "-m", "chatmem", *words])
+        one.leave()
+        assert what in one.raw and what.decode() not in one.everything
+    assert store.names() == []
