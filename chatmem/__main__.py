@@ -1,4 +1,4 @@
-"""`python -m chatmem`, and the `chatmem` command."""
+"""`python -m chatmem` and the `chatmem` command."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import sys
 
 
 def main() -> None:
-    """Run the command line. The version alone needs nothing else, and is there at once."""
+    """Run the command line. `--version` is answered without importing anything else."""
     if sys.argv[1:] in (["--version"], ["-V"]):
         from chatmem import __version__
 
         try:
             print(f"chatmem {__version__}", flush=True)
         except OSError as error:
-            sys.exit(f"The answer could not be written: {error.strerror}.")
+            sys.exit(f"Cannot write the output: {error.strerror}.")
         return
-    from chatmem.cli import main as front_door
+    from chatmem.cli import main as run_cli
 
-    front_door()
+    run_cli()
 
 
 if __name__ == "__main__":

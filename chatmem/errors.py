@@ -1,104 +1,164 @@
-"""What can go wrong, grouped by what a person can do about it.
+"""Errors and notices, and what the user can do about them.
 
-    ChatmemError           1   ours to mend
-    ├── WrongUse           2   a command, a setting or a name to correct
-    ├── ServerFailed       3   unreachable or failing: try again, or another server
-    │   └── ContextExceeded    the server's own window is smaller than we thought
-    ├── KeyRefused         4   no key, or a refused one
-    ├── LimitReached       5   a rate limit or a quota: wait, or pay
-    ├── ReplyIncomplete    6   what arrived is kept: ask again
-    ├── NotSaved           7   the disk or the database said no
-    │   └── StoreAway          the database cannot be reached just now
-    ├── Busy               8   another process is in the middle of a turn
-    ├── NoSuchSession      9   a name to look up
-    └── DoesNotFit        10   system prompt and question alone exceed the budget
+    ChatmemError                   1   a bug in chatmem
+    ├── UsageError                 2   a command, setting or name to correct
+    ├── ServerError                3   unreachable or failing: try again, or use another server
+    │   └── ContextLengthError         the server's context window is smaller than expected
+    ├── AuthenticationError        4   no API key, or the key was refused
+    ├── RateLimitError             5   rate limit or quota: wait, or pay
+    ├── IncompleteReplyError       6   the part that arrived is saved: ask again
+    ├── StorageError               7   the disk or the database refused
+    │   └── StoreUnavailableError      the database cannot be reached
+    ├── SessionLockedError         8   another process is in the middle of a turn
+    ├── SessionNotFoundError       9   no session has this name
+    └── ContextBudgetError        10   system prompt and question alone exceed the budget
 
-The number is the exit code of the command line. Two more exceptions are signals, not failures: they
-pass every `except Exception` and leave with the number a shell expects.
+The number is the exit code of the command line. Errors and notices name no command of a front end: they carry an
+`Action`, which the prompt, the command line or a service renders in its own words.
 """
 
 from __future__ import annotations
 
+from typing import Literal, NamedTuple, Protocol
+
+ActionKind = Literal[
+    "change_memory",
+    "edit_config",
+    "list_models",
+    "list_sessions",
+    "new_session",
+    "pin",
+    "retry",
+    "save_elsewhere",
+    "set_option",
+    "show_context",
+    "start_session",
+    "unpin",
+    "use_offline_model",
+]
+
+
+class Action(NamedTuple):
+    """Something the user can do about an error or a notice.
+
+    `argument` is what the action applies to, such as a turn number, a memory spec or the name of an option.
+    """
+
+    kind: ActionKind
+    argument: str = ""
+
+
+class Notice(NamedTuple):
+    """One line of information that is not part of an answer."""
+
+    text: str
+    action: Action | None = None
+
+
+class Notify(Protocol):
+    """Receives notices, one line each."""
+
+    def __call__(self, text: str, action: Action | None = None) -> None: ...
+
+
+def ignore_notices(text: str, action: Action | None = None) -> None:
+    """A `Notify` that drops everything."""
+
 
 class ChatmemError(Exception):
-    """A failure that is one sentence, and a way out of it."""
+    """A failure: one sentence that says what happened, a hint and an action that say what to do."""
 
     exit_code = 1
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", action: Action | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.action = action
 
 
-class WrongUse(ChatmemError):
+class UsageError(ChatmemError):
     """A command, a setting or a name that has to be corrected."""
 
     exit_code = 2
 
 
-class ServerFailed(ChatmemError):
-    """The server cannot be reached, or answers with something that is no reply."""
+class ServerError(ChatmemError):
+    """The server cannot be reached, or its answer is not a reply."""
 
     exit_code = 3
 
 
-class ContextExceeded(ServerFailed):
-    """The server says that the messages, `needed` tokens, exceed its window of `limit` (None: it did not say)."""
+class ContextLengthError(ServerError):
+    """The server refuses messages that exceed its context window.
 
-    def __init__(self, message: str, hint: str = "", limit: int | None = None, needed: int | None = None) -> None:
-        super().__init__(message, hint)
+    `limit` is the window and `needed` the size of the messages, both in the server's tokens; None if it did not say.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        hint: str = "",
+        action: Action | None = None,
+        *,
+        limit: int | None = None,
+        needed: int | None = None,
+    ) -> None:
+        super().__init__(message, hint, action)
         self.limit, self.needed = limit, needed
 
 
-class KeyRefused(ChatmemError):
-    """No API key is set, or the server refused the one it got."""
+class AuthenticationError(ChatmemError):
+    """No API key is set, or the server refused it."""
 
     exit_code = 4
 
 
-class LimitReached(ChatmemError):
+class RateLimitError(ChatmemError):
     """A rate limit or a quota."""
 
     exit_code = 5
 
 
-class ReplyIncomplete(ChatmemError):
-    """The reply ended before the server said that it was complete; what arrived is kept."""
+class IncompleteReplyError(ChatmemError):
+    """The reply ended before the server said it was complete. The part that arrived is saved."""
 
     exit_code = 6
 
 
-class NotSaved(ChatmemError):
-    """A record could not be made durable; its text is still in memory."""
+class StorageError(ChatmemError):
+    """A record could not be made durable. Its text is still in memory."""
 
     exit_code = 7
 
 
-class StoreAway(NotSaved):
-    """The database cannot be reached just now; trying again later may help."""
+class StoreUnavailableError(StorageError):
+    """The database cannot be reached. A later attempt may succeed."""
 
 
-class Busy(ChatmemError):
-    """Another process is in the middle of a turn on this session."""
+class SessionLockedError(ChatmemError):
+    """Another process is in the middle of a turn in this session."""
 
     exit_code = 8
 
 
-class NoSuchSession(ChatmemError):
-    """There is no session of that name."""
+class SessionNotFoundError(ChatmemError):
+    """No session has this name."""
 
     exit_code = 9
 
 
-class DoesNotFit(ChatmemError):
-    """The system prompt and the newest question alone exceed the budget."""
+class ContextBudgetError(ChatmemError):
+    """The system prompt and the newest question alone exceed the token budget."""
 
     exit_code = 10
 
 
 class Terminated(BaseException):
-    """SIGTERM or SIGHUP arrived: keep what there is, then leave with 128 + `signal`."""
+    """SIGTERM or SIGHUP arrived: save what there is, then exit with 128 + `signal`.
+
+    Not a `ChatmemError`: it passes every `except Exception`.
+    """
 
     def __init__(self, signal: int) -> None:
         super().__init__(signal)

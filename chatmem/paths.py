@@ -1,4 +1,4 @@
-"""Which folders are ours: data, config, cache and state, from the environment or the platform's habit."""
+"""Directories of this program, and files that only their owner can read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 
 class Paths(NamedTuple):
-    """Where things are kept. Nothing here is created before something is written into it."""
+    """Where files are kept. Nothing is created before something is written."""
 
     data: Path
     config: Path
@@ -18,29 +18,29 @@ class Paths(NamedTuple):
 
     @classmethod
     def from_environment(cls) -> Paths:
-        """`CHATMEM_DATA_DIR` and `CHATMEM_CONFIG` first, else what the platform says (platformdirs)."""
+        """`CHATMEM_DATA_DIR` and `CHATMEM_CONFIG`, else the platform's directories (platformdirs)."""
         from platformdirs import PlatformDirs
 
-        folders = PlatformDirs("chatmem", appauthor=False)
-        data = os.environ.get("CHATMEM_DATA_DIR") or folders.user_data_dir
-        config = os.environ.get("CHATMEM_CONFIG") or f"{folders.user_config_dir}/config.toml"
-        cache, state = folders.user_cache_dir, folders.user_state_dir
+        dirs = PlatformDirs("chatmem", appauthor=False)
+        data = os.environ.get("CHATMEM_DATA_DIR") or dirs.user_data_dir
+        config = os.environ.get("CHATMEM_CONFIG") or f"{dirs.user_config_dir}/config.toml"
+        cache, state = dirs.user_cache_dir, dirs.user_state_dir
         if os.environ.get("CHATMEM_DATA_DIR"):
-            # One folder for everything, so that a test or a second identity leaves no trace elsewhere.
+            # One directory for everything, so that a test or a second identity leaves no trace elsewhere.
             cache, state = f"{data}/cache", f"{data}/state"
         return cls(*map(_absolute, (data, config, cache, state)))
 
 
 def _absolute(path: str) -> Path:
-    """The path with `~` resolved; where there is no home at all, one that cannot be written."""
-    home = os.path.expanduser(path)
-    return Path(os.path.abspath(f"/nonexistent{home[1:]}" if home.startswith("~") else home))
+    """The path with `~` expanded. Without a home directory, a path that cannot be written."""
+    expanded = os.path.expanduser(path)
+    return Path(os.path.abspath(f"/nonexistent{expanded[1:]}" if expanded.startswith("~") else expanded))
 
 
-def private_folder(folder: Path, system: Any = os) -> Path:
-    """Make `folder` and what is above it, readable by nobody else (0700), whatever the umask. Raises OSError."""
+def make_private_dir(directory: Path, system: Any = os) -> Path:
+    """Create a directory and its parents with mode 0700, whatever the umask. Raises OSError."""
     missing = []
-    for path in (folder, *folder.parents):
+    for path in (directory, *directory.parents):
         try:
             system.stat(path)
             break
@@ -52,30 +52,30 @@ def private_folder(folder: Path, system: Any = os) -> Path:
         except FileExistsError:
             continue
         system.chmod(path, 0o700)
-    return folder
+    return directory
 
 
-def private_file(path: Path, flags: int) -> int:
-    """Open a file of ours (0600, never through a symbolic link) and return its descriptor. Raises OSError."""
+def open_private(path: Path, flags: int) -> int:
+    """Open a file with mode 0600, never through a symbolic link, and return its descriptor. Raises OSError."""
     descriptor = os.open(path, flags | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0), 0o600)
     if flags & os.O_CREAT and hasattr(os, "fchmod"):
         os.fchmod(descriptor, 0o600)
     return descriptor
 
 
-def write_private(path: Path, data: bytes) -> None:
-    """Write a file of ours whole (0600): a reader sees the old or the new one. Raises OSError."""
-    private_folder(path.parent)
+def atomic_write(path: Path, data: bytes) -> None:
+    """Replace a file (mode 0600) so that readers see either the old or the new content. Raises OSError."""
+    make_private_dir(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        _write(private_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), data)
+        _write(open_private(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), data)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_new(path: Path, data: bytes) -> None:
-    """Write a new file (0600). Raises FileExistsError, or another OSError, and then leaves nothing behind."""
+def create_exclusive(path: Path, data: bytes) -> None:
+    """Create a file (mode 0600). Raises FileExistsError, or another OSError and then leaves no file behind."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         _write(descriptor, data)
@@ -84,14 +84,14 @@ def write_new(path: Path, data: bytes) -> None:
         raise
 
 
-def write_over(path: Path, data: bytes) -> None:
-    """Write into what a path means, whatever that is: a file keeps its place and mode, a device is written to."""
+def overwrite(path: Path, data: bytes) -> None:
+    """Write to an existing or new file. A file keeps its mode; a link is followed; a device is written to."""
     path = path.resolve()
     if not path.exists():
-        write_new(path, data)
+        create_exclusive(path, data)
     elif path.is_file():
         mode = path.stat().st_mode & 0o777
-        write_private(path, data)
+        atomic_write(path, data)
         path.chmod(mode)
     else:
         _write(os.open(path, os.O_WRONLY | os.O_CLOEXEC), data)

@@ -1,1 +1,1 @@
-"""The facts that chatmem promises."""
+"""Tests of chatmem."""

@@ -1,4 +1,4 @@
-"""What every test stands on: a home of its own, no keys, no network but loopback."""
+"""Fixtures of all tests: a home of its own, no keys, no network but loopback."""
 
 from __future__ import annotations
 
@@ -19,15 +19,18 @@ settings.register_profile("ci", deadline=None, print_blob=True, derandomize=Fals
 settings.load_profile("ci")
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+RecordProperty = Callable[[str, object], None]
+"""The fixture `record_property` of pytest."""
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home: nothing of the machine's owner is read or written."""
+    """An empty home, so that no file or variable of the user is read or written."""
     for name in list(os.environ):
-        ours = name.startswith("CHATMEM_") and not name.startswith("CHATMEM_TEST_")
-        if ours or name.startswith(("OPENAI_", "AZURE_")) or name.upper().endswith("_PROXY"):
+        own = name.startswith("CHATMEM_") and not name.startswith("CHATMEM_TEST_")
+        if own or name.startswith(("OPENAI_", "AZURE_")) or name.upper().endswith("_PROXY"):
             monkeypatch.delenv(name)
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)  # without bytecode every process starts slowly
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("CHATMEM_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("CHATMEM_CONFIG", str(tmp_path / "config.toml"))
@@ -37,7 +40,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def run() -> Run:
-    """Runs the real program in a process of its own."""
+    """Runs the program in a process of its own."""
 
     def run(
         *arguments: str, input: str | bytes | None = "", timeout: float = 60, **env: str
@@ -48,7 +51,7 @@ def run() -> Run:
             input=data,
             capture_output=True,
             timeout=timeout,
-            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **env},
+            env={**os.environ, **env},
         )
         return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
@@ -57,7 +60,7 @@ def run() -> Run:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """An OpenAI-compatible server on loopback whose every byte a test decides, and whose address is configured."""
+    """An OpenAI-compatible server on loopback that a test controls to the byte. Its URL is configured."""
     with Server() as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         monkeypatch.setenv("OPENAI_API_KEY", "sk-test-canary-0123456789")
@@ -66,8 +69,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 @pytest.fixture
-def chance(request: pytest.FixtureRequest) -> random.Random:
-    """A source of chance whose seed is printed when the test fails; CHATMEM_TEST_SEED repeats it."""
+def rng(request: pytest.FixtureRequest) -> random.Random:
+    """A random number generator. Its seed is printed when the test fails; CHATMEM_TEST_SEED repeats it."""
     seed = int(os.environ.get("CHATMEM_TEST_SEED", random.randrange(1 << 32)))
     print(f"seed: {seed}")
     return random.Random(seed)
@@ -79,3 +82,9 @@ def databases() -> Iterator[Databases]:
     running = Databases()
     yield running
     running.close()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Put the claim that a test belongs to into the JUnit report, for `tests/benchmarks/reliability.py`."""
+    for marker in item.iter_markers("claim"):
+        item.user_properties.append(("claim", marker.args[0]))

@@ -1,4 +1,4 @@
-"""Real database servers on free ports and in temporary folders, started once for all tests of a process."""
+"""Real database servers on free ports, with data in temporary directories. A process starts each at most once."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from pathlib import Path
 
 import pytest
 
+from chatmem.stores import DATABASES
+
 
 def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class DatabaseServer:
-    """A server that can be killed and started again with what it had."""
+    """A server that can be killed, and started again with the same data."""
 
     def __init__(self, command: list[str], port: int, answers: Callable[[int], bool], user: str | None = None) -> None:
         self.command, self.port, self.answers, self.user = command, port, answers, user
@@ -39,12 +41,12 @@ class DatabaseServer:
             assert time.monotonic() < end, f"{self.command[0]} does not answer"
 
     @contextlib.contextmanager
-    def standing_still(self) -> Iterator[None]:
-        """It is there, and answers nothing; nor do the processes that it began."""
+    def suspended(self) -> Iterator[None]:
+        """Stop the server and its child processes, so that connections are accepted but never answered."""
         assert self.process
-        words = ["pgrep", "-P", str(self.process.pid)]
-        began = subprocess.run(words, capture_output=True, text=True, check=False).stdout.split()
-        processes = [self.process.pid, *map(int, began)]
+        command = ["pgrep", "-P", str(self.process.pid)]
+        children = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+        processes = [self.process.pid, *map(int, children)]
         for pid in processes:
             os.kill(pid, signal.SIGSTOP)
         try:
@@ -53,22 +55,22 @@ class DatabaseServer:
             for pid in processes:
                 os.kill(pid, signal.SIGCONT)
 
-    def kill(self, how: int = signal.SIGKILL) -> None:
+    def kill(self, signal_number: int = signal.SIGKILL) -> None:
         if self.process:
-            self.process.send_signal(how)
+            self.process.send_signal(signal_number)
             self.process.wait()
             self.process = None
 
 
 @contextlib.contextmanager
 def redis_server() -> Iterator[DatabaseServer]:
-    """redis-server that writes every command to its file before it answers."""
+    """A redis-server that syncs every command to its file before it answers."""
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("redis-server is not installed")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as directory:
         port = free_port()
-        options = {"port": str(port), "bind": "127.0.0.1", "dir": folder, "save": "", "appendonly": "yes"}
+        options = {"port": str(port), "bind": "127.0.0.1", "dir": directory, "save": "", "appendonly": "yes"}
         options |= {"appendfsync": "always", "daemonize": "no"}
         server = DatabaseServer(
             [program, *(part for k, v in options.items() for part in (f"--{k}", v))], port, _redis_answers
@@ -82,24 +84,35 @@ def redis_server() -> Iterator[DatabaseServer]:
 
 @contextlib.contextmanager
 def postgres_server() -> Iterator[DatabaseServer]:
-    """PostgreSQL, which refuses to run as root: then it runs as the user `postgres`."""
-    places = sorted(Path("/usr/lib/postgresql").glob("*/bin")) + [
+    """A PostgreSQL server. It refuses to run as root: then it runs as the user `postgres`."""
+    directories = sorted(Path("/usr/lib/postgresql").glob("*/bin")) + [
         Path(found).parent for name in ("postgres",) if (found := shutil.which(name))
     ]
-    if not places or not (places[-1] / "initdb").exists():
+    if not directories or not (directories[-1] / "initdb").exists():
         pytest.skip("PostgreSQL is not installed")
     user = "postgres" if os.geteuid() == 0 else None
-    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as directory:
         if user:
-            shutil.chown(folder, user)
-        data, port = f"{folder}/data", free_port()
-        initdb = [str(places[-1] / "initdb"), "-D", data, "-U", "chatmem", "-A", "trust", "-E", "UTF8", "--no-sync"]
+            shutil.chown(directory, user)
+        data, port = f"{directory}/data", free_port()
+        initdb = [
+            str(directories[-1] / "initdb"),
+            "-D",
+            data,
+            "-U",
+            "chatmem",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--no-sync",
+        ]
         subprocess.run(initdb, check=True, user=user, cwd="/", stdout=subprocess.DEVNULL)
-        # As on a laptop's disk, a write is waited for: `fsync` stays on.
-        options = {"port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": folder}
+        # fsync stays on, as in production.
+        options = {"port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": directory}
         options |= {"shared_buffers": "16MB", "max_connections": 100}
         command = [
-            str(places[-1] / "postgres"),
+            str(directories[-1] / "postgres"),
             "-D",
             data,
             *(w for k, v in options.items() for w in ("-c", f"{k}={v}")),
@@ -113,9 +126,9 @@ def postgres_server() -> Iterator[DatabaseServer]:
 
 
 def _redis_answers(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as one:
-        one.sendall(b"PING\r\n")
-        return one.recv(7) == b"+PONG\r\n"
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as connection:
+        connection.sendall(b"PING\r\n")
+        return connection.recv(7) == b"+PONG\r\n"
     return False
 
 
@@ -130,9 +143,13 @@ def _postgres_answers(port: int) -> bool:
 
 SERVERS: dict[str, tuple[Callable[[], contextlib.AbstractContextManager[DatabaseServer]], str]] = {
     "redis": (redis_server, "redis://127.0.0.1:{port}/0"),
-    "postgres": (postgres_server, "postgresql://chatmem@127.0.0.1:{port}/postgres"),
+    "postgresql": (postgres_server, "postgresql://chatmem@127.0.0.1:{port}/postgres"),
 }
 """How each server is started, and its address."""
+
+
+SCHEMES = [scheme for scheme, kind in DATABASES.items() if scheme == next(s for s, k in DATABASES.items() if k is kind)]
+"""The first scheme of every database."""
 
 
 class Databases:
@@ -142,20 +159,20 @@ class Databases:
         self._running = contextlib.ExitStack()
         self._urls: dict[str, str] = {}
 
-    def url(self, kind: str, folder: Path) -> str:
-        """The address of a store: a name without a server, one of SERVERS, `sqlite` in a folder, or `mongo`."""
-        if kind == "sqlite":
-            return f"sqlite:///{folder}/chats.db"
-        if kind == "mongo":
+    def url(self, scheme: str, directory: Path) -> str:
+        """The URL of a database, one of `SCHEMES`. SQLite has its file in `directory`. Skips if it is not installed."""
+        if scheme == "sqlite":
+            return f"sqlite:///{directory}/chats.db"
+        if scheme == "mongodb":
             url = os.environ.get("CHATMEM_TEST_MONGO_URL")
             if not url:
                 pytest.skip("CHATMEM_TEST_MONGO_URL names no MongoDB server")
             return url
-        if kind in SERVERS and kind not in self._urls:
-            start, url = SERVERS[kind]
-            pytest.importorskip({"postgres": "psycopg"}.get(kind, kind))
-            self._urls[kind] = url.format(port=self._running.enter_context(start()).port)
-        return self._urls.get(kind, kind)
+        if scheme not in self._urls:
+            start, url = SERVERS[scheme]
+            pytest.importorskip(DATABASES[scheme].driver)
+            self._urls[scheme] = url.format(port=self._running.enter_context(start()).port)
+        return self._urls[scheme]
 
     def close(self) -> None:
         self._running.close()

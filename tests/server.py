@@ -1,4 +1,4 @@
-"""A server of raw bytes on loopback: what a test wants a model server to do, to the byte."""
+"""A model server on loopback whose responses tests control to the byte."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r
 
 @dataclass
 class Request:
-    """What the program sent."""
+    """A request of the program."""
 
     method: str
     path: str
@@ -60,7 +60,7 @@ def status(code: int, body: Any = b"", *headers: str, kind: str = "application/j
 
 
 def echo(request: Request) -> bytes:
-    """A reply that says how many messages it was sent, and what the last one was."""
+    """A reply with the number of messages and the text of the last one."""
     messages = request.json["messages"]
     prompt = sum(len(m["content"]) // 4 + 4 for m in messages)
     return stream(
@@ -72,7 +72,7 @@ def echo(request: Request) -> bytes:
 
 @dataclass
 class Server:
-    """Answers each request with the next of `answers`, then by `otherwise`; remembers what it was asked."""
+    """Answers requests with `answers` in turn, then with `otherwise`. Records the requests."""
 
     otherwise: Callable[[Request], Answer] = echo
     answers: list[Answer] = field(default_factory=list)

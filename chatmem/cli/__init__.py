@@ -1,4 +1,4 @@
-"""The front door: one file per command group, and only the one that is asked for is opened."""
+"""The command line: one file per group of commands. Only the file of the command that runs is imported."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from chatmem.cli.unhurried import UnhurriedGroup
+from chatmem.cli.fast_params import FastParamsGroup
 
 GROUPS = {
     "chat": ("chat",),
@@ -20,14 +20,14 @@ GROUPS = {
     "models": ("models", "doctor"),
     "config": ("config",),
 }
-"""The files of commands, in the order in which help lists them, and the commands in each."""
+"""The modules of commands, in the order of the help, and the commands in each."""
 
 
-def front_door(words: list[str]) -> typer.Typer:
-    """The command line for these words: with the group that the first one names, or with all of them."""
+def build_app(arguments: list[str]) -> typer.Typer:
+    """The command line for these arguments: with the module of the first one, or with all modules."""
     app = typer.Typer(
         name="chatmem",
-        cls=UnhurriedGroup,
+        cls=FastParamsGroup,
         help="A terminal chat whose memory you can see, steer and trust.",
         epilog="Most used: chatmem chat -s work · chatmem sessions list · chatmem export",
         no_args_is_help=True,
@@ -36,9 +36,9 @@ def front_door(words: list[str]) -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback(invoke_without_command=True)(_version)
-    named = [file for file, commands in GROUPS.items() if words and words[0] in commands]
-    for file in named or GROUPS:
-        importlib.import_module(f"chatmem.cli.{file}").register(app)
+    needed = [module for module, commands in GROUPS.items() if arguments and arguments[0] in commands]
+    for module in needed or GROUPS:
+        importlib.import_module(f"chatmem.cli.{module}").register(app)
     return app
 
 
@@ -51,14 +51,14 @@ def _version(version: bool = typer.Option(False, "--version", "-V", help="Show t
 
 
 def main() -> None:
-    """Run a command. The collector rests until it is running: imports make no garbage."""
+    """Run a command. Garbage collection starts with the command: imports create no garbage."""
     gc.disable()
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # closed by whoever started us
+        if getattr(sys, name) is None:  # closed by the parent process
             setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115
     try:
-        front_door(sys.argv[1:])(prog_name="chatmem")
-    except KeyboardInterrupt:  # before a command could catch it
+        build_app(sys.argv[1:])(prog_name="chatmem")
+    except KeyboardInterrupt:  # before the command could handle it
         sys.exit(130)
     except OSError as error:
-        sys.exit(f"The answer could not be written: {error.strerror}.")
+        sys.exit(f"Cannot write the output: {error.strerror}.")

@@ -1,4 +1,4 @@
-"""chatmem ask: one question, one answer, for people and for scripts."""
+"""chatmem ask: one question, one answer, for people and scripts."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from chatmem import names
-from chatmem.cli.door import Here, command
 from chatmem.cli.options import Continue, Json, Memory, Model, Session, System
-from chatmem.errors import ReplyIncomplete, WrongUse
-from chatmem.screen.reply import print_reply
-from chatmem.screen.terminal import Terminal, is_tty
+from chatmem.cli.runner import CommandContext, command
+from chatmem.errors import IncompleteReplyError, UsageError
+from chatmem.history.names import canonical_key, validate
 from chatmem.stores.memory import MemoryStore
+from chatmem.terminal.reply import print_reply
+from chatmem.terminal.terminal import Terminal, is_tty
 
-LARGEST = 64 << 20
-"""The most bytes taken from stdin."""
+MAX_INPUT_BYTES = 64 << 20
+"""The most bytes that are read from stdin."""
 
 
 def register(app: typer.Typer) -> None:
@@ -26,10 +26,10 @@ def register(app: typer.Typer) -> None:
 
 
 def ask(
-    here: Here,
+    context: CommandContext,
     text: Annotated[
         str | None,
-        typer.Argument(metavar="TEXT", help="The question; what is piped in is appended.", show_default=False),
+        typer.Argument(metavar="TEXT", help="The question. Piped input is appended.", show_default=False),
     ] = None,
     session: Session = None,
     continue_: Continue = False,
@@ -39,66 +39,72 @@ def ask(
     json_: Json = False,
     raw: Annotated[
         bool,
-        typer.Option("--raw", help="Print the reply as it comes, also on a terminal.", show_default=False),
+        typer.Option("--raw", help="Print the reply unformatted, even on a terminal.", show_default=False),
     ] = False,
 ) -> None:
-    """Ask one question. Without -s or -c nothing is kept."""
-    question = _question(text)
-    given = here.with_flags(model=model, memory=memory, system=system)
-    name = session if session is not None else here.latest() if continue_ else None
-    store = here.assembly.store if name is not None else MemoryStore(here.terminal.note)
-    creates = name is None or names.key(name) not in {names.key(n) for n in here.taken(store)}
-    one = here.assembly.chat(names.checked("ask" if name is None else name), given if creates else {}, store)
-    pieces = one.say(question)
+    """Ask one question. Nothing is saved without -s or -c."""
+    question = _read_question(text)
+    given = context.apply_flags(model=model, memory=memory, system=system)
+    terminal = context.terminal
+    name = session if session is not None else context.latest() if continue_ else None
+    store = context.app.store if name is not None else MemoryStore(terminal.notify)
+    is_new = name is None or canonical_key(name) not in map(canonical_key, context.existing_names(store))
+    chat = context.app.chat(validate("ask" if name is None else name), given if is_new else {}, store)
+    chunks = chat.send(question)
     try:
         if json_:
-            for piece in pieces:
-                if piece.notice:
-                    here.terminal.note(piece.notice)
+            for chunk in chunks:
+                if chunk.notice:
+                    terminal.notice(chunk.notice)
         else:
-            print_reply(_Raw(here.terminal.out, here.terminal.err) if raw else here.terminal, pieces)
-    except ReplyIncomplete as error:
-        here.terminal.error(error)
-        here.exit_code = error.exit_code
+            print_reply(_RawTerminal.like(terminal) if raw else terminal, chunks)
+    except IncompleteReplyError as error:
+        terminal.error(error)
+        context.exit_code = error.exit_code
     finally:
-        pieces.close()
-    reply = one.reply
+        chunks.close()
+    reply = chat.last_reply
     if json_ and reply:
-        answer: dict[str, Any] = {"session": one.name if name else None, "model": reply.model, "content": reply.content}
-        answer |= {"status": reply.status, "usage": reply.usage.record() if reply.usage else None}
-        here.terminal.raw(json.dumps(answer, ensure_ascii=False) + "\n")
-    if one.not_saved and name:
-        here.exit_code = 7
+        answer: dict[str, Any] = {"session": chat.name if name else None, "model": reply.model}
+        answer |= {"content": reply.content, "status": reply.status}
+        answer |= {"usage": reply.usage.record() if reply.usage else None}
+        terminal.raw(json.dumps(answer, ensure_ascii=False) + "\n")
+    if chat.save_error and name:
+        context.exit_code = 7
     elif reply and reply.status != "complete":
-        here.exit_code = 6
-    if name and here.exit_code == 0:
-        one.finish_fold(here.settings.fold.wait)
-    one.close()
+        context.exit_code = 6
+    if name and context.exit_code == 0:
+        chat.wait_for_summary(context.settings.summaries.wait)
+    chat.close()
 
 
-class _Raw(Terminal):
-    """A terminal that shows the reply's bytes as they are."""
+class _RawTerminal(Terminal):
+    """A terminal that prints replies unformatted and unsanitized."""
+
+    @classmethod
+    def like(cls, terminal: Terminal) -> _RawTerminal:
+        return cls(terminal.out, terminal.err, describe_action=terminal.describe_action)
 
     @property
     def interactive(self) -> bool:
         return False
 
-    def answer(self, text: str, end: str = "\n") -> None:
+    def write(self, text: str, end: str = "\n") -> None:
         self.raw(text + end)
 
 
-def _question(text: str | None) -> str:
-    """The question: the argument, what is piped in, or the one above the other."""
+def _read_question(text: str | None) -> str:
+    """The question: the argument, the piped input, or both separated by a blank line."""
     piped = ""
     if not is_tty(sys.stdin):
-        data = sys.stdin.buffer.read(LARGEST + 1)
-        if len(data) > LARGEST:
-            raise WrongUse(f"Over {LARGEST >> 20} MB came in.", "That fits no model.")
+        data = sys.stdin.buffer.read(MAX_INPUT_BYTES + 1)
+        if len(data) > MAX_INPUT_BYTES:
+            raise UsageError(f"The input is larger than {MAX_INPUT_BYTES >> 20} MB.", "No model takes that much.")
         piped = data.decode("utf-8", "replace").replace("\r\n", "\n")
         piped = piped[:-1] if piped.endswith("\n") else piped
     if text and text != "-" and piped.strip():
         return f"{text}\n\n{piped}"
     question = piped if piped.strip() else text or ""
     if not question.strip() or question == "-":
-        raise WrongUse("There is no question.", "chatmem ask 'TEXT', or pipe it in.")
+        raise UsageError("Missing question.", "Run chatmem ask 'TEXT', or pipe it in.")
     return question

@@ -1,22 +1,22 @@
-"""chatmem chat: sit down and talk; or, with something piped in, one line one turn."""
+"""chatmem chat: the interactive chat; with piped input, one line is one turn."""
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import sys
 from typing import Annotated
 
 import typer
 
-from chatmem import names
-from chatmem.chat import Chat
-from chatmem.cli.door import Here, command
+from chatmem.chat.chat import Chat
 from chatmem.cli.options import Continue, Memory, Model, Session, System
+from chatmem.cli.runner import CommandContext, command
 from chatmem.errors import ChatmemError
-from chatmem.screen.reply import print_reply
-from chatmem.screen.terminal import is_tty
+from chatmem.history.names import unique_name, validate
+from chatmem.process import pause_gc
 from chatmem.stores.memory import MemoryStore
+from chatmem.terminal.reply import print_reply
+from chatmem.terminal.terminal import is_tty
 
 
 def register(app: typer.Typer) -> None:
@@ -25,64 +25,64 @@ def register(app: typer.Typer) -> None:
 
 
 def chat(
-    here: Here,
+    context: CommandContext,
     session: Session = None,
     continue_: Continue = False,
     model: Model = None,
     memory: Memory = None,
     system: System = None,
-    ephemeral: Annotated[bool, typer.Option("--ephemeral", help="Keep nothing.", show_default=False)] = False,
+    ephemeral: Annotated[bool, typer.Option("--ephemeral", help="Do not save this chat.", show_default=False)] = False,
 ) -> None:
-    """Chat with a model in the terminal; piped in, one line is one turn.
+    """Chat with a model in the terminal. With piped input, one line is one turn.
 
-    A session remembers the model, memory, system prompt and profile it was given here.
+    The session stores the model, memory, system prompt and profile that are given here.
     """
-    wanted = here.with_flags(model=model, memory=memory, system=system)
-    if "profile" in here.flags:
-        wanted["profile"] = here.flags["profile"]
-    here.assembly.offline = True
-    store = MemoryStore(here.terminal.note) if ephemeral else here.assembly.store
+    settings = context.apply_flags(model=model, memory=memory, system=system)
+    if "profile" in context.flags:
+        settings["profile"] = context.flags["profile"]
+    context.app.offline = True
+    store = MemoryStore(context.terminal.notify) if ephemeral else context.app.store
     if session is not None:
         name = session
+    elif continue_ and not ephemeral:
+        name = context.latest()
     else:
-        name = here.latest() if continue_ and not ephemeral else names.fresh(here.taken(store))
-    name = names.checked(name)
-    if store.kept and here.settings.sessions.expire:
-        from chatmem.cli.sessions import expire
+        name = unique_name(context.existing_names(store))
+    name = validate(name)
+    if store.persistent and context.settings.sessions.expire:
+        from chatmem.cli.sessions import expire_sessions
 
-        expire(here, but=name)
-    one = here.assembly.chat(name, wanted, store)
-    for stored in wanted:  # from here on they are the session's own, and may be changed in it
-        del here.flags[stored]
+        expire_sessions(context, except_for=name)
+    conversation = context.app.chat(name, settings, store)
+    for stored in settings:  # from now on they are settings of the session, which can be changed there
+        del context.flags[stored]
     if is_tty(sys.stdin) and is_tty(sys.stdout):
-        gc.disable()
-        from chatmem.repl.loop import Room  # only who sits down needs the prompt
-
-        gc.enable()
-        here.exit_code = Room(one, here.assembly, here.terminal).run()
+        with pause_gc():
+            from chatmem.repl.repl import Repl  # imported lazily: slow
+        context.exit_code = Repl(conversation, context.app, context.terminal).run()
     else:
-        piped(here, one)
+        run_piped(context, conversation)
 
 
-def piped(here: Here, one: Chat) -> None:
-    """One line of the input is one turn, its reply plain text. A failed line does not end it; the first code stays."""
+def run_piped(context: CommandContext, conversation: Chat) -> None:
+    """Send each line of stdin as a turn. A failed line does not end the run; the exit code is that of the first one."""
     failures: list[int] = []
     try:
-        for raw in sys.stdin.buffer:
-            line = raw.decode("utf-8", "replace").rstrip("\r\n")
+        for data in sys.stdin.buffer:
+            line = data.decode("utf-8", "replace").rstrip("\r\n")
             if not line.strip():
                 continue
             try:
-                with contextlib.closing(one.say(line)) as pieces:
-                    print_reply(here.terminal, pieces)
+                with contextlib.closing(conversation.send(line)) as chunks:
+                    print_reply(context.terminal, chunks)
             except ChatmemError as error:
-                here.terminal.error(error)
+                context.terminal.error(error)
                 failures.append(error.exit_code)
-            if one.not_saved:
+            if conversation.save_error:
                 failures.insert(0, 7) if 7 not in failures else None
-            elif one.reply and one.reply.status != "complete":
+            elif conversation.last_reply and conversation.last_reply.status != "complete":
                 failures.append(6)
-        one.finish_fold(here.settings.fold.wait)
+        conversation.wait_for_summary(context.settings.summaries.wait)
     finally:
-        one.close()
-    here.exit_code = failures[0] if failures else 0
+        conversation.close()
+    context.exit_code = failures[0] if failures else 0

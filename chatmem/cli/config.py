@@ -1,4 +1,4 @@
-"""chatmem config: what is set, where it comes from, and the file to change it in."""
+"""chatmem config: the settings in force, where they come from, and the file that holds them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from typing import Annotated, Any
 
 import typer
 
-from chatmem import config
-from chatmem.cli.door import Here, command
+from chatmem.app import SCHEMA
+from chatmem.cli.fast_params import FastParamsGroup
 from chatmem.cli.options import Json
-from chatmem.cli.unhurried import UnhurriedGroup
-from chatmem.errors import NotSaved, WrongUse
-from chatmem.models.keys import key_of
-from chatmem.paths import private_folder, write_new
-from chatmem.stores.address import masked
+from chatmem.cli.runner import CommandContext, command
+from chatmem.config.example import example_config, iter_settings
+from chatmem.config.loading import load_file
+from chatmem.errors import Action, StorageError, UsageError
+from chatmem.models.api_keys import api_key_getter
+from chatmem.paths import create_exclusive, make_private_dir
+from chatmem.stores.database.address import redact_url
 
 app = typer.Typer(
-    cls=UnhurriedGroup, help="Show the configuration, or change it.", no_args_is_help=True, rich_markup_mode=None
+    cls=FastParamsGroup, help="Show or change the configuration.", no_args_is_help=True, rich_markup_mode=None
 )
 
 
@@ -32,89 +34,88 @@ def register(root: typer.Typer) -> None:
 
 @command(app, "show")
 def show(
-    here: Here,
+    context: CommandContext,
     origin: Annotated[
-        bool, typer.Option("--origin", help="Say where each value comes from.", show_default=False)
+        bool, typer.Option("--origin", help="Show where each value comes from.", show_default=False)
     ] = False,
     json_: Json = False,
 ) -> None:
     """Show the settings in force. Secrets are masked."""
-    found = here.assembly.config
+    config = context.app.config
+    settings = config.settings
     rows = [
-        (name, _masked(name, value, extra), found.origins.get(name, "default"))
-        for name, value, extra in config.walk(found.settings)
+        (name, _redact(name, value, metadata), config.origins.get(name, "default"))
+        for name, value, metadata in iter_settings(settings)
     ]
-    rows.append(
-        (
-            "api key",
-            _key_row(here),
-            f"{found.settings.api_key_env or 'none'}" if not found.settings.api_key else "config",
-        )
-    )
+    key_origin = "config" if settings.api_key else settings.api_key_env or "none"
+    rows.append(("api key", _display_key(context), key_origin))
     if json_:
-        rows_out: Any = {name: {"value": value, "origin": where} if origin else value for name, value, where in rows}
-        here.terminal.raw(json.dumps(rows_out, ensure_ascii=False, indent=1) + "\n")
+        body: Any = {name: {"value": value, "origin": where} if origin else value for name, value, where in rows}
+        context.terminal.raw(json.dumps(body, ensure_ascii=False, indent=1) + "\n")
         return
     for name, value, where in rows:
         shown = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-        here.terminal.answer(f"{name} = {shown}" + (f"    # {where}" if origin else ""))
+        context.terminal.write(f"{name} = {shown}" + (f"    # {where}" if origin else ""))
 
 
 @command(app, "path")
-def path(here: Here) -> None:
+def path(context: CommandContext) -> None:
     """Print where the config file belongs."""
-    here.terminal.answer(str(here.assembly.paths.config))
+    context.terminal.write(str(context.app.paths.config))
 
 
 @command(app, "init")
-def init(here: Here) -> None:
-    """Write a config file with every setting, its default and a sentence."""
-    _create(here)
-    here.terminal.note(f"Wrote {here.assembly.paths.config}. Open it with: chatmem config edit")
+def init(context: CommandContext) -> None:
+    """Write a config file that lists every setting."""
+    _create(context)
+    context.terminal.notify(f"Wrote {context.app.paths.config}.", Action("edit_config"))
 
 
 @command(app, "edit")
-def edit(here: Here) -> None:
+def edit(context: CommandContext) -> None:
     """Open the config file in $VISUAL or $EDITOR, and check it afterwards."""
-    target = here.assembly.paths.config
+    target = context.app.paths.config
     if target.is_dir():
-        raise WrongUse(f"The config {str(target)!r} is a folder.", "Set CHATMEM_CONFIG to a file.")
+        raise UsageError(f"The config {str(target)!r} is a directory.", "Set CHATMEM_CONFIG to a file.")
     if not target.exists():
-        _create(here)
+        _create(context)
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
     try:
         subprocess.run([*shlex.split(editor), str(target)], check=True)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
-        raise WrongUse(f"The editor {editor!r} failed.", "Set EDITOR to one that is installed.") from error
-    config.from_file(target)
-    here.terminal.note(f"{target} is good.")
+        raise UsageError(f"Cannot run the editor {editor!r}.", "Set EDITOR to one that is installed.") from error
+    load_file(SCHEMA, target)
+    context.terminal.info(f"{target} is valid.")
 
 
-def _create(here: Here) -> None:
-    target = here.assembly.paths.config
+def _create(context: CommandContext) -> None:
+    target = context.app.paths.config
     try:
-        private_folder(target.parent)
-        write_new(target, config.example().encode())
+        make_private_dir(target.parent)
+        create_exclusive(target, example_config(SCHEMA).encode())
     except FileExistsError:
-        raise WrongUse(f"There is already a config {str(target)!r}.", "Open it with: chatmem config edit") from None
+        raise UsageError(f"The config {str(target)!r} already exists.", action=Action("edit_config")) from None
     except OSError as error:
-        raise NotSaved(f"The config {str(target)!r} could not be written: {error.strerror}.") from error
+        raise StorageError(f"Cannot write the config {str(target)!r}: {error.strerror}.") from error
 
 
-def _masked(name: str, value: Any, extra: Any) -> Any:
-    """The value with what is secret in it made unreadable: keys, and the user and password of an address."""
-    if value and (extra.get("secret") or re.search(r"(key|token|secret|password)$", name)) and isinstance(value, str):
-        return value if name.endswith(("api_key_env", "api_key_cmd")) else _mask(value)
-    return masked(value) if isinstance(value, str) else value
+def _redact(name: str, value: Any, metadata: Any) -> Any:
+    """The value with secrets masked: keys, and the user and password of a URL."""
+    if not isinstance(value, str):
+        return value
+    is_secret = metadata.get("secret") or re.search(r"(key|token|secret|password)$", name)
+    if value and is_secret and not name.endswith(("api_key_env", "api_key_cmd")):
+        return _mask(value)
+    return redact_url(value)
 
 
-def _key_row(here: Here) -> str:
-    """The key in force, masked; a key command is not run just to show that it is there."""
-    settings = here.settings
+def _display_key(context: CommandContext) -> str:
+    """The key in force, masked. A key command is not run just to show that there is a key."""
+    settings = context.settings
     if settings.api_key_cmd and not settings.api_key:
         return f"(from {' '.join(settings.api_key_cmd.split()[:1])!r})"
-    key = key_of(settings)
-    return _mask(key()) if key else "(none)"
+    get_key = api_key_getter(settings)
+    return _mask(get_key()) if get_key else "(none)"
 
 
 def _mask(secret: str) -> str:

@@ -1,4 +1,4 @@
-"""chatmem context and compare: what would be sent next, and why; the strategies side by side."""
+"""chatmem context and compare: what would be sent next and why, and the strategies side by side."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from chatmem.chat import Chat
-from chatmem.cli.door import Here, command
+from chatmem.chat.chat import Chat
 from chatmem.cli.options import Json, MaybeName, Memory, Model, System
-from chatmem.memory import spec_of
-from chatmem.screen import panel
+from chatmem.cli.runner import CommandContext, command
+from chatmem.errors import ignore_notices
+from chatmem.memory.strategies import format_spec
+from chatmem.terminal.context_view import print_comparison, print_context
 
 Ask = Annotated[
     str | None, typer.Option("--ask", metavar="TEXT", help="The question that would be asked.", show_default=False)
@@ -20,12 +21,12 @@ Ask = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    command(app, "context")(context)
+    command(app, "context")(show_context)
     command(app, "compare")(compare)
 
 
-def context(
-    here: Here,
+def show_context(
+    context: CommandContext,
     name: MaybeName = None,
     ask: Ask = None,
     memory: Memory = None,
@@ -33,43 +34,46 @@ def context(
     system: System = None,
     json_: Json = False,
 ) -> None:
-    """Show what would be sent next, byte for byte, and the reason for every message kept or left out."""
-    one = _look(here, name, memory, model, system)
-    view = one.plan(ask)
+    """Show what would be sent next, byte for byte, and the decision on every message."""
+    chat = _open_read_only(context, name, memory, model, system)
+    plan = chat.plan(ask)
     if not json_:
-        panel.context(here.terminal, view, one.session)
+        print_context(context.terminal, plan, chat.session)
         return
-    body: dict[str, Any] = {"session": one.name, "strategy": spec_of(view.strategy), "budget": view.budget}
-    body |= {"tokens": view.tokens, "counting": view.counter.how, "messages": list(view.messages)}
-    body |= {"notices": list(view.notices), "decisions": [d._asdict() for d in view.decisions()]}
-    here.terminal.raw(json.dumps(body, ensure_ascii=False, indent=1) + "\n")
+    body: dict[str, Any] = {"session": chat.name, "strategy": format_spec(plan.strategy), "budget": plan.budget}
+    body |= {"tokens": plan.tokens, "counting": plan.counter.method, "messages": list(plan.messages)}
+    body |= {"notices": [notice.text for notice in plan.notices]}
+    body |= {"decisions": [decision._asdict() for decision in plan.decisions()]}
+    context.terminal.raw(json.dumps(body, ensure_ascii=False, indent=1) + "\n")
 
 
 def compare(
-    here: Here,
+    context: CommandContext,
     name: MaybeName = None,
     ask: Ask = None,
     model: Model = None,
     system: System = None,
     json_: Json = False,
 ) -> None:
-    """Compare the strategies on a session: what each sends, reuses of the prompt cache, and keeps of the facts."""
-    one = _look(here, name, None, model, system)
-    settings = here.assembly.configured(one.session.settings).settings
-    chosen = settings.strategy
-    rows = one.compare(ask, [chosen, *(s for s in settings.strategies if s.name != chosen.name)])
+    """Compare the strategies on a session: what each sends, how well prompts are cached, which facts are kept."""
+    chat = _open_read_only(context, name, None, model, system)
+    settings = context.app.settings_for(chat.session.settings).settings
+    current = settings.strategy
+    rows = chat.compare(ask, [current, *(s for s in settings.strategies if s.name != current.name)])
     if not rows:
-        one.plan(ask)  # says what does not fit
+        chat.plan(ask)  # raises the error that says what does not fit
     if json_:
-        here.terminal.raw(json.dumps([row.record() for row in rows], ensure_ascii=False, indent=1) + "\n")
+        context.terminal.raw(json.dumps([row.record() for row in rows], ensure_ascii=False, indent=1) + "\n")
     else:
-        panel.comparison(here.terminal, rows)
+        print_comparison(context.terminal, rows)
 
 
-def _look(here: Here, name: str | None, memory: str | None, model: str | None, system: str | None) -> Chat:
-    """The chat on a session that is only looked at: nothing is stored."""
-    here.with_flags(memory=memory, model=model, system=system)
-    here.assembly.offline = True
-    here.assembly.say = lambda line: None
-    store = here.assembly.store
-    return here.assembly.chat(store.find(name) if name else here.latest(), look=True)
+def _open_read_only(
+    context: CommandContext, name: str | None, memory: str | None, model: str | None, system: str | None
+) -> Chat:
+    """The chat on a session, without storing anything in it."""
+    context.apply_flags(memory=memory, model=model, system=system)
+    context.app.offline = True
+    context.app.notify = ignore_notices
+    store = context.app.store
+    return context.app.chat(store.find(name) if name else context.latest(), read_only=True)

@@ -1,4 +1,4 @@
-"""chatmem export and import: a session as something else, and back."""
+"""chatmem export and import: sessions in other formats."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ from typing import Annotated, Literal
 
 import typer
 
-from chatmem import names
-from chatmem.cli.door import Here, command
 from chatmem.cli.options import Json, MaybeName
-from chatmem.errors import ChatmemError, NotSaved, WrongUse
-from chatmem.formats import READ, WRITTEN, Format, Imported, named
-from chatmem.formats.reading import conversations
-from chatmem.keeping import undisturbed
-from chatmem.models.keys import key_of
-from chatmem.paths import private_folder, write_new, write_over
-from chatmem.records import new_id
-from chatmem.screen.progress import progress
-from chatmem.session import Session
+from chatmem.cli.runner import CommandContext, command
+from chatmem.errors import ChatmemError, StorageError, UsageError
+from chatmem.formats import READABLE, WRITABLE, Format, ImportedConversation, format_for
+from chatmem.formats.importer import read_conversations
+from chatmem.history.names import canonical_key, slugify, unique_name, validate
+from chatmem.history.records import new_id
+from chatmem.history.session import Session
+from chatmem.models.api_keys import api_key_getter
+from chatmem.paths import create_exclusive, make_private_dir, overwrite
+from chatmem.process import defer_signals
+from chatmem.terminal.progress import progress
+from chatmem.text import pluralize
 
-LARGEST_PIPE = 256 << 20
-SECRET = re.compile(r"\bsk-[A-Za-z0-9_-]{16,}")
+MAX_INPUT_BYTES = 256 << 20
+"""The most bytes that are read from stdin."""
+API_KEY = re.compile(r"\bsk-[A-Za-z0-9_-]{16,}")
 
 
 def register(app: typer.Typer) -> None:
@@ -36,11 +38,11 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    here: Here,
+    context: CommandContext,
     name: MaybeName = None,
     format_: Annotated[
         str | None,
-        typer.Option("--format", "-f", metavar="FORMAT", help=f"One of: {', '.join(WRITTEN)}.", show_default=False),
+        typer.Option("--format", "-f", metavar="FORMAT", help=f"One of: {', '.join(WRITABLE)}.", show_default=False),
     ] = None,
     output: Annotated[
         Path | None,
@@ -48,32 +50,33 @@ def export(
             "--output",
             "-o",
             metavar="FILE",
-            help="Write here instead of stdout; its ending names the format.",
+            help="Write to a file instead of stdout. Its suffix sets the format.",
             show_default=False,
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.", show_default=False)] = False,
     all_: Annotated[
-        bool, typer.Option("--all", help="All sessions, into the folder or the .zip that -o names.", show_default=False)
+        bool,
+        typer.Option("--all", help="Export all sessions to the directory or .zip file of -o.", show_default=False),
     ] = False,
 ) -> None:
-    """Write a session as Markdown, or in another format."""
+    """Export a session as Markdown or in another format."""
     if all_:
-        _export_all(here, format_, output, force)
+        _export_all(context, format_, output, force)
         return
-    form = named(format_, str(output) if output else "")
-    session, text = _written(here, name or here.latest(), form)
+    chosen = format_for(format_, str(output) if output else "")
+    session, text = _render(context, name or context.latest(), chosen)
     if output is None or str(output) == "-":
-        here.terminal.answer(text, end="")
+        context.terminal.write(text, end="")
         return
     _write(output, text.encode("utf-8", "replace"), force)
-    here.terminal.note(f"Wrote {session.name!r} to {output} ({form.name}).")
+    context.terminal.info(f"Wrote {session.name!r} to {output} ({chosen.name}).")
 
 
 def import_(
-    here: Here,
+    context: CommandContext,
     file: Annotated[
-        str, typer.Argument(metavar="FILE|-", help="What another program exported; - is stdin.", show_default=False)
+        str, typer.Argument(metavar="FILE|-", help="An export of another program; - is stdin.", show_default=False)
     ],
     format_: Annotated[
         str | None,
@@ -81,7 +84,7 @@ def import_(
             "--format",
             "-f",
             metavar="FORMAT",
-            help=f"One of: {', '.join(READ)}; recognised without.",
+            help=f"One of: {', '.join(READABLE)}. Default: detected.",
             show_default=False,
         ),
     ] = None,
@@ -98,7 +101,7 @@ def import_(
     only: Annotated[
         str | None,
         typer.Option(
-            "--only", metavar="TEXT", help="Only conversations whose title or text holds this.", show_default=False
+            "--only", metavar="TEXT", help="Only conversations whose title or text contains this.", show_default=False
         ),
     ] = None,
     on_conflict: Annotated[
@@ -107,134 +110,145 @@ def import_(
     ] = "rename",
     json_: Json = False,
 ) -> None:
-    """Bring in conversations: from ChatGPT, Claude, llm, LangChain, ShareGPT, OpenAI messages, or chatmem itself."""
-    piped = sys.stdin.buffer.read(LARGEST_PIPE) if file == "-" else None
-    form, found = conversations(Path(file), format_, piped)
+    """Import conversations from ChatGPT, Claude, llm, LangChain, ShareGPT, OpenAI messages, or chatmem."""
+    piped = sys.stdin.buffer.read(MAX_INPUT_BYTES) if file == "-" else None
+    source_format, found = read_conversations(Path(file), format_, piped)
     if only:
-        wanted = only.lower()
-        found = [
-            one
-            for one in found
-            if wanted in one.title.lower() or any(wanted in str(r.get("content", "")).lower() for r in one.records)
-        ]
+        found = [conversation for conversation in found if _contains(conversation, only.lower())]
         if not found:
-            raise WrongUse(f"No conversation holds {only!r}.")
+            raise UsageError(f"No conversation contains {only!r}.")
     if session is not None and len(found) > 1:
-        raise WrongUse(
-            f"There are {len(found)} conversations in {file}: -s names a single one.", "Choose it with --only TEXT."
+        raise UsageError(
+            f"-s names a single conversation, but {file} has {len(found)}.", "Choose one of them with --only TEXT."
         )
-    here.terminal.note(_summary(form, found))
-    made, skipped = _take_in(here, found, session, on_conflict)
+    context.terminal.info(_summary(source_format, found))
+    imported, skipped = _import_all(context, found, session, on_conflict)
     if json_:
         import json
 
-        here.terminal.raw(
-            json.dumps({"format": form.name, "imported": made, "skipped": skipped}, ensure_ascii=False, indent=1) + "\n"
-        )
+        body = {"format": source_format.name, "imported": imported, "skipped": skipped}
+        context.terminal.raw(json.dumps(body, ensure_ascii=False, indent=1) + "\n")
         return
-    words = f"Imported {len(made)}" + (f", skipped {skipped} that were here already" if skipped else "")
-    here.terminal.note(f"{words}.{f' See: chatmem chat -s {made[0]!r}' if len(made) == 1 else ''}")
+    result = f"Imported {len(imported)}" + (f", skipped {skipped} imported before" if skipped else "")
+    hint = f" Open it with: chatmem chat -s {imported[0]!r}" if len(imported) == 1 else ""
+    context.terminal.info(f"{result}.{hint}")
 
 
-def _take_in(here: Here, found: list[Imported], session: str | None, on_conflict: str) -> tuple[list[str], int]:
-    """Make a session of each conversation; on an error or Ctrl-C nothing stays. Returns names and the number known."""
-    store = here.assembly.store
-    outlines = store.outlines()
-    known = {o.source for o in outlines if o.source} | {f"chatmem:{o.id}" for o in outlines if o.id}
-    taken = {names.key(o.name): o.name for o in outlines}
-    before = set(taken)
-    made: list[str] = []
-    replacing: list[tuple[str, Imported]] = []
+def _import_all(
+    context: CommandContext, found: list[ImportedConversation], session: str | None, on_conflict: str
+) -> tuple[list[str], int]:
+    """Create a session for each conversation. On an error or Ctrl-C none is left.
+
+    Returns the names of the new sessions, and how many conversations were skipped.
+    """
+    store = context.app.store
+    existing = store.list_sessions()
+    known = {s.source for s in existing if s.source} | {f"chatmem:{s.id}" for s in existing if s.id}
+    taken = {canonical_key(s.name): s.name for s in existing}
+    replaceable = set(taken)
+    created: list[str] = []
+    replacing: list[tuple[str, ImportedConversation]] = []
     skipped = 0
     try:
-        for one in progress(here.terminal, found, "Importing"):
-            ours = f"chatmem:{one.source.partition(':')[2]}"
-            if session is None and one.source and (one.source in known or ours in known):
+        for conversation in progress(context.terminal, found, "Importing"):
+            native_source = f"chatmem:{conversation.source.partition(':')[2]}"
+            is_known = conversation.source in known or native_source in known
+            if session is None and conversation.source and is_known:
                 skipped += 1
                 continue
-            name = names.checked(session) if session is not None else names.nearest(one.name or one.title or "imported")
-            clash = taken.get(names.key(name))
-            if clash and on_conflict == "skip" and session is None:
+            if session is not None:
+                name = validate(session)
+            else:
+                name = slugify(conversation.name or conversation.title or "imported")
+            conflict = taken.get(canonical_key(name))
+            if conflict and on_conflict == "skip" and session is None:
                 skipped += 1
                 continue
-            if clash and on_conflict == "replace" and session is None and names.key(name) in before:
-                before.discard(names.key(name))  # a second one of this name gets a name of its own
-                replacing.append((clash, one))
+            if conflict and on_conflict == "replace" and session is None and canonical_key(name) in replaceable:
+                replaceable.discard(canonical_key(name))  # a second conversation with this name gets its own
+                replacing.append((conflict, conversation))
                 continue
-            if clash:
-                name = names.fresh(taken.values(), name)
-            records = one.as_records(name)
+            if conflict:
+                name = unique_name(taken.values(), name)
+            records = conversation.to_records(name)
             if session is not None:
                 records[0] = {**records[0], "id": new_id()}
-            made.append(name)
+            created.append(name)
             store.open(name, records).close()
-            taken[names.key(name)] = name
-            known.add(one.source)
+            taken[canonical_key(name)] = name
+            known.add(conversation.source)
     except BaseException:
-        for name in made:
+        for name in created:
             with contextlib.suppress(ChatmemError):
                 store.delete(name, purge=True)
         raise
-    with undisturbed():  # at the very end, so that an interrupted import has replaced nothing
-        for name, one in replacing:
+    with defer_signals():  # at the end, so that an interrupted import has replaced nothing
+        for name, conversation in replacing:
             store.delete(name)
-            store.open(name, one.as_records(name)).close()
-            made.append(name)
-    return made, skipped
+            store.open(name, conversation.to_records(name)).close()
+            created.append(name)
+    return created, skipped
 
 
-def _summary(form: Format, found: list[Imported]) -> str:
-    """What was found: how many conversations and messages, and from when."""
-    count = sum(one.messages for one in found)
-    days = sorted(t[:10] for one in found for r in one.records if (t := str(r.get("time") or "")))
+def _contains(conversation: ImportedConversation, text: str) -> bool:
+    return text in conversation.title.lower() or any(
+        text in str(record.get("content", "")).lower() for record in conversation.records
+    )
+
+
+def _summary(source_format: Format, found: list[ImportedConversation]) -> str:
+    """How many conversations and messages were found, and from when."""
+    messages = sum(conversation.message_count for conversation in found)
+    days = sorted(t[:10] for c in found for record in c.records if (t := str(record.get("time") or "")))
     dates = f", {days[0]} to {days[-1]}" if days else ""
-    return f"{form.name}: {names.counted(len(found), 'conversation')}, {names.counted(count, 'message')}{dates}."
+    return f"{source_format.name}: {pluralize(len(found), 'conversation')}, {pluralize(messages, 'message')}{dates}."
 
 
-def _export_all(here: Here, format_: str | None, output: Path | None, force: bool) -> None:
-    """Every session as a file of its own, in a folder or an archive."""
+def _export_all(context: CommandContext, format_name: str | None, output: Path | None, force: bool) -> None:
+    """Export every session to a file of its own, in a directory or an archive."""
     if output is None:
-        raise WrongUse("Where to?", "-o FOLDER, or -o FILE.zip")
-    form = named(format_)
-    found = [o.name for o in here.assembly.store.outlines()]
-    ending = form.ending or ".txt"
+        raise UsageError("Missing output.", "Set -o DIRECTORY or -o FILE.zip.")
+    chosen = format_for(format_name)
+    names = [s.name for s in context.app.store.list_sessions()]
+    suffix = chosen.suffix or ".txt"
     if output.suffix == ".zip":
         data = io.BytesIO()
         with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name in progress(here.terminal, found, "Exporting"):
-                archive.writestr(f"{name}{ending}", _written(here, name, form)[1])
+            for name in progress(context.terminal, names, "Exporting"):
+                archive.writestr(f"{name}{suffix}", _render(context, name, chosen)[1])
         _write(output, data.getvalue(), force)
     else:
         try:
-            private_folder(output)
+            make_private_dir(output)
         except OSError as error:
-            raise NotSaved(f"{str(output)!r} cannot be made: {error.strerror}.") from error
-        for name in progress(here.terminal, found, "Exporting"):
-            _write(output / f"{name}{ending}", _written(here, name, form)[1].encode("utf-8", "replace"), force)
-    here.terminal.note(f"Wrote {names.counted(len(found), 'session')} to {output} ({form.name}).")
+            raise StorageError(f"Cannot create {str(output)!r}: {error.strerror}.") from error
+        for name in progress(context.terminal, names, "Exporting"):
+            text = _render(context, name, chosen)[1]
+            _write(output / f"{name}{suffix}", text.encode("utf-8", "replace"), force)
+    context.terminal.info(f"Wrote {pluralize(len(names), 'session')} to {output} ({chosen.name}).")
 
 
-def _written(here: Here, name: str, form: Format) -> tuple[Session, str]:
-    """A session, and its text in a format; warns of secrets in it."""
-    store = here.assembly.store
+def _render(context: CommandContext, name: str, chosen: Format) -> tuple[Session, str]:
+    """A session, and its text in a format. Warns if it contains an API key."""
+    store = context.app.store
     name = store.find(name)
     records = store.records(name)
     session = Session.replay(name, records)
-    assert form.write is not None
-    text = form.write(session, records)
-    key = None
+    assert chosen.write is not None
+    text = chosen.write(session, records)
+    get_key = None
     with contextlib.suppress(ChatmemError):
-        settings = here.settings
-        key = key_of(settings) if not settings.api_key_cmd else None
-    if SECRET.search(text) or (key and len(key()) > 8 and key() in text):
-        here.terminal.note(f"Careful: {name!r} seems to hold an API key.", "warn")
+        settings = context.settings
+        get_key = api_key_getter(settings) if not settings.api_key_cmd else None
+    if API_KEY.search(text) or (get_key and len(get_key()) > 8 and get_key() in text):
+        context.terminal.info(f"Warning: {name!r} seems to contain an API key.", "warn")
     return session, text
 
 
 def _write(output: Path, data: bytes, force: bool) -> None:
     try:
-        (write_over if force else write_new)(output, data)
+        (overwrite if force else create_exclusive)(output, data)
     except FileExistsError:
-        raise WrongUse(f"There is already a file {str(output)!r}.", "--force overwrites it.") from None
+        raise UsageError(f"The file {str(output)!r} already exists.", "--force overwrites it.") from None
     except OSError as error:
-        raise NotSaved(f"{str(output)!r} could not be written: {error.strerror}.", "Choose another place.") from error
+        raise StorageError(f"Cannot write {str(output)!r}: {error.strerror}.", "Choose another path.") from error

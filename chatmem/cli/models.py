@@ -1,4 +1,4 @@
-"""chatmem models and doctor: who could answer, and what is set up, missing, or to be mended."""
+"""chatmem models and doctor: which models are available, and whether everything is set up."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from chatmem.assemble import OPENAI, Assembly
-from chatmem.checkup import Finding, checkup
-from chatmem.cli.door import Here, command
+from chatmem.app import OPENAI_URL, App
 from chatmem.cli.options import Json
-from chatmem.errors import ChatmemError
-from chatmem.models.discover import servers, window_of
-from chatmem.models.openai_api import OpenAIModel
-from chatmem.screen.listing import columns
+from chatmem.cli.runner import CommandContext, command
+from chatmem.doctor import CheckResult, run_checks
+from chatmem.errors import Action, ChatmemError
+from chatmem.models.discovery import context_window_of, find_local_servers
+from chatmem.terminal.tables import print_columns
 
-MARKS = {"good": "✓", "missing": "–", "bad": "✗", "mended": "✓"}
+MARKS = {"good": "✓", "missing": "–", "bad": "✗", "fixed": "✓"}
 
 
 def register(app: typer.Typer) -> None:
@@ -25,70 +24,73 @@ def register(app: typer.Typer) -> None:
     command(app, "doctor")(doctor)
 
 
-def models(here: Here, json_: Json = False) -> None:
-    """List what the configured server offers, and the local servers that are running."""
-    rows = list(_offered(here.assembly)) + list(_found())
+def models(context: CommandContext, json_: Json = False) -> None:
+    """List the models of the configured server and of local servers."""
+    rows = _configured_rows(context.app) + _local_rows()
     if json_:
-        here.terminal.raw(json.dumps(rows, ensure_ascii=False, indent=1) + "\n")
+        context.terminal.raw(json.dumps(rows, ensure_ascii=False, indent=1) + "\n")
     elif rows:
-        window = [
+        cells = [
             (
-                r["model"] or "(needs a key)",
-                f"{r['context_window']:,}" if r["context_window"] else "",
-                r["server"],
-                r["kind"],
+                row["model"] or "(needs a key)",
+                f"{row['context_window']:,}" if row["context_window"] else "",
+                row["server"],
+                row["kind"],
             )
-            for r in rows
+            for row in rows
         ]
-        columns(here.terminal, ("model", "window", "server", "kind"), window, numbers={1})
+        print_columns(context.terminal, ("model", "window", "server", "kind"), cells, numbers={1})
     else:
-        here.terminal.note("No server is configured and none was found running here. The built-in model: -m offline")
+        context.terminal.notify(
+            "No server is configured, and none was found on this machine.", Action("use_offline_model")
+        )
 
 
 def doctor(
-    here: Here,
+    context: CommandContext,
     fix: Annotated[
         bool,
-        typer.Option("--fix", help="Mend what can be mended: token tables, permissions, index.", show_default=False),
+        typer.Option("--fix", help="Fix what can be fixed: token tables, permissions, index.", show_default=False),
     ] = False,
     json_: Json = False,
 ) -> None:
-    """Look at what is set up, what is missing, and what to do about it; one line each."""
-    findings: list[Finding] = []
-    for finding in checkup(here.assembly, fix):
-        findings.append(finding)
+    """Check the installation: what is set up, what is missing, and what to do about it."""
+    results: list[CheckResult] = []
+    terminal = context.terminal
+    for result in run_checks(context.app, fix):
+        results.append(result)
         if not json_:
-            hint = f" · {here.terminal.styled(finding.hint, 'dim', here.terminal.out)}" if finding.hint else ""
-            here.terminal.answer(f"{MARKS[finding.state]} {finding.what}: ", end="")
-            here.terminal.answer(finding.words, end="")
-            here.terminal.raw(f"{hint}\n")
+            hint = result.hint or ("chatmem doctor --fix fixes it." if result.fixable else "")
+            terminal.write(f"{MARKS[result.status]} {result.name}: ", end="")
+            terminal.write(result.detail, end="")
+            terminal.raw(f" · {terminal.styled(hint, 'dim', terminal.out)}\n" if hint else "\n")
     if json_:
-        here.terminal.raw(json.dumps([f._asdict() for f in findings], ensure_ascii=False, indent=1) + "\n")
-    if any(f.state == "bad" for f in findings):
-        here.exit_code = 2
+        terminal.raw(json.dumps([result.record() for result in results], ensure_ascii=False, indent=1) + "\n")
+    if any(result.status == "bad" for result in results):
+        context.exit_code = 2
 
 
-def _offered(assembly: Assembly) -> list[dict[str, Any]]:
-    """What the configured server lists; empty if none is configured. Raises what asking it raises."""
-    settings = assembly.config.settings
+def _configured_rows(app: App) -> list[dict[str, Any]]:
+    """The models of the configured server. Empty if none is configured. Raises what listing them raises."""
+    settings = app.config.settings
+    if not settings.base_url and not app.has_key(settings):
+        return []
     try:
-        model = assembly.connect(settings) if settings.base_url or assembly.has_key(settings) else None
+        model = app.resolve_model(settings)
     except ChatmemError:
-        model = None
         if settings.base_url:
             raise
-    if not isinstance(model, OpenAIModel):
         return []
-    kind = "OpenAI" if model.base_url == OPENAI else "configured"
-    return [_row(m, model.base_url, kind) for m in model.models()]
+    kind = "OpenAI" if model.server == OPENAI_URL else "configured"
+    return [_row(entry, model.server, kind) for entry in model.list_models()]
 
 
-def _found() -> list[dict[str, Any]]:
+def _local_rows() -> list[dict[str, Any]]:
     rows = []
-    for found in servers():
-        rows += [_row(m, found.base_url, found.kind) for m in found.models] or [_row({}, found.base_url, found.kind)]
+    for server in find_local_servers():
+        rows += [_row(entry, server.base_url, server.kind) for entry in server.models or ({},)]
     return rows
 
 
-def _row(model: dict[str, Any], server: str, kind: str) -> dict[str, Any]:
-    return {"model": model.get("id"), "context_window": window_of(model), "server": server, "kind": kind}
+def _row(entry: dict[str, Any], server: str, kind: str) -> dict[str, Any]:
+    return {"model": entry.get("id"), "context_window": context_window_of(entry), "server": server, "kind": kind}

@@ -11,17 +11,17 @@ from chatmem.errors import ChatmemError
 
 
 def session_names(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
-    """The sessions whose name begins with what was typed, with their titles, for the shell's completion."""
-    from chatmem.assemble import Assembly
+    """The sessions whose name starts with what was typed, with their titles, for shell completion."""
+    from chatmem.app import App
 
     flags = {name: value for name in ("store", "user", "profile") if (value := ctx.params.get(name))}
     try:
-        outlines = Assembly(flags).store.outlines()
+        sessions = App(flags).store.list_sessions()
     except ChatmemError:
         return
-    for outline in outlines:
-        if outline.name.startswith(incomplete):
-            yield outline.name, outline.title
+    for session in sessions:
+        if session.name.startswith(incomplete):
+            yield session.name, session.title
 
 
 Name = Annotated[
@@ -31,7 +31,7 @@ MaybeName = Annotated[
     str | None,
     typer.Argument(
         metavar="NAME",
-        help="The session; without it, the one used last.",
+        help="The session. Default: the most recent one.",
         autocompletion=session_names,
         show_default=False,
     ),
@@ -39,7 +39,7 @@ MaybeName = Annotated[
 AllOrName = Annotated[
     str | None,
     typer.Argument(
-        metavar="NAME", help="The session; without it, all.", autocompletion=session_names, show_default=False
+        metavar="NAME", help="The session. Default: all sessions.", autocompletion=session_names, show_default=False
     ),
 ]
 New = Annotated[str, typer.Argument(metavar="NEW", help="The new name.", show_default=False)]
@@ -49,17 +49,17 @@ Session = Annotated[
         "--session",
         "-s",
         metavar="NAME",
-        help="The session to go on with, or to begin.",
+        help="The session to continue or start.",
         autocompletion=session_names,
         show_default=False,
     ),
 ]
 Continue = Annotated[
-    bool, typer.Option("--continue", "-c", help="Go on with the session used last.", show_default=False)
+    bool, typer.Option("--continue", "-c", help="Continue the most recent session.", show_default=False)
 ]
 Model = Annotated[
     str | None,
-    typer.Option("--model", "-m", metavar="MODEL", help="The model to ask; offline is built in.", show_default=False),
+    typer.Option("--model", "-m", metavar="MODEL", help="The model to use; offline is built in.", show_default=False),
 ]
 Memory = Annotated[
     str | None,
@@ -73,6 +73,8 @@ Memory = Annotated[
 System = Annotated[
     str | None, typer.Option("--system", metavar="TEXT|@FILE", help="The system prompt.", show_default=False)
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.", show_default=False)]
-Purge = Annotated[bool, typer.Option("--purge", help="Erase instead of moving into the trash.", show_default=False)]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.", show_default=False)]
+Purge = Annotated[
+    bool, typer.Option("--purge", help="Delete permanently instead of moving to the trash.", show_default=False)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.", show_default=False)]

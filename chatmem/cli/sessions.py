@@ -1,4 +1,4 @@
-"""chatmem sessions: what is kept, and what may be done with it."""
+"""chatmem sessions: list, show and manage sessions."""
 
 from __future__ import annotations
 
@@ -11,26 +11,32 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from chatmem.cli.door import Here, command
+from chatmem.cli.fast_params import FastParamsGroup
 from chatmem.cli.options import AllOrName, Json, MaybeName, Name, New, Purge, Yes, session_names
-from chatmem.cli.unhurried import UnhurriedGroup
-from chatmem.errors import ChatmemError, NotSaved, WrongUse
+from chatmem.cli.runner import CommandContext, command
+from chatmem.config.schema import parse_duration
+from chatmem.errors import Action, ChatmemError, StorageError, UsageError
 from chatmem.formats.json import message_record
-from chatmem.names import counted, key
-from chatmem.records import moment
-from chatmem.screen import listing
-from chatmem.screen.pager import paged
-from chatmem.screen.progress import progress
-from chatmem.screen.safe import show_line
-from chatmem.screen.terminal import is_tty
-from chatmem.settings import age
-from chatmem.stores import Outline
-from chatmem.stores.address import masked
-from chatmem.stores.copying import copied
+from chatmem.history.names import canonical_key
+from chatmem.history.records import parse_time
+from chatmem.migrate import copy_session
+from chatmem.stores import SessionInfo
+from chatmem.stores.database.address import redact_url
 from chatmem.stores.search import Query
+from chatmem.stores.verify import CheckReport
+from chatmem.terminal.conversation_view import print_conversation, print_tree
+from chatmem.terminal.pager import paged
+from chatmem.terminal.progress import progress
+from chatmem.terminal.sanitize import sanitize_line
+from chatmem.terminal.stats import Statistics, print_stats
+from chatmem.terminal.tables import print_sessions, relative_time
+from chatmem.terminal.terminal import is_tty
+from chatmem.text import pluralize
+
+MAX_REPORTED_LINES = 10
 
 app = typer.Typer(
-    cls=UnhurriedGroup, help="List, show and look after sessions.", no_args_is_help=True, rich_markup_mode=None
+    cls=FastParamsGroup, help="List, show and manage sessions.", no_args_is_help=True, rich_markup_mode=None
 )
 
 
@@ -41,65 +47,67 @@ def register(root: typer.Typer) -> None:
 
 @command(app, "list")
 def list_(
-    here: Here,
+    context: CommandContext,
     sort: Annotated[
         Literal["used", "name", "created", "turns"],
-        typer.Option("--sort", metavar="BY", help="By used, name, created or turns."),
+        typer.Option("--sort", metavar="BY", help="Sort by used, name, created or turns."),
     ] = "used",
     limit: Annotated[
         int | None, typer.Option("--limit", "-n", metavar="N", min=1, help="At most this many.", show_default=False)
     ] = None,
     json_: Json = False,
 ) -> None:
-    """List the sessions, the one used last first."""
-    outlines = here.assembly.store.outlines()
+    """List the sessions, the most recent one first."""
+    sessions = context.app.store.list_sessions()
     if sort != "used":
-        outlines.sort(key=lambda o: o.name.casefold() if sort == "name" else getattr(o, sort), reverse=sort != "name")
-    outlines = outlines[:limit]
+        sessions.sort(key=lambda s: s.name.casefold() if sort == "name" else getattr(s, sort), reverse=sort != "name")
+    sessions = sessions[:limit]
     if json_:
-        _print(here, [o.record() for o in outlines])
-    elif outlines:
-        listing.table(here.terminal, outlines)
+        _print_json(context, [s.record() for s in sessions])
+    elif sessions:
+        print_sessions(context.terminal, sessions)
     else:
-        here.terminal.note("There is no session yet. Begin one: chatmem chat")
+        context.terminal.notify("There are no sessions yet.", Action("start_session"))
 
 
 @command(app, "show")
 def show(
-    here: Here,
+    context: CommandContext,
     name: MaybeName = None,
     tree: Annotated[
-        bool, typer.Option("--tree", help="Show all branches, a line per message.", show_default=False)
+        bool, typer.Option("--tree", help="Show all branches, one line per message.", show_default=False)
     ] = False,
     json_: Json = False,
 ) -> None:
     """Show a conversation."""
-    session = here.assembly.store.session(name or here.latest())
+    session = context.app.store.session(name or context.latest())
     if json_:
         body: dict[str, Any] = {"name": session.name, "id": session.id, "title": session.title}
         body |= {"created": session.created, "messages": [message_record(session, m) for m in session.path]}
-        _print(here, body)
+        _print_json(context, body)
     else:
-        with paged(here.terminal):
-            (listing.tree if tree else listing.conversation)(here.terminal, session)
-    if session.damaged:
-        here.terminal.note(
-            f"{session.damaged} damaged records were skipped: chatmem sessions check {session.name!r}", "warn"
+        with paged(context.terminal):
+            (print_tree if tree else print_conversation)(context.terminal, session)
+    if session.malformed_count:
+        context.terminal.info(
+            f"Skipped {pluralize(session.malformed_count, 'malformed record')}. "
+            f"Details: chatmem sessions check {session.name!r}",
+            "warn",
         )
 
 
 @command(app, "rename")
-def rename(here: Here, name: Name, new: New) -> None:
-    """Give a session another name; its title becomes that name, too."""
-    store = here.assembly.store
+def rename(context: CommandContext, name: Name, new: New) -> None:
+    """Rename a session. Its title becomes the new name."""
+    store = context.app.store
     name = store.find(name)
     store.rename(name, new)
-    here.terminal.note(f"Session {name!r} is called {store.find(new)!r} now.")
+    context.terminal.info(f"Renamed session {name!r} to {store.find(new)!r}.")
 
 
 @command(app, "delete")
 def delete(
-    here: Here,
+    context: CommandContext,
     names: Annotated[
         list[str],
         typer.Argument(metavar="NAME…", help="The sessions.", autocompletion=session_names, show_default=False),
@@ -107,142 +115,141 @@ def delete(
     purge: Purge = False,
     yes: Yes = False,
 ) -> None:
-    """Delete sessions: into the trash, or with --purge for good."""
-    store = here.assembly.store
+    """Move sessions to the trash, or delete them permanently with --purge."""
+    store = context.app.store
     found = [store.find(name) for name in names]
-    _confirm(here, f"{'Erase' if purge else 'Delete'} {', '.join(map(repr, found))}?", yes)
+    _confirm(context, f"{'Permanently delete' if purge else 'Delete'} {', '.join(map(repr, found))}?", yes)
     for name in found:
         store.delete(name, purge)
-        here.terminal.note(f"Session {name!r} is {'erased' if purge else store.deleted}.")
+        context.terminal.info(f"Session {name!r} is {'permanently deleted' if purge else store.deleted_note}.")
 
 
 @command(app, "fork")
 def fork(
-    here: Here,
+    context: CommandContext,
     name: Name,
     new: New,
     at: Annotated[
         int | None, typer.Option("--at", metavar="TURN", min=1, help="Only up to this turn.", show_default=False)
     ] = None,
 ) -> None:
-    """Copy a conversation into a session of its own."""
-    here.assembly.store.fork(name, new, at)
-    here.terminal.note(f"To go on there: chatmem chat -s {new!r}")
+    """Copy a conversation to a new session."""
+    context.app.store.fork(name, new, at)
+    context.terminal.info(f"Continue there: chatmem chat -s {new!r}")
 
 
 @command(app, "search")
 def search(
-    here: Here,
+    context: CommandContext,
     words: Annotated[
         list[str], typer.Argument(metavar="WORDS…", help='All of them, or a "whole phrase".', show_default=False)
     ],
     session: Annotated[
-        str | None, typer.Option("--session", "-s", metavar="NAME", help="Only in this one.", show_default=False)
+        str | None, typer.Option("--session", "-s", metavar="NAME", help="Only in this session.", show_default=False)
     ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, help="At most this many hits.")] = 50,
     json_: Json = False,
 ) -> None:
-    """Find words in all sessions, and show them where they stand."""
+    """Search all sessions for words."""
     query = Query.parse(" ".join(f'"{word}"' if " " in word and '"' not in word else word for word in words))
     hits = []
-    for hit in here.assembly.store.search(query, session):
+    for hit in context.app.store.search(query, session):
         hits.append(hit)
         if not json_:
-            head = f"{hit.session} · {hit.role} · {listing.ago(hit.time)}"
-            here.terminal.caption(head)
-            here.terminal.answer(f"  {hit.excerpt}")
+            context.terminal.dim_line(f"{hit.session} · {hit.role} · {relative_time(hit.time)}")
+            context.terminal.write(f"  {hit.excerpt}")
         if len(hits) == limit:
             break
     if json_:
-        _print(here, [hit.record() for hit in hits])
+        _print_json(context, [hit.record() for hit in hits])
     elif not hits:
-        here.terminal.note("Nothing found.")
+        context.terminal.info("Nothing found.")
 
 
 @command(app, "prune")
 def prune(
-    here: Here,
+    context: CommandContext,
     older_than: Annotated[
-        str, typer.Option("--older-than", metavar="AGE", help="As in 30d, 12w or 1y.", show_default=False)
+        str, typer.Option("--older-than", metavar="AGE", help="Such as 30d, 12w or 1y.", show_default=False)
     ],
-    keep: Annotated[int, typer.Option("--keep", metavar="N", min=0, help="Keep the N used last, however old.")] = 0,
+    keep: Annotated[
+        int, typer.Option("--keep", metavar="N", min=0, help="Keep the N most recent ones, whatever their age.")
+    ] = 0,
     purge: Purge = False,
     yes: Yes = False,
 ) -> None:
-    """Delete the sessions that were not used for long: lists them, asks, and never acts by itself."""
-    store = here.assembly.store
-    old = older(store.outlines()[keep:], age(older_than))
+    """Delete sessions that were not used for long. Lists them and asks first."""
+    store = context.app.store
+    old = unused_since(store.list_sessions()[keep:], parse_duration(older_than))
     if not old:
-        here.terminal.note("No session is that old.")
+        context.terminal.info("No session is that old.")
         return
-    listing.table(here.terminal, old)
-    _confirm(here, f"{'Erase' if purge else 'Delete'} these {len(old)}?", yes)
-    for outline in progress(here.terminal, old, "Deleting"):
-        store.delete(outline.name, purge)
-    here.terminal.note(f"{counted(len(old), 'session')} {'erased' if purge else store.deleted}.")
+    print_sessions(context.terminal, old)
+    _confirm(context, f"{'Permanently delete' if purge else 'Delete'} {pluralize(len(old), 'session')}?", yes)
+    for session in progress(context.terminal, old, "Deleting"):
+        store.delete(session.name, purge)
+    context.terminal.info(f"{pluralize(len(old), 'session')} {'permanently deleted' if purge else store.deleted_note}.")
 
 
 @command(app, "stats")
-def stats(here: Here, name: AllOrName = None, json_: Json = False) -> None:
-    """Show how much was said, by model and by day; of one session, or of all."""
-    store, prices = here.assembly.store, here.settings.prices
-    sessions = (store.session(n) for n in ([name] if name else store.names()))
-    if not json_:
-        listing.statistics(here.terminal, sessions, prices)
-        return
-    body: dict[str, Any] = {"sessions": 0, "turns": 0, "models": {}, "days": {}}
-    for session in sessions:
-        body["sessions"] += 1
-        for message in session.messages.values():
-            body["turns"] += message.role == "user"
-            if message.role == "assistant":
-                for table, key in (("models", message.model or "?"), ("days", message.time[:10])):
-                    body[table].setdefault(key, listing.Tally()).add(message, prices)
-    for table in ("models", "days"):
-        body[table] = {key: tally.record() for key, tally in body[table].items()}
-    _print(here, body)
+def stats(context: CommandContext, name: AllOrName = None, json_: Json = False) -> None:
+    """Show turns, tokens and cost by model and by day, of one session or all."""
+    store, prices = context.app.store, context.settings.prices
+    statistics = Statistics.collect((store.session(n) for n in ([name] if name else store.names())), prices)
+    if json_:
+        _print_json(context, statistics.record())
+    else:
+        print_stats(context.terminal, statistics)
 
 
 @command(app, "check")
-def check(here: Here, name: AllOrName = None, json_: Json = False) -> None:
-    """Say what the reader makes of a session, or of all; exits 7 if something is damaged."""
-    store = here.assembly.store
-    verdicts = [store.check(n) for n in ([name] if name else sorted(store.names()))]
+def check(context: CommandContext, name: AllOrName = None, json_: Json = False) -> None:
+    """Check session files for damage. Exits with code 7 if something is damaged."""
+    store = context.app.store
+    reports = [store.check(n) for n in ([name] if name else sorted(store.names()))]
     if json_:
-        _print(here, [v.record() for v in verdicts])
-    for verdict in () if json_ else verdicts:
-        problems = [f"line {n} is no record" for n in verdict.broken_lines[:10]]
-        problems += [f"{verdict.damaged_records} records make no sense"] if verdict.damaged_records else []
-        problems += [f"{verdict.torn_tail} bytes at the end are no record"] if verdict.torn_tail else []
-        notes = [f"set aside: {n}" for n in verdict.set_aside] + ["a partial reply waits"] * verdict.partial_reply
-        words = "; ".join([*(problems or ["sound"]), *notes])
-        found = f"{counted(verdict.messages, 'message')} in {counted(verdict.records, 'record')}"
-        here.terminal.answer(f"{verdict.session}: {found}, {words}")
-    if not all(v.sound for v in verdicts):
-        here.exit_code = 7
+        _print_json(context, [report.record() for report in reports])
+    else:
+        for report in reports:
+            context.terminal.write(_report_line(report))
+    if not all(report.ok for report in reports):
+        context.exit_code = 7
+
+
+def _report_line(report: CheckReport) -> str:
+    problems = [f"line {n} is malformed" for n in report.malformed_lines[:MAX_REPORTED_LINES]]
+    if report.malformed_records:
+        problems.append(pluralize(report.malformed_records, "malformed record"))
+    if report.torn_tail:
+        problems.append(f"the last {report.torn_tail} bytes are an incomplete record")
+    remarks = [f"set aside: {name}" for name in report.set_aside]
+    if report.has_draft:
+        remarks.append("has the draft of a reply")
+    size = f"{pluralize(report.messages, 'message')} in {pluralize(report.records, 'record')}"
+    return f"{report.session}: {size}, {'; '.join([*(problems or ['ok']), *remarks])}"
 
 
 @command(app, "share")
 def share(
-    here: Here,
+    context: CommandContext,
     name: Name,
     with_: Annotated[
         str, typer.Option("--with", metavar="USER", help="Who may read and write it.", show_default=False)
     ],
 ) -> None:
-    """Share a session with another user of the same store: both read and write it.
+    """Share a session with another user of the same store: both can read and write it.
 
-    Users are separated, not authenticated: whoever can reach the store can be any of them.
+    Users are separated, not authenticated: whoever can reach the store can act as any user.
     """
-    called = here.assembly.store.share(name, with_)
-    store = f" --store {shlex.quote(masked(here.flags['store']))}" if "store" in here.flags else ""
-    words = f"chatmem chat --user {shlex.quote(with_)} -s {shlex.quote(called)}{store}"
-    here.terminal.note(f"{with_!r} has it as {called!r}: {words}")
+    shared_name = context.app.store.share(name, with_)
+    store = f" --store {shlex.quote(redact_url(context.flags['store']))}" if "store" in context.flags else ""
+    line = f"chatmem chat --user {shlex.quote(with_)} -s {shlex.quote(shared_name)}{store}"
+    context.terminal.info(f"Shared with {with_!r} as {shared_name!r}: {line}")
 
 
 @command(app, "copy")
 def copy(
-    here: Here,
+    context: CommandContext,
     from_: Annotated[str, typer.Option("--from", metavar="URL", help="The store to read.", show_default=False)],
     to: Annotated[str, typer.Option("--to", metavar="URL", help="The store to write.", show_default=False)],
     names: Annotated[
@@ -250,68 +257,68 @@ def copy(
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="All sessions.", show_default=False)] = False,
 ) -> None:
-    """Copy sessions from one store to another, record by record; go on where an earlier copy stopped."""
+    """Copy sessions from one store to another. Continues where an earlier copy stopped."""
     if bool(names) == all_:
-        raise WrongUse("Which sessions?", "Name them, or --all.")
-    source, target = here.assembly.store_at(from_), here.assembly.store_at(to)
+        raise UsageError("Missing sessions.", "Name them, or use --all.")
+    source, target = context.app.open_store(from_), context.app.open_store(to)
     chosen = [source.find(name) for name in names] if names else sorted(source.names())
-    done = 0
-    failed: list[WrongUse] = []
-    for name in progress(here.terminal, chosen, "Copying"):
+    count = 0
+    failures: list[UsageError] = []
+    for name in progress(context.terminal, chosen, "Copying"):
         try:
-            done += copied(source, target, name)
-        except WrongUse as error:
-            failed.append(error)
-    for one in failed:
-        here.terminal.error(one)
-    whole = counted(len(chosen) - len(failed), "session")
-    here.terminal.note(f"Copied, and compared record by record: {whole}; {done:,} records were new.")
-    here.exit_code = failed[0].exit_code if failed else 0
+            count += copy_session(source, target, name)
+        except UsageError as error:
+            failures.append(error)
+    for failure in failures:
+        context.terminal.error(failure)
+    sessions = pluralize(len(chosen) - len(failures), "session")
+    context.terminal.info(f"Copied and verified {sessions}; {pluralize(count, 'record')} were new.")
+    context.exit_code = failures[0].exit_code if failures else 0
 
 
 @command(app, "path")
-def path(here: Here, name: AllOrName = None) -> None:
-    """Print where a session is kept, or all of them."""
-    here.terminal.answer(here.assembly.store.place(name))
+def path(context: CommandContext, name: AllOrName = None) -> None:
+    """Print where a session, or all of them, are stored."""
+    context.terminal.write(context.app.store.location(name))
 
 
-def older(outlines: list[Outline], than: datetime.timedelta) -> list[Outline]:
-    """The outlines of sessions not used for longer than that."""
-    limit = datetime.datetime.now(datetime.UTC) - than
-    return [o for o in outlines if (used := moment(o.last_active)) and used < limit]
+def unused_since(sessions: list[SessionInfo], duration: datetime.timedelta) -> list[SessionInfo]:
+    """The sessions that were not used for longer than `duration`."""
+    limit = datetime.datetime.now(datetime.UTC) - duration
+    return [s for s in sessions if (used := parse_time(s.last_active)) and used < limit]
 
 
-def expire(here: Here, but: str) -> None:
-    """Move sessions unused for longer than `sessions.expire` into the trash, and name them; `but` one stays."""
-    limit = here.settings.sessions.expire
-    store = here.assembly.store
+def expire_sessions(context: CommandContext, except_for: str) -> None:
+    """Move sessions unused for longer than `sessions.expire` to the trash, except one, and name them."""
+    limit = context.settings.sessions.expire
+    store = context.app.store
     if not limit or store.expires:
         return
-    gone: list[str] = []
+    expired: list[str] = []
     try:
-        old = older(store.outlines(), age(limit))
-    except NotSaved:
-        return  # the chat itself will say it
-    for outline in old:
-        if key(outline.name) != key(but):
+        old = unused_since(store.list_sessions(), parse_duration(limit))
+    except StorageError:
+        return  # the chat reports it
+    for session in old:
+        if canonical_key(session.name) != canonical_key(except_for):
             with contextlib.suppress(ChatmemError):
-                store.delete(outline.name)
-                gone.append(outline.name)
-    if gone:
-        here.terminal.note(f"Unused for {limit}, now {store.deleted}: {', '.join(gone)}")
+                store.delete(session.name)
+                expired.append(session.name)
+    if expired:
+        context.terminal.info(f"Unused for {limit}, now {store.deleted_note}: {', '.join(expired)}")
 
 
-def _confirm(here: Here, question: str, yes: bool) -> None:
-    """Ask on a terminal; elsewhere --yes must have been given. Raises WrongUse."""
+def _confirm(context: CommandContext, question: str, yes: bool) -> None:
+    """Ask for confirmation on a terminal. Elsewhere --yes is required. Raises UsageError."""
     if yes:
         return
     if not is_tty(sys.stdin):
-        raise WrongUse("This needs to be confirmed.", "--yes confirms it.")
-    here.terminal.err.write(f"{show_line(question)} [y/N] ")
-    here.terminal.err.flush()
+        raise UsageError("Not confirmed.", "Pass --yes.")
+    context.terminal.err.write(f"{sanitize_line(question)} [y/N] ")
+    context.terminal.err.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise WrongUse("Nothing was done.")
+        raise UsageError("Cancelled. Nothing was changed.")
 
 
-def _print(here: Here, body: Any) -> None:
-    here.terminal.raw(json.dumps(body, ensure_ascii=False, indent=1) + "\n")
+def _print_json(context: CommandContext, body: Any) -> None:
+    context.terminal.raw(json.dumps(body, ensure_ascii=False, indent=1) + "\n")

@@ -1,13 +1,13 @@
-"""A session as something else, and back: the table of formats."""
+"""Export and import formats: the table of them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from chatmem.errors import WrongUse
+from chatmem.errors import UsageError
 from chatmem.formats import chatgpt, claude, html, json, langchain, llm, markdown, openai, sharegpt, text
-from chatmem.formats.base import Format, Imported
-from chatmem.names import shortened
+from chatmem.formats.base import Format, ImportedConversation
+from chatmem.text import truncate
 
 FORMATS: dict[str, Format] = {
     f.name: f
@@ -27,22 +27,20 @@ FORMATS: dict[str, Format] = {
         llm.FORMAT,
     )
 }
-WRITTEN = [name for name, form in FORMATS.items() if form.write]
-READ = [name for name, form in FORMATS.items() if form.read]
+WRITABLE = [name for name, form in FORMATS.items() if form.write]
+READABLE = [name for name, form in FORMATS.items() if form.read]
 
-__all__ = ["FORMATS", "READ", "WRITTEN", "Format", "Imported", "named"]
+__all__ = ["FORMATS", "READABLE", "WRITABLE", "Format", "ImportedConversation", "format_for"]
 
 
-def named(name: str | None, file: str = "") -> Format:
-    """The format to write: of that name, else the one that the file's ending means, else Markdown. Raises WrongUse."""
+def format_for(name: str | None, file: str = "") -> Format:
+    """The format to write: by name, else by the suffix of the file, else Markdown. Raises UsageError."""
     if name is None:
-        fitting = [f for f in FORMATS.values() if f.write and f.ending and file.lower().endswith(f.ending)]
-        ending = Path(file).suffix
-        if not fitting and ending:
-            raise WrongUse(
-                f"No format is known by the ending {shortened(ending)!r}.", "Name one: -f FORMAT, or end in .md."
-            )
-        return max(fitting, key=lambda f: len(f.ending), default=markdown.FORMAT)
-    if name not in WRITTEN:
-        raise WrongUse(f"There is no format {shortened(name)!r} to write.", f"There are: {', '.join(WRITTEN)}")
+        matching = [f for f in FORMATS.values() if f.write and f.suffix and file.lower().endswith(f.suffix)]
+        suffix = Path(file).suffix
+        if not matching and suffix:
+            raise UsageError(f"No format has the suffix {truncate(suffix)!r}.", f"Formats: {', '.join(WRITABLE)}")
+        return max(matching, key=lambda f: len(f.suffix), default=markdown.FORMAT)
+    if name not in WRITABLE:
+        raise UsageError(f"There is no export format {truncate(name)!r}.", f"Formats: {', '.join(WRITABLE)}")
     return FORMATS[name]

@@ -1,4 +1,4 @@
-"""The promise of a format: a session as something else, or back."""
+"""The interface of a format: exporting a session, importing conversations, or both."""
 
 from __future__ import annotations
 
@@ -7,35 +7,36 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chatmem.errors import WrongUse
-from chatmem.records import Record, header, new_id, repaired
-from chatmem.session import Session
+from chatmem.errors import UsageError
+from chatmem.history.records import Record, header, new_id
+from chatmem.history.session import Session
+from chatmem.text import fix_surrogates
 
-LARGEST = 1 << 30
-"""The most bytes of an imported file, and that one member of an archive may unpack to."""
+MAX_BYTES = 1 << 30
+"""The largest file that is imported, and the largest member of an archive, in bytes."""
 
 
 @dataclass
-class Imported:
-    """One conversation that was found in a file, as records of a session without its header."""
+class ImportedConversation:
+    """One conversation found in a file, as records of a session without its header."""
 
     title: str
     records: list[Record]
     source: str = ""
-    """Format and id, by which a conversation that was imported before is known again."""
+    """Format and id, by which a conversation that was imported before is recognised."""
     name: str = ""
-    """The name it had as a session of ours."""
+    """The name it had as a session of chatmem."""
     created: str = ""
-    whole: bool = False
-    """Whether the records are a whole session of ours, header and all."""
+    is_native: bool = False
+    """Whether the records are a complete session of chatmem, with its header."""
 
     @property
-    def messages(self) -> int:
+    def message_count(self) -> int:
         return sum(record.get("type") == "message" for record in self.records)
 
-    def as_records(self, name: str) -> list[Record]:
-        """The records of a new session of this name."""
-        if self.whole:
+    def to_records(self, name: str) -> list[Record]:
+        """The records of a new session with this name."""
+        if self.is_native:
             old = next((r for r in self.records if r.get("type") == "session"), header(name))
             return [{**old, "name": name}, *(r for r in self.records if r is not old)]
         first = header(name) | {"imported": self.source}
@@ -47,22 +48,22 @@ class Imported:
 
 @dataclass(frozen=True)
 class Format:
-    """One way to write a session down, and to read it back; either may be missing."""
+    """One export and import format. Either direction may be missing."""
 
     name: str
-    ending: str = ""
-    """The end of a file name that means this format, with its dot."""
+    suffix: str = ""
+    """The suffix of file names in this format, with its dot."""
     write: Callable[[Session, list[Record]], str] | None = None
-    """A session, and all its records, as text."""
-    read: Callable[[Any, Path | None], Iterator[Imported]] | None = None
-    """The conversations in parsed JSON, in bytes, or in a file, as `recognises` was given it."""
-    recognises: Callable[[Any, Path | None], bool] = field(default=lambda data, path: False)
-    many: bool = False
-    """Whether a list is one of conversations, so that each of its items can be read alone."""
+    """A session, given with all its records, as text."""
+    read: Callable[[Any, Path | None], Iterator[ImportedConversation]] | None = None
+    """The conversations in parsed JSON, in bytes, or in a file, as `detect` was given it."""
+    detect: Callable[[Any, Path | None], bool] = field(default=lambda data, path: False)
+    splittable: bool = False
+    """Whether each item of a list is a conversation that can be read alone."""
 
 
 def messages(turns: Iterable[tuple[str, str, dict[str, Any]]], parent: str | None = None) -> Iterator[Record]:
-    """Message records in a row: (role, content, more) each; other roles are left out."""
+    """Message records from (role, content, more), each following the previous one. Other roles are skipped."""
     for role, content, more in turns:
         if role in ("user", "assistant"):
             record = message(role, content, parent, **more)
@@ -71,9 +72,9 @@ def messages(turns: Iterable[tuple[str, str, dict[str, Any]]], parent: str | Non
 
 
 def message(role: str, content: str, parent: str | None, **more: Any) -> Record:
-    """One message record; `more` may give time, model, status, usage or an id."""
+    """One message record. `more` may hold time, model, status, usage and id."""
     record: Record = {"type": "message", "id": more.pop("id", None) or new_id(), "parent": parent, "role": role}
-    record |= {"content": repaired(content), "time": more.pop("time", "") or ""}
+    record |= {"content": fix_surrogates(content), "time": more.pop("time", "") or ""}
     if role == "assistant":
         record |= {"model": more.pop("model", None), "status": more.pop("status", "complete")}
     return record | {name: value for name, value in more.items() if value is not None}
@@ -82,9 +83,9 @@ def message(role: str, content: str, parent: str | None, **more: Any) -> Record:
 def tree(
     parents: Mapping[str, str | None], make: Callable[[str, str | None], Record | None], head: str | None
 ) -> Iterator[Record]:
-    """The records of a tree of messages, parents first, then its head (the last one, if that is not in the tree).
+    """The records of a tree of messages, parents first, then its head (the last message if the head is not in it).
 
-    `make` gives a message's record from its id and its parent's; one for which it gives None is passed through.
+    `make` returns the record of a message from its id and its parent's id, or None to skip the message.
     """
     children: dict[str | None, list[str]] = {}
     for ident, parent in parents.items():
@@ -106,8 +107,8 @@ def tree(
         yield {"type": "head", "message": found}
 
 
-def text_of(content: object) -> str:
-    """The text of a content that is a string, or a list of parts; images and the like leave a placeholder."""
+def content_text(content: object) -> str:
+    """The text of a content that is a string or a list of parts. Images and other parts become placeholders."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
@@ -124,6 +125,6 @@ def text_of(content: object) -> str:
     return "\n".join(texts)
 
 
-def wrong(what: str) -> WrongUse:
-    """The error for a file that is not what it looks like."""
-    return WrongUse(f"{what} Nothing was imported.", "Name the format with -f, or export the file again.")
+def import_error(what: str) -> UsageError:
+    """The error for a file that cannot be imported."""
+    return UsageError(f"{what} Nothing was imported.", "Set the format, or export the file again.")

@@ -1,7 +1,7 @@
 """chatgpt: the export of ChatGPT, `conversations*.json`, alone or in its zip.
 
-Each conversation is a tree (`mapping`); the path to `current_node` is the conversation, other children are branches.
-Hidden, tool and empty nodes are left out, images leave a placeholder.
+Each conversation is a tree (`mapping`). The path to `current_node` is the conversation, other children are branches.
+Hidden, tool and empty nodes are skipped. Images become placeholders.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from chatmem.formats.base import Format, Imported, message, text_of, tree
-from chatmem.records import Record
+from chatmem.formats.base import Format, ImportedConversation, content_text, message, tree
+from chatmem.history.records import Record
 
 
-def recognises(data: Any, path: Path | None) -> bool:
+def detect(data: Any, path: Path | None) -> bool:
     return (
         isinstance(data, list)
         and bool(data)
@@ -23,13 +23,15 @@ def recognises(data: Any, path: Path | None) -> bool:
     )
 
 
-def read(data: Any, path: Path | None) -> Iterator[Imported]:
+def read(data: Any, path: Path | None) -> Iterator[ImportedConversation]:
     for one in data:
         mapping = {str(k): v for k, v in one["mapping"].items() if isinstance(v, dict)}
         ident = one.get("conversation_id") or one.get("id") or ""
         records = list(_records(mapping, one))
         title = one.get("title") if isinstance(one.get("title"), str) else ""
-        yield Imported(title or "", records, f"chatgpt:{ident}" if ident else "", created=_time(one.get("create_time")))
+        yield ImportedConversation(
+            title or "", records, f"chatgpt:{ident}" if ident else "", created=_time(one.get("create_time"))
+        )
 
 
 def _records(mapping: dict[str, Any], one: dict[str, Any]) -> Iterator[Record]:
@@ -55,7 +57,7 @@ def _visible(ident: str, found: Any, parent: str | None, one: dict[str, Any]) ->
         return None
     if meta.get("is_visually_hidden_from_conversation") or found.get("weight") == 0:
         return None
-    text = text_of(content.get("parts")) or text_of(content.get("text"))
+    text = content_text(content.get("parts")) or content_text(content.get("text"))
     if not text.strip():
         return None
     more: dict[str, Any] = {"id": ident, "time": _time(found.get("create_time"))}
@@ -79,4 +81,4 @@ def _time(seconds: object) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-FORMAT = Format("chatgpt", "", None, read, recognises, many=True)
+FORMAT = Format("chatgpt", "", None, read, detect, splittable=True)

@@ -1,4 +1,4 @@
-"""claude: the export of Claude.ai, `conversations.json`, alone or in its zip; newer ones are trees."""
+"""claude: the export of Claude.ai, `conversations.json`, alone or in its zip. Newer exports are trees."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from chatmem.formats.base import Format, Imported, message, text_of, tree
-from chatmem.records import Record, new_id
+from chatmem.formats.base import Format, ImportedConversation, content_text, message, tree
+from chatmem.history.records import Record, new_id
 
 ROLES = {"human": "user", "assistant": "assistant"}
 
 
-def recognises(data: Any, path: Path | None) -> bool:
+def detect(data: Any, path: Path | None) -> bool:
     return (
         isinstance(data, list)
         and bool(data)
@@ -20,16 +20,18 @@ def recognises(data: Any, path: Path | None) -> bool:
     )
 
 
-def read(data: Any, path: Path | None) -> Iterator[Imported]:
+def read(data: Any, path: Path | None) -> Iterator[ImportedConversation]:
     for one in data:
         ident, title, created = (
             one.get(k) if isinstance(one.get(k), str) else "" for k in ("uuid", "name", "created_at")
         )
-        yield Imported(title or "", list(_records(one)), f"claude:{ident}" if ident else "", created=created or "")
+        yield ImportedConversation(
+            title or "", list(_records(one)), f"claude:{ident}" if ident else "", created=created or ""
+        )
 
 
 def _records(one: dict[str, Any]) -> Iterator[Record]:
-    """The messages with words, parents first, and the head; where nothing else is said, each follows the last."""
+    """The messages with text, parents first, and the head. Without a parent, a message follows the previous one."""
     found: dict[str, dict[str, Any]] = {}
     parents: dict[str, str | None] = {}
     last: str | None = None
@@ -59,14 +61,14 @@ def _record(ident: str, said: dict[str, Any], parent: str | None, one: dict[str,
 
 
 def _text(found: dict[str, Any]) -> str:
-    """What was said: the text parts, and the names and texts of what was attached."""
+    """The text parts of a message, and the names and texts of its attachments."""
     content = found.get("content")
     parts = [p for p in content if isinstance(p, dict) and p.get("type") == "text"] if isinstance(content, list) else []
-    text = text_of(parts) or text_of(found.get("text"))
+    text = content_text(parts) or content_text(found.get("text"))
     for attached in found.get("attachments") or ():
         if isinstance(attached, dict) and isinstance(attached.get("extracted_content"), str):
             text += f"\n\n{attached.get('file_name') or 'attachment'}:\n{attached['extracted_content']}"
     return text
 
 
-FORMAT = Format("claude", "", None, read, recognises, many=True)
+FORMAT = Format("claude", "", None, read, detect, splittable=True)

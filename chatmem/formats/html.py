@@ -1,4 +1,4 @@
-"""html: one self-contained page, readable and printable, light and dark; no script, nothing loaded from anywhere."""
+"""html: one self-contained, printable page for light and dark. It has no scripts and loads nothing."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from string import Template
 from typing import Any
 
 from chatmem.formats.base import Format
-from chatmem.names import counted
-from chatmem.records import Message, Record
-from chatmem.session import Session
+from chatmem.history.records import Message, Record
+from chatmem.history.session import Session
+from chatmem.text import pluralize
 
 _PAGE = Template("""\
 <!DOCTYPE html>
@@ -51,9 +51,9 @@ $body
 
 
 def write(session: Session, records: list[Record]) -> str:
-    """The path as articles, each branch that left it folded beside the place where it left."""
+    """The path as articles. Each branch is collapsed at the message where it leaves the path."""
     about = " · ".join(
-        filter(None, (session.name, session.model, session.created[:10], counted(len(session.turns), "turn")))
+        filter(None, (session.name, session.model, session.created[:10], pluralize(len(session.turns), "turn")))
     )
     titles = {t.number: _safe(" ".join(t.question.content.split())[:70] or "…") for t in session.turns}
     contents = "".join(f'<li><a href="#t{number}">{title}</a></li>' for number, title in titles.items())
@@ -73,7 +73,7 @@ def write(session: Session, records: list[Record]) -> str:
 
 
 def _branches(following: dict[str | None, list[Message]], path: set[str], parent: str | None) -> str:
-    """The branches that leave the path after a message, folded."""
+    """The branches that leave the path after a message, collapsed."""
     found = []
     for first in following.get(parent, []):
         if first.id not in path:
@@ -102,7 +102,7 @@ def _safe(text: str) -> str:
 
 @cache
 def _markdown() -> Any:
-    """Markdown with raw HTML escaped, images as links, code highlighted, and links that carry no referrer."""
+    """A parser that escapes raw HTML, shows images as links, highlights code, and sets rel on links."""
     from markdown_it import MarkdownIt
 
     parser = MarkdownIt("commonmark", {"html": False, "highlight": _highlighted}).enable(["table", "strikethrough"])
@@ -121,7 +121,7 @@ def _markdown() -> Any:
 
 
 def _highlighted(code: str, language: str, attributes: str) -> str:
-    """The code with its tokens marked; empty for a language nobody knows, which is then only escaped."""
+    """Highlighted code. Empty for an unknown language: markdown-it then escapes the code itself."""
     from pygments import highlight
     from pygments.formatters import HtmlFormatter
     from pygments.lexers import get_lexer_by_name
@@ -135,7 +135,7 @@ def _highlighted(code: str, language: str, attributes: str) -> str:
 
 
 def _code_style() -> str:
-    """The colours of highlighted code, for light and for dark; the page's own background stays."""
+    """The colors of highlighted code for light and dark, without backgrounds."""
     from pygments.formatters import HtmlFormatter
 
     def rules(style: str) -> str:

@@ -1,4 +1,4 @@
-"""langchain: `messages_to_dict` of langchain-core; what only we know stands under `additional_kwargs.chatmem`."""
+"""langchain: `messages_to_dict` of langchain-core. Our own fields are in `additional_kwargs.chatmem`."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from chatmem.formats.base import Format, Imported, message, text_of
-from chatmem.records import Message, Record
-from chatmem.session import Session
+from chatmem.formats.base import Format, ImportedConversation, content_text, message
+from chatmem.history.records import Message, Record
+from chatmem.history.session import Session
 
 TYPES = {"human": "user", "ai": "assistant", "AIMessageChunk": "assistant", "HumanMessageChunk": "user"}
 
 
-def dumped(message: Message) -> dict[str, Any]:
-    """One message as langchain-core dumps it."""
+def to_langchain(message: Message) -> dict[str, Any]:
+    """One message in the form of `message_to_dict` of langchain-core."""
     kind = "human" if message.role == "user" else "ai"
     ours = {"id": message.id, "time": message.time, "model": message.model, "status": message.status}
     data: dict[str, Any] = {"content": message.content, "type": kind, "id": message.id}
@@ -30,8 +30,8 @@ def dumped(message: Message) -> dict[str, Any]:
     return {"type": kind, "data": data}
 
 
-def loaded(one: Any, parent: str | None) -> Record | None:
-    """One dumped message as a record; None for what is neither a question nor a reply."""
+def from_langchain(one: Any, parent: str | None) -> Record | None:
+    """The record of a message in that form. None if it is neither a question nor a reply."""
     data = one.get("data")
     role = TYPES.get(str(one.get("type")))
     if role is None or not isinstance(data, dict):
@@ -49,16 +49,16 @@ def loaded(one: Any, parent: str | None) -> Record | None:
     fields: dict[str, Any] = {"id": ident, "time": ours.get("time", "")}
     if role == "assistant":
         fields |= {"model": ours.get("model"), "status": ours.get("status", "complete"), "usage": counts}
-    return message(role, text_of(data.get("content")), parent, **fields)
+    return message(role, content_text(data.get("content")), parent, **fields)
 
 
 def write(session: Session, records: list[Record]) -> str:
     system = [{"type": "system", "data": {"content": session.system, "type": "system"}}] if session.system else []
-    talk = [dumped(m) for m in session.path if m.role in ("user", "assistant")]
+    talk = [to_langchain(m) for m in session.path if m.role in ("user", "assistant")]
     return json.dumps(system + talk, ensure_ascii=False, indent=1) + "\n"
 
 
-def recognises(data: Any, path: Path | None) -> bool:
+def detect(data: Any, path: Path | None) -> bool:
     return (
         isinstance(data, list)
         and bool(data)
@@ -66,15 +66,15 @@ def recognises(data: Any, path: Path | None) -> bool:
     )
 
 
-def read(data: Any, path: Path | None) -> Iterator[Imported]:
-    system = "\n\n".join(text_of(m["data"].get("content")) for m in data if m["type"] == "system")
+def read(data: Any, path: Path | None) -> Iterator[ImportedConversation]:
+    system = "\n\n".join(content_text(m["data"].get("content")) for m in data if m["type"] == "system")
     records: list[Record] = [{"type": "settings", "system": system}] if system else []
     parent = None
     for one in data:
-        if record := loaded(one, parent):
+        if record := from_langchain(one, parent):
             parent = record["id"]
             records.append(record)
-    yield Imported("", records)
+    yield ImportedConversation("", records)
 
 
-FORMAT = Format("langchain", ".langchain.json", write, read, recognises)
+FORMAT = Format("langchain", ".langchain.json", write, read, detect)

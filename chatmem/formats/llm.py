@@ -1,4 +1,4 @@
-"""llm: the `logs.db` of simonw's llm, both its old tables and the threads of 0.36; only read."""
+"""llm: the `logs.db` of simonw's llm, with the tables before and since version 0.36. Import only."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from chatmem.formats.base import Format, Imported, message, messages, wrong
-from chatmem.records import Record, new_id
+from chatmem.formats.base import Format, ImportedConversation, import_error, message, messages
+from chatmem.history.records import Record, new_id
 
 if TYPE_CHECKING:
     import sqlite3
 
 
-def recognises(data: Any, path: Path | None) -> bool:
+def detect(data: Any, path: Path | None) -> bool:
     return isinstance(data, bytes) and data[:16] == b"SQLite format 3\0"
 
 
-def read(data: Any, path: Path | None) -> Iterator[Imported]:
-    import sqlite3  # only who imports from llm pays for it
+def read(data: Any, path: Path | None) -> Iterator[ImportedConversation]:
+    import sqlite3  # imported lazily: slow
 
     assert path is not None
     base = sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True)
@@ -28,19 +28,19 @@ def read(data: Any, path: Path | None) -> Iterator[Imported]:
     try:
         tables = {row[0] for row in base.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if not tables & {"responses", "threads"}:
-            raise wrong(f"{path.name} is a database, but not one of llm's.")
+            raise import_error(f"{path.name} is a database, but not one of llm.")
         if {"conversations", "responses"} <= tables:
             yield from _conversations(base)
         if {"threads", "turns", "messages", "parts"} <= tables:
             yield from _threads(base)
     except sqlite3.Error as error:
-        raise wrong(f"{path.name} cannot be read: {error}.") from error
+        raise import_error(f"{path.name} cannot be read: {error}.") from error
     finally:
         base.close()
 
 
-def _conversations(base: sqlite3.Connection) -> Iterator[Imported]:
-    """Up to 0.35: a row per prompt and response, in the order of their ids."""
+def _conversations(base: sqlite3.Connection) -> Iterator[ImportedConversation]:
+    """Up to 0.35: one row per prompt and response, in the order of ids."""
     for talk in base.execute("SELECT id, name FROM conversations ORDER BY id").fetchall():
         rows = base.execute("SELECT * FROM responses WHERE conversation_id = ? ORDER BY id", (talk["id"],)).fetchall()
         records: list[Record] = []
@@ -65,11 +65,11 @@ def _conversations(base: sqlite3.Connection) -> Iterator[Imported]:
             )
         records += messages(turns)
         if turns:
-            yield Imported(talk["name"] or "", records, f"llm:{talk['id']}")
+            yield ImportedConversation(talk["name"] or "", records, f"llm:{talk['id']}")
 
 
-def _threads(base: sqlite3.Connection) -> Iterator[Imported]:
-    """From 0.36 on: messages chained by the hash of the one before; a thread points to its last."""
+def _threads(base: sqlite3.Connection) -> Iterator[ImportedConversation]:
+    """Since 0.36: each message refers to the previous one by its hash, a thread to its last message."""
     for thread in base.execute("SELECT id, name, tip_message_hash FROM threads ORDER BY id").fetchall():
         chain: list[sqlite3.Row] = []
         at, seen = thread["tip_message_hash"], set()
@@ -103,7 +103,7 @@ def _threads(base: sqlite3.Connection) -> Iterator[Imported]:
                 records.append(message(row["role"], text, parent, **more))
                 parent = records[-1]["id"]
         if parent:
-            yield Imported(thread["name"] or "", records, f"llm:{thread['id']}")
+            yield ImportedConversation(thread["name"] or "", records, f"llm:{thread['id']}")
 
 
 def _time(text: object) -> str:
@@ -112,4 +112,4 @@ def _time(text: object) -> str:
     )
 
 
-FORMAT = Format("llm", "", None, read, recognises)
+FORMAT = Format("llm", "", None, read, detect)

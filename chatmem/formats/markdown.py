@@ -1,4 +1,4 @@
-"""markdown: a session to read; front matter, roles as headings, contents untouched. What this wrote it also reads."""
+"""markdown: a readable document with front matter and roles as headings. Its own output can be imported."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from chatmem.formats.base import Format, Imported, message
-from chatmem.records import STATUSES, Record
-from chatmem.session import Session
+from chatmem.formats.base import Format, ImportedConversation, message
+from chatmem.history.records import STATUSES, Record
+from chatmem.history.session import Session
 
 _HEADING = re.compile(
     r"^## (User|Assistant|System)(?: \((\w+)\))? <!-- chatmem(?: ([\w:.\-]*) ([\w:.\-]*))? -->$", re.MULTILINE
@@ -20,9 +20,9 @@ _PLAIN = re.compile(r"[\w:.\-]*")
 
 
 def write(session: Session, records: list[Record]) -> str:
-    """The conversation as Markdown with YAML front matter (its values are JSON strings, which YAML reads).
+    """The conversation as Markdown with YAML front matter (its values are JSON strings, which are valid YAML).
 
-    Each heading ends in a comment, so that a heading inside a message is no heading of ours.
+    Each role heading ends in a comment, which tells it from a heading inside a message.
     """
     front = {"name": session.name, "title": session.title, "model": session.model, "id": session.id}
     front |= {"created": session.created, "last_active": session.last_active}
@@ -43,12 +43,12 @@ def write(session: Session, records: list[Record]) -> str:
     return "\n".join(lines)
 
 
-def recognises(data: Any, path: Path | None) -> bool:
+def detect(data: Any, path: Path | None) -> bool:
     ours = isinstance(data, str) and data.startswith("---\n")
     return ours and bool(_HEADING.search(data) or re.match(r'---\nname: ".*"\n(?s:.*?)\nid: "', data))
 
 
-def read(data: Any, path: Path | None) -> Iterator[Imported]:
+def read(data: Any, path: Path | None) -> Iterator[ImportedConversation]:
     front = dict(re.findall(r"^(\w+): (.*)$", data.partition("\n---\n")[0], re.MULTILINE))
     values: dict[str, str] = {}
     for key, value in front.items():
@@ -71,7 +71,9 @@ def read(data: Any, path: Path | None) -> Iterator[Imported]:
         records.append(message(found[1].lower(), text, parent, **more))
         parent = records[-1]["id"]
     ident = f"markdown:{values['id']}" if values.get("id") else ""
-    yield Imported(values.get("title", ""), records, ident, values.get("name", ""), values.get("created", ""))
+    yield ImportedConversation(
+        values.get("title", ""), records, ident, values.get("name", ""), values.get("created", "")
+    )
 
 
-FORMAT = Format("markdown", ".md", write, read, recognises)
+FORMAT = Format("markdown", ".md", write, read, detect)

@@ -1,6 +1,6 @@
-"""openai: a messages array as the chat completions API takes it, and one such array a line for fine-tuning.
+"""openai: a messages array as the chat completions API takes it, and one such array per line for fine-tuning.
 
-shell-gpt's chat cache is such an array, too. See https://platform.openai.com/docs/api-reference/chat/create.
+The chat cache of shell-gpt is such an array, too. See https://platform.openai.com/docs/api-reference/chat/create.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from chatmem.formats.base import Format, Imported, messages, text_of
-from chatmem.records import Record
-from chatmem.session import Session
+from chatmem.formats.base import Format, ImportedConversation, content_text, messages
+from chatmem.history.records import Record
+from chatmem.history.session import Session
 
 ROLES = {"system", "developer", "user", "assistant", "tool", "function"}
 
@@ -39,40 +39,40 @@ def is_array(data: Any) -> bool:
     )
 
 
-def conversation(data: list[dict[str, Any]], source: str = "") -> Imported:
-    """Messages as records; system messages at the start become the session's prompt."""
-    system = "\n\n".join(text_of(m["content"]) for m in data if m["role"] in ("system", "developer"))
+def conversation(data: list[dict[str, Any]], source: str = "") -> ImportedConversation:
+    """Messages as records. System messages become the session's system prompt."""
+    system = "\n\n".join(content_text(m["content"]) for m in data if m["role"] in ("system", "developer"))
     records: list[Record] = [{"type": "settings", "system": system}] if system else []
-    records += messages((m["role"], text_of(m["content"]), {}) for m in data)
-    return Imported("", records, source)
+    records += messages((m["role"], content_text(m["content"]), {}) for m in data)
+    return ImportedConversation("", records, source)
 
 
-def read(data: Any, path: Path | None) -> Iterator[Imported]:
+def read(data: Any, path: Path | None) -> Iterator[ImportedConversation]:
     yield conversation(data["messages"] if isinstance(data, dict) else data)
 
 
-def recognises(data: Any, path: Path | None) -> bool:
+def detect(data: Any, path: Path | None) -> bool:
     return is_array(data.get("messages") if isinstance(data, dict) else data)
 
 
-FORMAT = Format("openai", ".openai.json", write, read, recognises)
+FORMAT = Format("openai", ".openai.json", write, read, detect)
 
 
-def recognises_lines(data: Any, path: Path | None) -> bool:
+def detect_lines(data: Any, path: Path | None) -> bool:
     return (
         isinstance(data, list) and bool(data) and all(isinstance(d, dict) and is_array(d.get("messages")) for d in data)
     )
 
 
-def read_lines(data: Any, path: Path | None) -> Iterator[Imported]:
+def read_lines(data: Any, path: Path | None) -> Iterator[ImportedConversation]:
     for one in data:
         yield conversation(one["messages"])
 
 
-LINES = Format("openai-jsonl", ".openai.jsonl", write_line, read_lines, recognises_lines)
+LINES = Format("openai-jsonl", ".openai.jsonl", write_line, read_lines, detect_lines)
 
 
-def read_cache(data: Any, path: Path | None) -> Iterator[Imported]:
+def read_cache(data: Any, path: Path | None) -> Iterator[ImportedConversation]:
     found = conversation(data)
     found.name = path.stem if path else ""
     yield found

@@ -1,4 +1,4 @@
-"""sharegpt: conversations as training tools take them (LLaMA-Factory, Axolotl)."""
+"""sharegpt: the conversation format of training tools (LLaMA-Factory, Axolotl)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from chatmem.formats.base import Format, Imported, messages, text_of
-from chatmem.records import Record
-from chatmem.session import Session
+from chatmem.formats.base import Format, ImportedConversation, content_text, messages
+from chatmem.history.records import Record
+from chatmem.history.session import Session
 
 ROLES = {
     "human": "user",
@@ -30,7 +30,7 @@ def write(session: Session, records: list[Record]) -> str:
     return json.dumps([body], ensure_ascii=False, indent=1) + "\n"
 
 
-def recognises(data: Any, path: Path | None) -> bool:
+def detect(data: Any, path: Path | None) -> bool:
     data = [data] if isinstance(data, dict) else data
     return (
         isinstance(data, list)
@@ -39,13 +39,15 @@ def recognises(data: Any, path: Path | None) -> bool:
     )
 
 
-def read(data: Any, path: Path | None) -> Iterator[Imported]:
+def read(data: Any, path: Path | None) -> Iterator[ImportedConversation]:
     for one in [data] if isinstance(data, dict) else data:
         talk = [t for t in one["conversations"] if isinstance(t, dict)]
-        system = one.get("system") or next((text_of(t.get("value")) for t in talk if t.get("from") == "system"), "")
+        system = one.get("system") or next(
+            (content_text(t.get("value")) for t in talk if t.get("from") == "system"), ""
+        )
         records: list[Record] = [{"type": "settings", "system": str(system)}] if system else []
-        records += messages((ROLES.get(str(t.get("from")), ""), text_of(t.get("value")), {}) for t in talk)
-        yield Imported("", records, f"sharegpt:{one['id']}" if isinstance(one.get("id"), str | int) else "")
+        records += messages((ROLES.get(str(t.get("from")), ""), content_text(t.get("value")), {}) for t in talk)
+        yield ImportedConversation("", records, f"sharegpt:{one['id']}" if isinstance(one.get("id"), str | int) else "")
 
 
-FORMAT = Format("sharegpt", ".sharegpt.json", write, read, recognises)
+FORMAT = Format("sharegpt", ".sharegpt.json", write, read, detect)

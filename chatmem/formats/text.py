@@ -1,10 +1,10 @@
-"""text: who said what, with nothing around it."""
+"""text: roles and contents as plain text."""
 
 from __future__ import annotations
 
 from chatmem.formats.base import Format
-from chatmem.records import Record
-from chatmem.session import Session
+from chatmem.history.records import Record
+from chatmem.history.session import Session
 
 
 def write(session: Session, records: list[Record]) -> str:

@@ -1,34 +1,34 @@
-"""The strategies side by side on one session: what each sends, what it forgets, what the prompt cache makes of it."""
+"""The strategies side by side on one session: what each sends, what it forgets, how well prompts are cached."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from chatmem.errors import DoesNotFit
-from chatmem.memory import spec_of
-from chatmem.memory.base import Strategy
-from chatmem.memory.facts import facts_of
-from chatmem.memory.plan import Recall, plan
-from chatmem.memory.view import Plan, Wire
-from chatmem.session import Session
-from chatmem.tokens import Counter
+from chatmem.errors import ContextBudgetError
+from chatmem.history.session import Session
+from chatmem.memory.facts import extract_facts
+from chatmem.memory.plan import ApiMessage, ContextPlan
+from chatmem.memory.planner import Retriever, plan
+from chatmem.memory.strategies import format_spec
+from chatmem.memory.strategies.base import Strategy
+from chatmem.tokens.counter import Counter
 
-LOOK_BACK = 40
-"""How many of the last turns are played again to see how much of each prompt repeats the one before."""
+REPLAYED_TURNS = 40
+"""How many of the last turns are replayed to measure how much of each prompt repeats the previous one."""
 
 
-class Row(NamedTuple):
-    """One strategy on this session."""
+class ComparisonRow(NamedTuple):
+    """One strategy on one session."""
 
     strategy: str
     messages: int
     tokens: int
     verbatim_turns: int
     prefix_reuse: float | None
-    """The share of the last prompts' tokens that repeat the beginning of the prompt before; None for too few turns."""
+    """The share of the last prompts that repeats the start of the previous prompt. None for too few turns."""
     kept: float | None
-    """The share of the conversation's facts that the model would see; None if there are none."""
+    """The share of the conversation's facts that are in the context. None if there are none."""
 
     def record(self) -> dict[str, Any]:
         return self._asdict()
@@ -39,74 +39,76 @@ def compare(
     question: str | None,
     strategies: Sequence[Strategy],
     counter: Counter,
-    budget: int,
-    recall: Recall | None,
-) -> list[Row]:
-    """A row per strategy, for what would be sent next."""
-    facts = facts_of(m.content for m in session.path)
+    limit: int,
+    retriever: Retriever | None,
+) -> list[ComparisonRow]:
+    """A row per strategy, for the context that would be sent next. Strategies that cannot send it are left out."""
+    facts = extract_facts(m.content for m in session.path)
     rows = []
     for strategy in strategies:
         try:
-            view = plan(session, question, strategy, counter, budget, recall)
-        except DoesNotFit:
+            context = plan(session, question, strategy, counter, limit, retriever)
+        except ContextBudgetError:
             continue
-        pins = sum(turn.number <= view.start for turn in view.pins)
+        pins = sum(turn.number <= context.start for turn in context.pins)
         rows.append(
-            Row(
-                spec_of(strategy),
-                len(view.messages),
-                view.tokens,
-                pins + sum(turn.sendable for turn in view.turns[view.start :]),
-                prefix_reuse(session, strategy, counter, budget, recall),
-                share_kept(facts, view),
+            ComparisonRow(
+                format_spec(strategy),
+                len(context.messages),
+                context.tokens,
+                pins + sum(turn.sendable for turn in context.turns[context.start :]),
+                prefix_reuse(session, strategy, counter, limit, retriever),
+                fact_recall(facts, context),
             )
         )
     return rows
 
 
-def share_kept(facts: set[str], view: Plan) -> float | None:
-    text = "\n".join(m["content"] for m in view.messages)
+def fact_recall(facts: set[str], context: ContextPlan) -> float | None:
+    """The share of the facts that are in the context. None if there are none."""
+    text = "\n".join(m["content"] for m in context.messages)
     return round(sum(fact in text for fact in facts) / len(facts), 3) if facts else None
 
 
 def prefix_reuse(
-    session: Session, strategy: Strategy, counter: Counter, budget: int, recall: Recall | None
+    session: Session, strategy: Strategy, counter: Counter, limit: int, retriever: Retriever | None
 ) -> float | None:
-    """Play the last turns again under a strategy, and see how much of each prompt repeats the one before it."""
-    first = max(0, len(session.turns) - LOOK_BACK)
-    again = Session(session.name, prompt=session.system, summaries=session.summaries, marks=session.marks)
-    for message in session.path[: len(session.prologue) + sum(len(t.messages) for t in session.turns[:first])]:
-        again.apply(message._replace(sent=None).record())
-    before: Plan | None = None
-    total = same = 0
+    """Replay the last turns under a strategy: the share of each prompt that repeats the start of the previous one."""
+    first = max(0, len(session.turns) - REPLAYED_TURNS)
+    replayed = Session(session.name, system_override=session.system, summaries=session.summaries, marks=session.marks)
+    skipped = len(session.preamble) + sum(len(t.messages) for t in session.turns[:first])
+    for message in session.path[:skipped]:
+        replayed.apply(message._replace(plan_digest=None).record())
+    previous: ContextPlan | None = None
+    total = repeated = 0
     for turn in session.turns[first:]:
-        again.apply(turn.question._replace(parent=again.head).record())
+        replayed.apply(turn.question._replace(parent=replayed.head).record())
         try:
-            view = plan(again, again.path[-1], strategy, counter, budget, recall)
-        except DoesNotFit:
+            context = plan(replayed, replayed.path[-1], strategy, counter, limit, retriever)
+        except ContextBudgetError:
             continue
-        if before is not None:
-            total += view.tokens
-            same += common(before.messages, view.messages, counter)
-        before = view
+        if previous is not None:
+            total += context.tokens
+            repeated += common_prefix_tokens(previous.messages, context.messages, counter)
+        previous = context
         for number, message in enumerate(turn.messages[1:]):
-            sent = view.digest() if number == 0 else None
-            again.apply(message._replace(parent=again.head, sent=sent).record())
-    return round(same / total, 3) if total else None
+            digest = context.digest() if number == 0 else None
+            replayed.apply(message._replace(parent=replayed.head, plan_digest=digest).record())
+    return round(repeated / total, 3) if total else None
 
 
-def common(before: Sequence[Wire], now: Sequence[Wire], counter: Counter) -> int:
-    """The tokens of the longest common beginning of two prompts."""
+def common_prefix_tokens(previous: Sequence[ApiMessage], current: Sequence[ApiMessage], counter: Counter) -> int:
+    """The tokens of the longest common start of two prompts."""
     tokens = 0
-    for one, two in zip(before, now, strict=False):
+    for one, two in zip(previous, current, strict=False):
         if one != two:
             if one["role"] == two["role"]:
-                tokens += counter.text(_beginning(one["content"], two["content"]))
+                tokens += counter.count_text(_common_prefix(one["content"], two["content"]))
             return tokens
-        tokens += counter.message(two["content"])
-    return tokens + counter.primer
+        tokens += counter.count_message(two["content"])
+    return tokens + counter.request_overhead
 
 
-def _beginning(one: str, two: str) -> str:
+def _common_prefix(one: str, two: str) -> str:
     length = next((n for n, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two)))
     return one[:length]

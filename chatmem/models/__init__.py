@@ -1,1 +1,1 @@
-"""Who answers: any OpenAI-compatible server, or the built-in offline model."""
+"""Models: any OpenAI-compatible server, and the built-in offline model."""

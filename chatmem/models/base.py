@@ -1,4 +1,4 @@
-"""The promise of a model: messages in, an honest stream of pieces out."""
+"""The interface of a model: messages in, a stream of chunks out."""
 
 from __future__ import annotations
 
@@ -7,80 +7,83 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, Protocol
 
-from chatmem.errors import WrongUse
-from chatmem.records import Usage
-from chatmem.settings import read, setting
+from chatmem.config.schema import from_mapping, option_field
+from chatmem.errors import Action, Notice, UsageError
+from chatmem.history.records import Usage
 
 Options = Mapping[str, Any]
-"""Sampling options by the names of the chat completions API: `temperature`, `max_tokens`, …"""
+"""Sampling options under the names of the chat completions API: `temperature`, `max_tokens`, …"""
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """The options that most servers know, and what they may be. Others are sent as they are."""
+class SamplingOptions:
+    """The options that most servers support, and their valid values. Other options are sent unchecked."""
 
-    temperature: float = setting(1.0, "How freely the model chooses: 0 is the likeliest word, 1 the usual.", least=0)
-    max_tokens: int = setting(1024, "The most tokens of a reply.", least=1)
-    top_p: float = setting(1.0, "The share of likely words it chooses from.", least=0, most=1)
-    seed: int = setting(0, "Repeats the same choices, where the server can.")
-    stop: str | tuple[str, ...] = setting("", "Text that ends a reply.")
-    presence_penalty: float = setting(0.0, "-2 to 2: new things are preferred.", least=-2, most=2)
-    frequency_penalty: float = setting(0.0, "-2 to 2: repetition is avoided.", least=-2, most=2)
-    reasoning_effort: str = setting("", "low, medium or high, for models that think.")
+    temperature: float = option_field(1.0, "Randomness: 0 is deterministic, 1 the usual value.", minimum=0)
+    max_tokens: int = option_field(1024, "The most tokens of a reply.", minimum=1)
+    top_p: float = option_field(1.0, "The cumulative probability of the tokens to choose from.", minimum=0, maximum=1)
+    seed: int = option_field(0, "Makes replies reproducible, where the server supports it.")
+    stop: str | tuple[str, ...] = option_field("", "Text that ends a reply.")
+    presence_penalty: float = option_field(0.0, "-2 to 2: favors new topics.", minimum=-2, maximum=2)
+    frequency_penalty: float = option_field(0.0, "-2 to 2: avoids repetition.", minimum=-2, maximum=2)
+    reasoning_effort: str = option_field("", "low, medium or high, for reasoning models.")
 
 
-OPTIONS = {field.name: str(field.metadata["help"]) for field in fields(Sampling)}
-"""The help of each option of `Sampling`."""
+OPTION_HELP = {field.name: str(field.metadata["help"]) for field in fields(SamplingOptions)}
+"""The help text of each option of `SamplingOptions`."""
 
-RESERVED = frozenset({"messages", "model", "stream", "stream_options", "n", "tools", "functions"})
-"""Fields of a request that are not for options: they would change what was planned, or how the reply is read."""
+RESERVED_OPTIONS = frozenset({"messages", "model", "stream", "stream_options", "n", "tools", "functions"})
+"""Fields of a request that options must not set: they would change the plan, or how the reply is read."""
 
 
 def check_options(options: Options) -> None:
-    """Raises WrongUse for an option that is none, or whose value cannot be sent."""
+    """Raise UsageError for a reserved option, or for a value that cannot be sent."""
     for name, value in options.items():
-        if name in RESERVED:
-            raise WrongUse(f"{name!r} is no option.", "Options are temperature, max_tokens and their like.")
+        if name in RESERVED_OPTIONS:
+            raise UsageError(f"{name!r} is not an option.", "Options are temperature, max_tokens and the like.")
         if isinstance(value, float) and not math.isfinite(value):
-            raise WrongUse(
-                f"The option {name} is {value}, which is no number that can be sent.",
-                "/set it anew, or mend the config.",
-            )
-        if name in OPTIONS and value is not None:
-            read(Sampling, {name: value})
+            raise UsageError(f"The option {name} is {value}, which cannot be sent.", action=Action("set_option", name))
+        if name in OPTION_HELP and value is not None:
+            from_mapping(SamplingOptions, {name: value})
 
 
-class Piece(NamedTuple):
-    """A part of a reply as it arrives. Most have one field set.
+class StreamChunk(NamedTuple):
+    """A part of a reply as it arrives. Usually one field is set.
 
-    `finish` is the server's word that the reply is over: a status of a stored message
-    (`complete`, `length` or `filtered`). A stream that ends without one was cut.
+    `status` says that the server ended the reply: `complete`, `length` or `filtered`. A stream that ends without one
+    was interrupted.
     """
 
     text: str = ""
     reasoning: str = ""
-    notice: str = ""
+    notice: Notice | None = None
     usage: Usage | None = None
-    finish: str | None = None
-    model: str | None = None
+    status: str | None = None
 
 
 class Model(Protocol):
-    """Who answers."""
+    """A model that answers."""
 
     @property
     def name(self) -> str:
-        """The name it is asked for by, and stored under."""
+        """The name that requests use and replies are stored with."""
+
+    @property
+    def server(self) -> str:
+        """The base URL of the server. Empty for a model that is built in."""
 
     @property
     def window(self) -> int | None:
-        """The tokens that messages and reply may take together; None if nobody knows."""
+        """The context window in tokens, for messages and reply together. None if it is unknown."""
 
-    def stream(self, messages: Sequence[Mapping[str, str]], options: Options) -> Iterator[Piece]:
-        """The reply, piece by piece. Raises ServerFailed, KeyRefused, LimitReached, ReplyIncomplete.
+    def stream(self, messages: Sequence[Mapping[str, str]], options: Options) -> Iterator[StreamChunk]:
+        """The reply, chunk by chunk. Closing the iterator ends the request.
 
-        Closing the iterator ends the request at once.
+        Raises ServerError, AuthenticationError, RateLimitError and IncompleteReplyError.
         """
 
-    def warm(self) -> None:
-        """Do early what the first request needs, such as an import. For a background thread; raises as `stream`."""
+    def list_models(self, timeout: float = 10.0) -> list[dict[str, Any]]:
+        """The entries of the server's model list, each with an `id`. Empty for a built-in model. Raises as `stream`."""
+
+    def preload(self) -> None:
+        """Do what the first request needs, such as imports. For a background thread. Raises as `stream`."""

@@ -1,7 +1,7 @@
-"""The built-in model that needs no key: it knows nothing except the messages it is sent, and says so.
+"""The built-in model, which needs no server: it knows nothing except the messages it is sent.
 
-No language model, but a small extractive answerer. Told "My name is Nemo", then asked "What is my name?", it
-finds the sentence; asked to summarise, it extracts. It shows what each memory strategy remembers and forgets.
+It is not a language model but a small extractive answerer. Told "My name is Nemo", then asked "What is my name?", it
+finds the sentence. Asked to summarise, it extracts. It shows what each memory strategy remembers and forgets.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from chatmem.models.base import Options, Piece
-from chatmem.records import Usage
-from chatmem.tokens import PRIMER, counter
+from chatmem.history.records import Usage
+from chatmem.models.base import Options, StreamChunk
+from chatmem.tokens.counter import REQUEST_OVERHEAD, counter_for_model
 
 NAME = "offline"
 
@@ -30,52 +31,67 @@ _QUESTION = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE = re.compile(r"(?<=[.!?。！？])\s+|\n+|(?<=[。！？])")
-_SUMMARISE = re.compile(r"\b(summari[sz]e|summary|notes)\b", re.IGNORECASE)
+_SUMMARISE = re.compile(r"(you |please )?(summari[sz]e|write (a|the) summary)\b", re.IGNORECASE)
+_QUOTED_BLOCK = re.compile(r"\A\[[^\n]*\]\n(.*?)\n\[End of [^\n]*\]\n\n", re.DOTALL)
+"""A marked block before the question, such as retrieved lines: context, not part of the question."""
 
 
 class OfflineModel:
-    """Answers from the messages it is sent, by the words that question and sentence share."""
+    """Answers from the messages it is sent, by the words that a question shares with their sentences."""
 
     name = NAME
     window: int | None = 8192
 
-    def stream(self, messages: Sequence[Mapping[str, str]], options: Options) -> Iterator[Piece]:
+    @property
+    def server(self) -> str:
+        return ""
+
+    def list_models(self, timeout: float = 10.0) -> list[dict[str, Any]]:
+        return []
+
+    def stream(self, messages: Sequence[Mapping[str, str]], options: Options) -> Iterator[StreamChunk]:
         text = answer(messages)
         limit = options.get("max_tokens")
         words = re.findall(r"\S+\s*|\s+", text)
         cut = isinstance(limit, int) and len(words) > limit
         for word in words[:limit] if cut else words:
-            yield Piece(text=word)
-        count = counter(NAME).message
-        prompt = PRIMER + sum(count(m["content"]) for m in messages)
-        yield Piece(usage=Usage(prompt, len(words[:limit] if cut else words)), finish="length" if cut else "complete")
+            yield StreamChunk(text=word)
+        count = counter_for_model(NAME).count_message
+        prompt = REQUEST_OVERHEAD + sum(count(m["content"]) for m in messages)
+        yield StreamChunk(
+            usage=Usage(prompt, len(words[:limit] if cut else words)), status="length" if cut else "complete"
+        )
 
-    def warm(self) -> None:
+    def preload(self) -> None:
         pass
 
 
 def answer(messages: Sequence[Mapping[str, str]]) -> str:
-    """What the offline model says to these messages; the last one is the question."""
+    """The answer to these messages, the last of which is the question."""
     *context, last = messages
     question = last["content"].strip()
-    if any(_SUMMARISE.search(m["content"][:400]) for m in context if m["role"] == "system") and len(messages) == 2:
-        return extract(question)
+    if len(messages) == 2 and context[0]["role"] == "system" and _SUMMARISE.match(context[0]["content"]):
+        return extract_summary(question)
+    if block := _QUOTED_BLOCK.match(question):
+        context.append({"role": "user", "content": block[1]})
+        question = question[block.end() :]
     if not _is_question(question):
         return _acknowledge(question)
-    known = [_said(m["role"], sentence) for m in (*context, last) for sentence in _sentences(m["content"])]
+    last = {"role": "user", "content": question}
+    known = [_speaker(m["role"], sentence) for m in (*context, last) for sentence in _sentences(m["content"])]
     found = _best(question, known)
     count = len(messages)
     if found is None:
         sent = "the one message" if count == 1 else f"the {count} messages"
-        return f"That is not in {sent} I was sent. (I am the offline model: I know nothing else.)"
+        return f"That is not in {sent} I was sent. (I am the offline model and know nothing else.)"
     role, sentence = found
     if role == "user":
         return f"You told me: “{sentence}”"
-    return f"In what I was sent it says: “{sentence}”" if role == "system" else f"I said: “{sentence}”"
+    return f"I was sent: “{sentence}”" if role == "system" else f"I said: “{sentence}”"
 
 
-def extract(transcript: str, most: int = 12) -> str:
-    """The sentences of a text that say the most, in their order, one a line: its summary without a model."""
+def extract_summary(transcript: str, most: int = 12) -> str:
+    """A summary without a model: the sentences of a text that say the most, in their order, one per line."""
     lines = [s for s in _sentences(transcript) if not _is_question(s.partition(": ")[2] or s) and len(s) < 400]
     frequency = Counter(word for line in lines for word in set(_words(line)))
     scored = []
@@ -88,8 +104,8 @@ def extract(transcript: str, most: int = 12) -> str:
     return "\n".join(f"- {line}" for _, _, line in best)
 
 
-def _said(role: str, sentence: str) -> tuple[str, str]:
-    """Who said a sentence, and what: a quoted line names its speaker."""
+def _speaker(role: str, sentence: str) -> tuple[str, str]:
+    """Who said a sentence, and the sentence. A quoted line names its speaker."""
     quoted = re.match(r"(?:\d{4}-\d\d-\d\d )?(user|assistant): (.+)", sentence)
     return (quoted[1], quoted[2]) if quoted else (role, sentence)
 
@@ -97,7 +113,7 @@ def _said(role: str, sentence: str) -> tuple[str, str]:
 def _acknowledge(statement: str) -> str:
     short = " ".join(statement.split())
     short = short if len(short) <= 80 else short[:79] + "…"
-    return f"Noted: “{short}” Ask me about it: I answer from what I am shown, and from nothing else."
+    return f"Noted: “{short}” Ask me about it: I answer only from the messages I am sent."
 
 
 def _is_question(text: str) -> bool:
@@ -127,7 +143,7 @@ def _stem(word: str) -> str:
 
 
 def _best(question: str, known: list[tuple[str, str]]) -> tuple[str, str] | None:
-    """The newest of the sentences that share most of the question's words, if that is enough of them."""
+    """The newest of the sentences that share the most words with the question, if they share enough."""
     wanted = set(_words(question))
     if not wanted:
         return None

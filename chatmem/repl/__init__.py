@@ -1,1 +1,1 @@
-"""The room where one sits."""
+"""The interactive prompt."""

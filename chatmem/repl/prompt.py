@@ -1,4 +1,4 @@
-"""The line one types into: keys, completion, toolbar, history (prompt-toolkit)."""
+"""The prompt: keys, completion, toolbar and history (prompt-toolkit)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
@@ -21,75 +21,72 @@ from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.filters import Condition, completion_is_selected, is_searching, vi_navigation_mode
 from prompt_toolkit.formatted_text import AnyFormattedText
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
-from prompt_toolkit.input.ansi_escape_sequences import ANSI_SEQUENCES
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.styles import Style
 
-from chatmem.errors import ChatmemError, WrongUse
-from chatmem.names import shortened
-from chatmem.paths import private_file, private_folder
+from chatmem.errors import ChatmemError, UsageError
+from chatmem.paths import make_private_dir, open_private
+from chatmem.process import on_suspend
 from chatmem.repl import toolbar
-from chatmem.repl.attach import Pastes
-from chatmem.repl.completion import Typed
-from chatmem.screen.suspension import suspension
-
-if TYPE_CHECKING:
-    from chatmem.repl.loop import Room
-
-# Shift-Enter, where a terminal reports it, is what Alt-Enter is.
-for _sequence in ("\x1b[13;2u", "\x1b[27;2;13~"):
-    ANSI_SEQUENCES[_sequence] = (Keys.Escape, Keys.ControlM)
+from chatmem.repl.attachments import PasteBuffer
+from chatmem.repl.completer import ReplCompleter
+from chatmem.repl.context import ReplContext
+from chatmem.repl.key_sequences import add_shift_enter
+from chatmem.text import truncate
 
 STYLE = Style.from_dict({"bottom-toolbar": "noreverse", "auto-suggestion": "ansibrightblack"})
-"""The terminal's own colours: readable on light and dark."""
+"""The terminal's own colors: readable on light and dark."""
+VI_ESCAPE_TIMEOUT = 0.1
+"""Seconds. In vi mode Esc is a key of its own, so a key that belongs to it must follow at once."""
 
 
 class Prompt:
     """Reads one message or command at a time."""
 
-    def __init__(self, room: Room) -> None:
-        self.room = room
-        self.multiline = room.assembly.config.settings.screen.multiline
-        self.toolbar = room.assembly.config.settings.screen.toolbar
+    def __init__(self, repl: ReplContext) -> None:
+        self.repl = repl
+        screen = repl.app.config.settings.screen
+        self.multiline = screen.multiline
+        self.show_toolbar = screen.toolbar
+        self.pastes = PasteBuffer()
         self._session: PromptSession[str] | None = None
-        self._next = ""
-        self.pastes = Pastes()
-        self._parts: list[toolbar.Part] = []
+        self._prefilled = ""
+        self._items: list[toolbar.ToolbarItem] = []
 
     def read(self, ready: Callable[[], None] | None = None) -> str:
-        """The next message. `ready` is called once keys are taken. Raises EOFError, KeyboardInterrupt."""
+        """The next message. `ready` is called once keys are taken. Raises EOFError and KeyboardInterrupt."""
         if os.environ.get("TERM", "") in ("", "dumb") and sys.stdin.isatty():
-            return self._plain(ready)
+            return self._read_dumb(ready)
         if self._session is None:
-            self._session = self._make()
-        text, self._next = self._next, ""
-        if not text:  # what comes back to be sent again may be a paste
-            self.pastes.named.clear()
+            self._session = self._make_session()
+        text, self._prefilled = self._prefilled, ""
+        if not text:  # text that is edited and sent again may come from a paste
+            self.pastes.named_files.clear()
         typed = self._session.prompt("> ", default=text, pre_run=ready)
-        if not typed.isascii():  # bytes that the terminal's encoding has no character for were UTF-8 after all
+        if not typed.isascii():  # undecodable bytes of the terminal were UTF-8 after all
             typed = typed.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        return self.pastes.whole(typed)
+        return self.pastes.expand(typed)
 
-    def _plain(self, ready: Callable[[], None] | None) -> str:
-        """The next line on a terminal that cannot move its cursor: its own line editing is all there is."""
+    def _read_dumb(self, ready: Callable[[], None] | None) -> str:
+        """The next line on a terminal without cursor movement, with the terminal's own line editing."""
         if ready:
             ready()
-        if self._next:
-            self.room.terminal.note(f"Not sent: {shortened(self._next)}")
-            self._next = ""
+        if self._prefilled:
+            self.repl.terminal.info(f"Not sent: {truncate(self._prefilled)}")
+            self._prefilled = ""
         try:
             return input("> ").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         except (EOFError, KeyboardInterrupt):
-            self.room.terminal.raw("\n")
+            self.repl.terminal.raw("\n")
             raise
 
-    def fill(self, text: str) -> None:
+    def prefill(self, text: str) -> None:
         """Put a text into the next prompt, to be edited and sent."""
-        self._next = text
+        self._prefilled = text
 
-    def edited(self, text: str) -> str:
-        """A text as it comes back from the reader's editor. Raises WrongUse if there is none."""
+    def edit_in_editor(self, text: str) -> str:
+        """The text after the user edited it in $VISUAL or $EDITOR. Raises UsageError."""
         editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
         descriptor, name = tempfile.mkstemp(suffix=".md")
         path = Path(name)
@@ -99,42 +96,50 @@ class Prompt:
             subprocess.run([*shlex.split(editor), name], check=True)
             return path.read_text(encoding="utf-8", errors="replace")
         except subprocess.CalledProcessError as error:
-            raise WrongUse(
-                f"The editor {editor!r} ended with code {error.returncode}.", "Nothing was changed."
+            raise UsageError(
+                f"The editor {editor!r} exited with code {error.returncode}.", "Nothing was changed."
             ) from error
         except (OSError, ValueError) as error:
-            raise WrongUse(f"The editor {editor!r} failed.", "Set EDITOR to one that is installed.") from error
+            raise UsageError(f"Cannot run the editor {editor!r}.", "Set EDITOR to one that is installed.") from error
         finally:
             path.unlink(missing_ok=True)
 
     def refresh(self) -> None:
-        """Work out the toolbar anew, and draw it; from any thread."""
+        """Compute the toolbar and draw it. From any thread."""
         with contextlib.suppress(ChatmemError):
-            self._parts = toolbar.parts(self.room.chat, self.room.assembly)
-        if self._session is not None:
-            self._session.app.invalidate()
+            self._items = toolbar.toolbar_items(self.repl.chat, self.repl.app)
+        self._call_in_app(lambda: self._session.app.invalidate() if self._session else None)
 
-    def above(self, show: Callable[[], None]) -> None:
-        """Run what prints a line: at once, or above the line that is being typed."""
+    def print_above(self, show: Callable[[], None]) -> None:
+        """Run a function that prints lines: above the prompt if one is shown, else at once. From any thread."""
+        if not self._call_in_app(lambda: run_in_terminal(show)):
+            show()
+
+    def _call_in_app(self, function: Callable[[], object]) -> bool:
+        """Call a function in the event loop of the running prompt. False if no prompt is running."""
         app = self._session.app if self._session else None
         if app is None or not app.is_running or app.loop is None:
-            show()
-            return
-        app.loop.call_soon_threadsafe(lambda: run_in_terminal(show))
+            return False
+        try:
+            app.loop.call_soon_threadsafe(function)
+        except RuntimeError:  # the loop was closed in this moment
+            return False
+        return True
 
-    def _make(self) -> PromptSession[str]:
+    def _make_session(self) -> PromptSession[str]:
+        add_shift_enter()
         if not os.environ.get("TERM"):
-            os.environ["TERM"] = "dumb"  # a terminal that says nothing of itself is asked for nothing
-        screen = self.room.assembly.config.settings.screen
-        remembers = screen.history and self.room.chat.store.kept
+            os.environ["TERM"] = "dumb"  # nothing is known about this terminal
+        screen = self.repl.app.config.settings.screen
+        remembers = screen.history and self.repl.chat.store.persistent
         session: PromptSession[str] = PromptSession(
             multiline=True,
             prompt_continuation="  ",
-            key_bindings=self._keys(),
-            history=_history(self.room.assembly.paths.state, self.pastes) if remembers else InMemoryHistory(),
+            key_bindings=self._key_bindings(),
+            history=_open_history(self.repl.app.paths.state, self.pastes) if remembers else InMemoryHistory(),
             auto_suggest=AutoSuggestFromHistory(),
             search_ignore_case=True,
-            completer=ThreadedCompleter(Typed(self.room)),
+            completer=ThreadedCompleter(ReplCompleter(self.repl)),
             complete_while_typing=True,
             editing_mode=EditingMode.VI if screen.editing == "vi" else EditingMode.EMACS,
             bottom_toolbar=self._toolbar,
@@ -142,11 +147,11 @@ class Prompt:
             style=STYLE,
             include_default_pygments_style=False,
         )
-        if screen.editing == "vi":  # Esc alone is a key here, so what follows it must come at once to belong to it
-            session.app.timeoutlen = session.app.ttimeoutlen = 0.1
+        if screen.editing == "vi":
+            session.app.timeoutlen = session.app.ttimeoutlen = VI_ESCAPE_TIMEOUT
         return session
 
-    def _keys(self) -> KeyBindings:
+    def _key_bindings(self) -> KeyBindings:
         keys = KeyBindings()
         typing = ~is_searching & ~completion_is_selected
         swapped = Condition(lambda: self.multiline)
@@ -164,7 +169,7 @@ class Prompt:
         keys.add("c-j", filter=~is_searching)(new_line)
 
         @keys.add("enter", filter=completion_is_selected & ~is_searching)
-        def take_completion(event: KeyPressEvent) -> None:
+        def accept_completion(event: KeyPressEvent) -> None:
             event.current_buffer.complete_state = None
 
         @keys.add("c-c", filter=~is_searching)
@@ -177,49 +182,49 @@ class Prompt:
         @keys.add("c-x", "c-e")
         def edit(event: KeyPressEvent) -> None:
             buffer = event.current_buffer
-            before = self.pastes.whole(buffer.text)
+            before = self.pastes.expand(buffer.text)
 
-            def go() -> None:
+            def run_editor() -> None:
                 try:
-                    buffer.text = self.edited(before).removesuffix("\n")
+                    buffer.text = self.edit_in_editor(before).removesuffix("\n")
                     buffer.cursor_position = len(buffer.text)
-                except WrongUse as error:
-                    self.room.terminal.error(error)
+                except UsageError as error:
+                    self.repl.terminal.error(error)
 
-            run_in_terminal(go)
+            run_in_terminal(run_editor)
 
         @keys.add(Keys.BracketedPaste)
         def paste(event: KeyPressEvent) -> None:
             text = event.data.replace("\r\n", "\n").replace("\r", "\n")
-            event.current_buffer.insert_text(self.pastes.shown(text, self.room.terminal.size().lines))
+            event.current_buffer.insert_text(self.pastes.placeholder(text, self.repl.terminal.size().lines))
 
         return keys
 
     def _toolbar(self) -> AnyFormattedText:
-        if not self.toolbar:
+        if not self.show_toolbar:
             return None
-        parts = list(self._parts or [(self.room.chat.name,)])
-        if vi_navigation_mode():  # keys are commands now; i goes back to typing
-            parts.insert(0, ("vi: commands", "vi"))
-        return toolbar.fitting(parts, self.room.terminal.width)
+        items = list(self._items or [(self.repl.chat.name,)])
+        if vi_navigation_mode():  # keys are commands now
+            items.insert(0, ("vi: commands", "vi"))
+        return toolbar.fit_to_width(items, self.repl.terminal.width)
 
 
 class PrivateHistory(FileHistory):
-    """A history file of ours alone; lines that begin with a space are not remembered, and no failure matters."""
+    """A history file with mode 0600. Lines that begin with a space are not stored. Errors are ignored."""
 
-    def __init__(self, filename: str, pastes: Pastes) -> None:
+    def __init__(self, filename: str, pastes: PasteBuffer) -> None:
         super().__init__(filename)
         self._pastes = pastes
 
     def store_string(self, string: str) -> None:
         if string.startswith(" "):
             return
-        lines = "".join(f"+{line}\n" for line in self._pastes.whole(string).split("\n"))
+        lines = "".join(f"+{line}\n" for line in self._pastes.expand(string).split("\n"))
         entry = f"\n# {datetime.datetime.now()}\n{lines}".encode("utf-8", "replace")
         with contextlib.suppress(OSError):
-            descriptor = private_file(Path(str(self.filename)), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            descriptor = open_private(Path(str(self.filename)), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             try:
-                os.write(descriptor, entry)  # in one piece: other chats write here, too
+                os.write(descriptor, entry)  # one write, since other chats append here too
             finally:
                 os.close(descriptor)
 
@@ -230,18 +235,18 @@ class PrivateHistory(FileHistory):
             return []
 
 
-def _history(folder: Path, pastes: Pastes) -> History:
+def _open_history(directory: Path, pastes: PasteBuffer) -> History:
     try:
-        private_folder(folder)
-        os.close(private_file(folder / "history", os.O_WRONLY | os.O_CREAT | os.O_APPEND))
+        make_private_dir(directory)
+        os.close(open_private(directory / "history", os.O_WRONLY | os.O_CREAT | os.O_APPEND))
     except OSError:
         return InMemoryHistory()
-    return PrivateHistory(str(folder / "history"), pastes)
+    return PrivateHistory(str(directory / "history"), pastes)
 
 
 @contextlib.contextmanager
-def quiet_keys() -> Iterator[None]:
-    """While a reply arrives: what is typed does not show, is not lost, and Enter stays Enter; Ctrl-C still stops."""
+def no_echo() -> Iterator[None]:
+    """While a reply arrives: typed keys are not shown and not lost, Enter stays Enter, and Ctrl-C stops the reply."""
     try:
         import termios
 
@@ -254,12 +259,12 @@ def quiet_keys() -> Iterator[None]:
     quiet[0] &= ~termios.ICRNL
     quiet[3] &= ~(termios.ECHO | termios.ICANON)
 
-    def be(modes: list[Any]) -> None:
+    def set_modes(modes: list[Any]) -> None:
         termios.tcsetattr(descriptor, termios.TCSANOW, modes)
 
-    be(quiet)
+    set_modes(quiet)
     try:
-        with suspension(lambda: be(before), lambda: be(quiet)):
+        with on_suspend(lambda: set_modes(before), lambda: set_modes(quiet)):
             yield
     finally:
-        be(before)
+        set_modes(before)

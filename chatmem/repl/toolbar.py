@@ -1,60 +1,56 @@
-"""The line below the prompt: where one is, who answers, how full the context is. Only what fits."""
+"""The line below the prompt: session, model, memory and context usage, as far as they fit."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from chatmem.app import App
+from chatmem.chat.chat import Chat
+from chatmem.memory.strategies import format_spec
+from chatmem.terminal.sanitize import sanitize_line
+from chatmem.terminal.stats import reply_cost
+from chatmem.terminal.terminal import cell_width
+from chatmem.text import truncate
 
-from chatmem.chat import Chat
-from chatmem.memory import spec_of
-from chatmem.names import shortened
-from chatmem.screen.listing import money
-from chatmem.screen.safe import show_line
-from chatmem.screen.terminal import cell_width
+BAR_WIDTH = 10
+ESSENTIAL_ITEMS = 4
+"""The first items are shortened before any of them is dropped."""
 
-if TYPE_CHECKING:
-    from chatmem.assemble import Assembly
-
-BAR = 10
-"""Columns of the context bar."""
-
-
-Part = tuple[str, ...]
-"""Something to say, in words that are shorter and shorter."""
+ToolbarItem = tuple[str, ...]
+"""One item in several forms, each shorter than the previous one."""
 
 
-def parts(chat: Chat, assembly: Assembly) -> list[Part]:
-    """What there is to say, the most important first. Asks the model's name, so the model must have been found."""
-    view = chat.plan()
-    share = min(1.0, view.tokens / max(1, view.budget))
-    bar = "▰" * round(share * BAR) + "▱" * (BAR - round(share * BAR))
-    name, model = show_line(chat.name), show_line(chat.choice.model.name)
-    figure = f"{view.tokens:,}/{view.budget:,} {view.counter.how}"
-    found: list[Part] = [
-        (name, shortened(name, 20), shortened(name, 8)),
-        (model, shortened(model, 20), shortened(model, 8)),
-        (spec_of(view.strategy), view.strategy.name),
-        (f"{bar} {figure}", figure, f"{share:.0%}"),
+def toolbar_items(chat: Chat, app: App) -> list[ToolbarItem]:
+    """The items of the toolbar, most important first. Resolves the model, which may take a moment."""
+    context = chat.plan()
+    share = min(1.0, context.tokens / max(1, context.budget))
+    bar = "▰" * round(share * BAR_WIDTH) + "▱" * (BAR_WIDTH - round(share * BAR_WIDTH))
+    name, model = sanitize_line(chat.name), sanitize_line(chat.turn_config.model.name)
+    usage = f"{context.tokens:,}/{context.budget:,} {context.counter.method}"
+    items: list[ToolbarItem] = [
+        (name, truncate(name, 20), truncate(name, 8)),
+        (model, truncate(model, 20), truncate(model, 8)),
+        (format_spec(context.strategy), context.strategy.name),
+        (f"{bar} {usage}", usage, f"{share:.0%}"),
     ]
     replies = [m for m in chat.session.path if m.role == "assistant" and m.usage]
-    if replies and (usage := replies[-1].usage) and usage.cached and usage.prompt:
-        found.append((f"cache {usage.cached / usage.prompt:.0%}",))
-    prices = assembly.config.settings.prices
-    if prices and (spent := sum(money(m, prices) for m in replies)):
-        found.append((f"spent {spent:.4f}",))
-    if chat.fold and chat.fold.running:
-        found.append(("folding",))
-    elif chat.fold_error:
-        found.append((f"no notes made: {show_line(chat.fold_error)[:50]}", "no notes made"))
-    return found
+    if replies and (reported := replies[-1].usage) and reported.cached and reported.prompt:
+        items.append((f"cache {reported.cached / reported.prompt:.0%}",))
+    prices = app.config.settings.prices
+    if prices and (cost := sum(reply_cost(m, prices) for m in replies)):
+        items.append((f"cost {cost:.4f}",))
+    if chat.background.running:
+        items.append(("summarising",))
+    elif error := chat.background.error:
+        items.append((f"summary failed: {sanitize_line(error)[:50]}", "summary failed"))
+    return items
 
 
-def fitting(found: list[Part], width: int) -> str:
-    """As many of the parts as fit on one line, in their order, the first ones in as many words as there is room for."""
-    longest = max(map(len, found), default=0)
-    for shorter in range(longest):
-        words = [part[min(shorter, len(part) - 1)] for part in found]
-        for count in range(len(words), min(4, len(words)) - 1, -1):
+def fit_to_width(items: list[ToolbarItem], width: int) -> str:
+    """As many items as fit on one line, in their order and in the longest forms that fit."""
+    forms = max(map(len, items), default=0)
+    for form in range(forms):
+        words = [item[min(form, len(item) - 1)] for item in items]
+        for count in range(len(words), min(ESSENTIAL_ITEMS, len(words)) - 1, -1):
             line = " · ".join(words[:count])
             if cell_width(line) <= width:
                 return line
-    return shortened(found[0][-1], max(1, width)) if found else ""
+    return truncate(items[0][-1], max(1, width)) if items else ""

@@ -1,52 +1,75 @@
-"""Where sessions are kept: the table of stores by the scheme of their URL."""
+"""Stores: the table of them, by the scheme of their URL."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
 from pathlib import Path
+from typing import NamedTuple
 
-from chatmem.errors import WrongUse
-from chatmem.names import checked, shortened
-from chatmem.stores.base import Log, Outline, Say, Store
-from chatmem.stores.jsonl import JsonlStore
+from chatmem.errors import Notify, UsageError, ignore_notices
+from chatmem.history.names import validate
+from chatmem.stores.base import SessionInfo, SessionLog, SessionStore
+from chatmem.stores.file.store import FileStore
 from chatmem.stores.memory import MemoryStore
+from chatmem.text import truncate
 
-__all__ = ["Log", "Outline", "Say", "Store", "open_store"]
+__all__ = ["SessionInfo", "SessionLog", "SessionStore", "open_store"]
 
-DATABASES = {
-    "sqlite": ("sqlite", "SqliteDatabase", ""),
-    "redis": ("redis", "RedisDatabase", "redis"),
-    "rediss": ("redis", "RedisDatabase", "redis"),
-    "postgresql": ("postgres", "PostgresDatabase", "psycopg"),
-    "postgres": ("postgres", "PostgresDatabase", "psycopg"),
-    "mongodb": ("mongo", "MongoDatabase", "pymongo"),
-    "mongodb+srv": ("mongo", "MongoDatabase", "pymongo"),
+
+class DatabaseType(NamedTuple):
+    """Where the class of a database is, and the driver it needs. Both are imported on use: they are slow."""
+
+    module: str
+    class_name: str
+    driver: str = ""
+    requirement: str = ""
+    """What pip installs the driver with."""
+
+
+_DATABASES = "chatmem.stores.database"
+SQLITE = DatabaseType(f"{_DATABASES}.sqlite", "SqliteDatabase")
+REDIS = DatabaseType(f"{_DATABASES}.redis", "RedisDatabase", "redis", "redis>=5")
+POSTGRES = DatabaseType(f"{_DATABASES}.postgres", "PostgresDatabase", "psycopg", "psycopg[binary]>=3.3")
+MONGO = DatabaseType(f"{_DATABASES}.mongo", "MongoDatabase", "pymongo", "pymongo>=4.9")
+
+DATABASES: dict[str, DatabaseType] = {
+    "sqlite": SQLITE,
+    "redis": REDIS,
+    "rediss": REDIS,
+    "postgresql": POSTGRES,
+    "postgres": POSTGRES,
+    "mongodb": MONGO,
+    "mongodb+srv": MONGO,
 }
-"""By the scheme of an address: the module and the class, imported when it is used, and the driver it needs."""
+"""The databases by the scheme of their URL."""
 
 
-def open_store(url: str, data: Path, user: str = "", say: Say = lambda line: None, keep: float | None = None) -> Store:
-    """The store that a URL names. What is local of it stands in `data`; `keep` seconds after its last use a session
-    may go, where the server does that by itself. Raises WrongUse.
+def open_store(
+    url: str, data: Path, user: str = "", notify: Notify = ignore_notices, ttl: float | None = None
+) -> SessionStore:
+    """The store at a URL. Local files of it are in the directory `data`. Raises UsageError.
+
+    Sessions unused for `ttl` seconds may expire, where the server does that itself.
     """
-    folder = data / "users" / checked(user, "user") if user else data
     scheme = url.partition(":")[0].lower()
     if url in ("file", "file:"):
-        return JsonlStore.of(data, user, say)
+        return FileStore.for_user(data, user, notify)
     if scheme == "memory":
-        return MemoryStore(say)
+        return MemoryStore(notify)
     if scheme not in DATABASES:
-        raise WrongUse(
-            f"There is no store for {shortened(scheme)!r}.", f"There are: file, memory:, {', '.join(DATABASES)}"
+        raise UsageError(
+            f"There is no store for {truncate(scheme)!r}.", f"Stores: file, memory:, {', '.join(DATABASES)}"
         )
-    module, name, driver = DATABASES[scheme]
-    if driver and not importlib.util.find_spec(driver):
-        raise WrongUse(f"The driver for {scheme} is not installed.", f"pip install 'chatmem[{module}]'")
-    from chatmem.stores.database_store import DatabaseStore  # only who has a database pays for it
+    kind = DATABASES[scheme]
+    if kind.driver and not importlib.util.find_spec(kind.driver):
+        raise UsageError(f"The driver for {scheme} is not installed.", f"pip install '{kind.requirement}'")
+    from chatmem.stores.database.store import DatabaseStore  # imported lazily: slow
 
-    database = getattr(importlib.import_module(f"chatmem.stores.{module}"), name)(url, keep)
-    if database.open_to_all:
-        say(f"Conversations go to {database.shown} unencrypted. Ask for TLS in the store's address.")
-    place = hashlib.sha256(database.identity.encode()).hexdigest()[:16]
-    return DatabaseStore(database, user, folder / "databases" / place, say)
+    database = getattr(importlib.import_module(kind.module), kind.class_name)(url, ttl)
+    if database.unencrypted:
+        notify(f"Conversations are sent to {database.display_url} unencrypted. Enable TLS in the store's URL.")
+    home = data / "users" / validate(user, "user") if user else data
+    directory = home / "databases" / hashlib.sha256(database.identity.encode()).hexdigest()[:16]
+    return DatabaseStore(database, user, directory, notify)

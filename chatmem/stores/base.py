@@ -1,4 +1,4 @@
-"""The promise of a store: sessions as append-only records, durable when `append` returns, one writer at a time."""
+"""The interface of a store: sessions as append-only records, durable when `append` returns, one writer at a time."""
 
 from __future__ import annotations
 
@@ -7,28 +7,33 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple
 
-from chatmem.errors import ChatmemError, NoSuchSession, WrongUse
-from chatmem.names import key, shortened
-from chatmem.records import Record, header, repaired
-from chatmem.session import Session
-from chatmem.stores.check import Verdict, check
-from chatmem.stores.lines import line_of
-from chatmem.stores.search import Hit, Query, hits
+from chatmem.errors import (
+    Action,
+    ChatmemError,
+    Notify,
+    SessionNotFoundError,
+    UsageError,
+    ignore_notices,
+)
+from chatmem.history.names import canonical_key
+from chatmem.history.records import Record, header
+from chatmem.history.session import Session
+from chatmem.stores.codec import encode
+from chatmem.stores.search import Hit, Query, find_hits
+from chatmem.stores.verify import CheckReport, check_session
+from chatmem.text import fix_surrogates, truncate
 
-Say = Callable[[str], None]
-"""Where a store says what its user should know: one line each."""
-
-Watched = Callable[[Sequence[str], str], Iterable[str]]
-"""Gives the pieces of long work, named in a word, one by one: who watches may show how far it is."""
+Progress = Callable[[Sequence[str], str], Iterable[str]]
+"""Iterates over the items of a long task, which is named in a word, and may show how far it is."""
 
 
-def unwatched(work: Sequence[str], what: str) -> Iterable[str]:
-    """Long work that nobody watches."""
-    return work
+def no_progress(items: Sequence[str], task: str) -> Iterable[str]:
+    """A `Progress` that shows nothing."""
+    return items
 
 
-class Outline(NamedTuple):
-    """What a list shows of a session."""
+class SessionInfo(NamedTuple):
+    """What lists show of a session."""
 
     name: str
     title: str
@@ -42,24 +47,24 @@ class Outline(NamedTuple):
     source: str = ""
     """Where it was imported from: a format and an id."""
     owner: str | None = None
-    """Whose it is, where another user shared it; the user without a name is ''."""
+    """The user who shares it with this one. The default user is ''. None if it is the user's own."""
 
     @classmethod
-    def of(cls, session: Session) -> Outline:
+    def from_session(cls, session: Session) -> SessionInfo:
         memory = session.settings.get("memory")
         strategy = memory.get("strategy") if isinstance(memory, dict) else None
         path = session.path
         return cls(
             session.name,
-            repaired(session.title),
+            fix_surrogates(session.title),
             sum(m.role == "user" for m in path),
             len(path),
-            repaired(session.created),
-            repaired(session.last_active),
-            repaired(session.model) if session.model else None,
-            repaired(str(strategy)) if strategy else None,
-            repaired(session.id),
-            repaired(str(session.header.get("imported") or "")),
+            fix_surrogates(session.created),
+            fix_surrogates(session.last_active),
+            fix_surrogates(session.model) if session.model else None,
+            fix_surrogates(str(strategy)) if strategy else None,
+            fix_surrogates(session.id),
+            fix_surrogates(str(session.header.get("imported") or "")),
         )
 
     def record(self) -> dict[str, Any]:
@@ -69,152 +74,159 @@ class Outline(NamedTuple):
         return {name: getattr(self, name) for name in names} | shared
 
 
-class Log(ABC):
-    """One session's records, open for reading and appending."""
+def newest_first(sessions: Iterable[SessionInfo]) -> list[SessionInfo]:
+    """The sessions, the most recently used one first."""
+    return sorted(sessions, key=lambda s: (s.last_active, s.name), reverse=True)
+
+
+class SessionLog(ABC):
+    """The records of one session, open for reading and appending."""
 
     name: str
-    away: ChatmemError | None = None
-    """Why what is appended waits elsewhere for now; None as long as it does not."""
+    unavailable: ChatmemError | None = None
+    """Why records are appended elsewhere for now. None if they are appended to the store itself."""
 
     @abstractmethod
     def read(self) -> tuple[list[Record], bool]:
-        """The records added since the last read, by whomever; and whether they are the whole session anew.
+        """The records added since the last read by any process, and whether they replace everything read before.
 
-        Anew means: the session was replaced meanwhile, and what was read before no longer counts.
+        They do if the session was replaced in the meantime.
         """
 
     @abstractmethod
     def append(self, records: Iterable[Record]) -> None:
-        """Add records, all or none; they are durable on return. Raises NotSaved. Only inside `turn()`."""
+        """Add records, all or none, durable on return. Only inside `exclusive()`. Raises StorageError."""
 
     @abstractmethod
     @contextmanager
-    def turn(self, wait: bool = True) -> Iterator[None]:
-        """Be the only writer for a while. Raises Busy at once if another one is and `wait` is false."""
+    def exclusive(self, wait: bool = True) -> Iterator[None]:
+        """Be the only writer. If there is another one, wait, or raise SessionLockedError if `wait` is false."""
         yield
 
-    def partial(self, skeleton: Record) -> Callable[[str], None]:
-        """Begin to keep an unfinished reply: returns what takes each piece of its text. Never raises.
+    def open_draft(self, skeleton: Record) -> Callable[[str], None]:
+        """Begin to keep a reply that is arriving, and return a function that adds text to it. Never raises.
 
-        `skeleton` is the reply's record without its text. Stores that cannot keep it do nothing.
+        `skeleton` is the reply's record without its text. Stores that cannot keep drafts do nothing.
         """
         return lambda text: None
 
-    def partial_done(self, stored: bool = True) -> None:
-        """The reply is over: forget what was kept of it, unless it could not be stored. Never raises."""
+    def close_draft(self, stored: bool = True) -> None:
+        """The reply ended: remove its draft, unless the reply could not be stored. Never raises."""
 
     def close(self) -> None:
-        """Let go of what is open. Nothing is lost by not calling it."""
+        """Release what is open. Nothing is lost without this call."""
 
 
-class Store(ABC):
+class SessionStore(ABC):
     """Where sessions are kept, by name. Names are unique ignoring case."""
 
-    kept: ClassVar[bool] = True
+    persistent: ClassVar[bool] = True
     """Whether anything outlives the process."""
     expires = False
-    """Whether what is not used for long goes by itself."""
-    deleted: ClassVar[str] = "in the trash"
-    """What became of a session that was deleted."""
+    """Whether unused sessions expire without anyone deleting them."""
+    deleted_note: ClassVar[str] = "in the trash"
+    """What became of a deleted session, for messages."""
 
-    def __init__(self, say: Say = lambda line: None) -> None:
-        self.say = say
-        self.watched: Watched = unwatched
+    def __init__(self, notify: Notify = ignore_notices) -> None:
+        self.notify = notify
+        self.progress: Progress = no_progress
 
     @abstractmethod
     def names(self) -> list[str]:
-        """The names of all sessions, in no order. Raises NotSaved if the place cannot be read."""
+        """The names of all sessions, in no order. Raises StorageError if the store cannot be read."""
 
     @abstractmethod
     def records(self, name: str) -> list[Record]:
-        """All records of a session, with what a dead process left of a reply; no lock, no change."""
+        """All records of a session, including the draft of a process that died. Takes no lock, changes nothing."""
 
     @abstractmethod
-    def open(self, name: str, first: Iterable[Record] = ()) -> Log:
-        """A session to add to. With `first` it is created from them; the name must be free then (WrongUse)."""
+    def open(self, name: str, first: Iterable[Record] = ()) -> SessionLog:
+        """Open a session. With `first` it is created with these records. Raises UsageError if the name is taken."""
 
     @abstractmethod
     def rename(self, name: str, new: str) -> None:
-        """Give a session another name. Raises WrongUse if the new one is taken."""
+        """Rename a session. Raises UsageError if the new name is taken."""
 
     def share(self, name: str, user: str) -> str:
-        """Let another user read and write a session; returns the name it has there. Raises WrongUse."""
-        raise WrongUse("Sessions that are not kept cannot be shared.")
+        """Let another user read and write a session. Returns the name it has for that user. Raises UsageError."""
+        raise UsageError("Sessions that are not saved cannot be shared.")
 
     @abstractmethod
     def delete(self, name: str, purge: bool = False) -> None:
-        """Remove a session: into the trash where there is one, or for good."""
+        """Move a session to the trash, where there is one, or delete it for good."""
 
     def session(self, name: str) -> Session:
-        """A session as it reads now. Raises NoSuchSession with near names."""
+        """The current state of a session. Raises SessionNotFoundError."""
         name = self.find(name)
         return Session.replay(name, self.records(name))
 
     def find(self, name: str) -> str:
-        """The name as it is kept, found ignoring case. Raises NoSuchSession."""
+        """The stored spelling of a name, found ignoring case. Raises SessionNotFoundError with similar names."""
         names = self.names()
-        wanted = key(name)
+        wanted = canonical_key(name)
         for known in names:
-            if key(known) == wanted:
+            if canonical_key(known) == wanted:
                 return known
-        raise self.missing(name, names)
+        raise self.not_found(name, names)
 
-    def place(self, name: str | None = None) -> str:
-        """Where a session is kept, or all of them, for a person to look."""
+    def location(self, name: str | None = None) -> str:
+        """Where a session, or all of them, are kept: a path or an address."""
         return self.find(name) if name else "memory"
 
     def fork(self, name: str, new: str, at: int | None = None) -> None:
-        """Copy a conversation, or its turns up to number `at`, into a session of its own. Raises WrongUse."""
+        """Copy a conversation, or its turns up to number `at`, to a new session. Raises UsageError."""
         session = self.session(name)
         path = session.path
         if at is not None:
             if session.turn(at) is None:
-                raise WrongUse(f"There is no turn {at}.", f"There are turns 1 to {len(session.turns)}.")
-            path = session.prologue + [m for turn in session.turns[:at] for m in turn.messages]
+                raise UsageError(f"There is no turn {at}.", f"There are turns 1 to {len(session.turns)}.")
+            path = session.preamble + [m for turn in session.turns[:at] for m in turn.messages]
         kept = {message.id for message in path}
-        records: list[Record] = [header(new) | {"forked": {"id": session.id, "message": path[-1].id if path else None}}]
+        origin = {"id": session.id, "message": path[-1].id if path else None}
+        records: list[Record] = [header(new) | {"forked": origin}]
         settings = {k: v for k, v in session.settings.items() if k != "title"}
         records += [{"type": "settings", **settings}] if settings else []
         records += [message.record() for message in path]
-        records += [
-            {"type": "mark", "message": ident, **flags} for ident, flags in session.marks.items() if ident in kept
-        ]
-        records += [part.record() for part in session.summaries.values() if {part.start, part.end} <= kept]
+        marks = {ident: flags for ident, flags in session.marks.items() if ident in kept}
+        records += [{"type": "mark", "message": ident, **flags} for ident, flags in marks.items()]
+        records += [s.record() for s in session.summaries.values() if {s.start, s.end} <= kept]
         self.open(new, records).close()
 
     def search(self, query: Query, only: str | None = None) -> Iterator[Hit]:
-        """The messages that hold all words of a query, session by session, the one used last first."""
-        for name in [self.find(only)] if only else [o.name for o in self.outlines()]:
+        """The messages that contain all words of a query, the most recently used session first."""
+        for name in [self.find(only)] if only else [s.name for s in self.list_sessions()]:
             if (records := self._searchable(name, query)) is not None:
-                yield from hits(name, Session.replay(name, records).messages.values(), query)
+                yield from find_hits(name, Session.replay(name, records).messages.values(), query)
 
-    def _searchable(self, name: str, query: Query) -> list[Record] | None:
-        """The records of a session, or None if it surely holds no hit."""
-        return self.records(name)
-
-    def check(self, name: str) -> Verdict:
-        """The reader's verdict on a session."""
+    def check(self, name: str) -> CheckReport:
+        """An integrity report on a session."""
         name = self.find(name)
-        return check(name, b"".join(map(line_of, self.records(name))), [], False)
+        return check_session(name, b"".join(map(encode, self.records(name))))
 
-    def missing(self, name: str, names: Iterable[str]) -> NoSuchSession:
+    def not_found(self, name: str, names: Iterable[str]) -> SessionNotFoundError:
+        """The error for a session that does not exist, with similar names."""
         from difflib import get_close_matches
 
-        near = get_close_matches(key(name), by_key := {key(n): n for n in names}, 3, 0.5)
-        hint = f"Did you mean {' or '.join(repr(by_key[k]) for k in near)}?" if near else "See: chatmem sessions list"
-        return NoSuchSession(f"There is no session {shortened(name)!r}.", hint)
+        message = f"There is no session {truncate(name)!r}."
+        near = get_close_matches(canonical_key(name), by_key := {canonical_key(n): n for n in names}, 3, 0.5)
+        if near:
+            return SessionNotFoundError(message, f"Did you mean {' or '.join(repr(by_key[k]) for k in near)}?")
+        return SessionNotFoundError(message, action=Action("list_sessions"))
 
-    def outlines(self) -> list[Outline]:
-        """One outline per session, the one used last first."""
-        found = filter(None, map(self._outline, self.names()))
-        return sorted(found, key=lambda o: (o.last_active, o.name), reverse=True)
+    def list_sessions(self) -> list[SessionInfo]:
+        """Every session, the most recently used one first."""
+        return newest_first(filter(None, map(self._read_info, self.names())))
 
-    def rebuild(self) -> None:
-        """Make whatever stands beside the sessions anew: it is only a cache."""
+    def rebuild_index(self) -> None:
+        """Rebuild whatever is cached beside the sessions."""
 
-    def _outline(self, name: str) -> Outline | None:
+    def _searchable(self, name: str, query: Query) -> list[Record] | None:
+        """The records of a session, or None if it cannot contain a hit."""
+        return self.records(name)
+
+    def _read_info(self, name: str) -> SessionInfo | None:
         try:
-            return Outline.of(Session.replay(name, self.records(name)))
+            return SessionInfo.from_session(Session.replay(name, self.records(name)))
         except ChatmemError as error:
-            self.say(f"Session {name!r} is left out: {error.message}")
+            self.notify(f"Skipped session {name!r}: {error.message}")
             return None

@@ -1,4 +1,4 @@
-"""Words found in sessions: all of them in one message, quotes for a phrase, case does not matter."""
+"""Search for words in messages: all words in one message, quotes for a phrase, ignoring case."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from chatmem.errors import WrongUse
-from chatmem.records import Message, Record
+from chatmem.errors import UsageError
+from chatmem.history.records import Message, Record
 
-AROUND = 60
+CONTEXT_CHARS = 60
 """Characters shown on each side of a hit."""
 
 
 class Query(NamedTuple):
-    """What is looked for: words and phrases, in lower case."""
+    """Words and phrases to search for, in lower case."""
 
     words: tuple[str, ...]
 
     @classmethod
     def parse(cls, text: str) -> Query:
-        """`red "sea horse"` is the word red and the phrase sea horse. Raises WrongUse for nothing."""
+        """`red "sea horse"` is the word red and the phrase sea horse. Raises UsageError for an empty query."""
         words = tuple(
             (phrase or word).lower()
             for phrase, word in re.findall(r'"([^"]+)"|(\S+)', text)
             if (phrase or word).strip('"')
         )
         if not words:
-            raise WrongUse("There is nothing to look for.", "chatmem sessions search WORDS, or 'a \"whole phrase\"'")
+            raise UsageError("The query is empty.", 'Give one or more words, or a "whole phrase".')
         return cls(words)
 
     def matches(self, text: str) -> bool:
@@ -36,7 +36,7 @@ class Query(NamedTuple):
         return all(word in lower for word in self.words)
 
     def may_match(self, data: bytes) -> bool:
-        """Whether the raw bytes of a session can hold a hit at all: each word's longest run of ASCII must be there."""
+        """Whether the raw bytes of a session can contain a hit: they must hold each word's longest run of ASCII."""
         lower = data.lower()
         runs = (
             max(re.findall(r"[ -~]+", json.dumps(word, ensure_ascii=False)[1:-1]) or [""], key=len)
@@ -45,15 +45,15 @@ class Query(NamedTuple):
         return all(run.encode() in lower for run in sorted(runs, key=len, reverse=True))
 
     def excerpt(self, text: str) -> str:
-        """The first hit with what stands around it, on one line."""
+        """The first hit with the text around it, on one line."""
         found = re.search(re.escape(self.words[0]), text, re.IGNORECASE)
         middle = found.start() if found else max(0, text.lower().find(self.words[0]))
-        start, end = max(0, middle - AROUND), middle + len(self.words[0]) + AROUND
+        start, end = max(0, middle - CONTEXT_CHARS), middle + len(self.words[0]) + CONTEXT_CHARS
         return ("…" if start else "") + " ".join(text[start:end].split()) + ("…" if end < len(text) else "")
 
 
 class Hit(NamedTuple):
-    """A message that holds all the words."""
+    """A message that contains all words of a query."""
 
     session: str
     message: str
@@ -65,7 +65,7 @@ class Hit(NamedTuple):
         return self._asdict()
 
 
-def hits(name: str, messages: Iterable[Message], query: Query) -> Iterator[Hit]:
+def find_hits(name: str, messages: Iterable[Message], query: Query) -> Iterator[Hit]:
     """The hits in one session's messages, of every branch."""
     for message in messages:
         if query.matches(message.content):

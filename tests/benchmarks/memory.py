@@ -1,10 +1,10 @@
-"""What each memory strategy keeps of a long conversation, and at which cost; measured without a model.
+"""How much of a long conversation each memory strategy sends, and what that costs. Measured without a model.
 
     python -m tests.benchmarks.memory [--quick] [--json | --table]
 
-Seeded conversations of 300 turns with planted facts, some corrected later. The summariser is an oracle: it knows only
-what it is shown, gives back the facts in it, newest value first served, and loses each with 3 % per call. So what is
-lost is lost by the engine. A fact counts as kept when its newest value stands in what the model would see.
+The conversations are seeded and have 300 turns with facts, some of which are corrected later. An oracle stands in for the
+summary model: it returns the facts of the transcript it is sent, and loses each with a probability of 3 % per call. So
+other losses are caused by the engine. A fact counts as sent if the context contains its newest value.
 """
 
 from __future__ import annotations
@@ -18,17 +18,16 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from chatmem import memory, tokens
-from chatmem.errors import DoesNotFit
-from chatmem.memory.base import Strategy
-from chatmem.memory.compare import common
-from chatmem.memory.fold import Fold, Summariser
-from chatmem.memory.plan import plan
-from chatmem.memory.recall import FullText
-from chatmem.memory.summary import SummaryStrategy
-from chatmem.memory.view import Plan, Wire
-from chatmem.session import Session
-from chatmem.tokens import Counter
+from chatmem.errors import ContextBudgetError
+from chatmem.history.session import Session
+from chatmem.memory import strategies
+from chatmem.memory.compare import common_prefix_tokens
+from chatmem.memory.plan import ApiMessage, ContextPlan
+from chatmem.memory.planner import plan
+from chatmem.memory.retrieval import FullTextIndex
+from chatmem.memory.strategies.base import Strategy
+from chatmem.memory.summarizer import SummaryJob, SummaryModel
+from chatmem.tokens.counter import Counter, counter_for_model
 from tests.benchmarks.rows import Claim, Row, half, measured
 
 _THINGS = (
@@ -37,7 +36,7 @@ _THINGS = (
 _PEOPLE = (
     "dentist plumber cousin neighbour teacher landlord trainer lawyer baker painter pilot barber tailor nurse".split()
 )
-_OTHER = {  # another word for each, which shares no stem with it
+_OTHER = {  # synonyms that share no stem
     "router": "wifi box", "garage": "place for the car", "locker": "metal cabinet", "bicycle": "two-wheeler", "piano": "instrument with keys",
     "greenhouse": "glass shed", "cellar": "room below ground", "office": "workplace", "gate": "front entrance", "sauna": "hot room",
     "library": "book collection", "studio": "art space", "attic": "top floor", "boiler": "heating unit", "safe": "strongbox",
@@ -64,7 +63,7 @@ _FILLER = (
 
 @dataclass
 class Fact:
-    """Something that is said once and may be asked for; `value` is what counts."""
+    """A statement that is asked for later. `value` is what the answer must contain."""
 
     key: str
     thing: str
@@ -98,13 +97,13 @@ class Conversation:
 
     @classmethod
     def make(cls, seed: int, count: int = 300) -> Conversation:
-        chance = random.Random(seed)
+        rng = random.Random(seed)
         talk = cls()
-        keys = [
+        keys: list[tuple[str, str, Callable[[], str]]] = [
             (
                 f"the code for my {t}",
                 t,
-                lambda: f"{chance.choice('KXQZJ')}{chance.choice('KXQZJ')}-{chance.randrange(1000, 9999)}",
+                lambda: f"{rng.choice('KXQZJ')}{rng.choice('KXQZJ')}-{rng.randrange(1000, 9999)}",
             )
             for t in _THINGS
         ]
@@ -114,14 +113,14 @@ class Conversation:
                 p,
                 lambda: (
                     "".join(
-                        chance.choice(s)
+                        rng.choice(s)
                         for s in (
                             ["Bra", "Kel", "Dro", "Mur", "Vas"],
                             ["lin", "dor", "mit", "gar"],
                             ["ski", "son", "vic", "ton", "ley"],
                         )
                     )
-                    + str(chance.randrange(10, 99))
+                    + str(rng.randrange(10, 99))
                 ),
             )
             for p in _PEOPLE
@@ -130,32 +129,32 @@ class Conversation:
             (
                 f"the phone number of my {p}",
                 p,
-                lambda: f"0{chance.randrange(100, 999)} {chance.randrange(100000, 999999)}",
+                lambda: f"0{rng.randrange(100, 999)} {rng.randrange(100000, 999999)}",
             )
             for p in _PEOPLE
         ]
-        chance.shuffle(keys)
-        places = sorted(chance.sample(range(2, count - 20), 42))
+        rng.shuffle(keys)
+        places = sorted(rng.sample(range(2, count - 20), 42))
         for turn, (key, thing, value) in zip(places, keys, strict=False):
-            talk.facts.append(Fact(key, thing, value(), turn, "user" if chance.random() < 0.7 else "assistant"))
-        for fact in chance.sample(talk.facts, 10):
-            later = chance.randrange(fact.turn + 5, count - 5)
+            talk.facts.append(Fact(key, thing, value(), turn, "user" if rng.random() < 0.7 else "assistant"))
+        for fact in rng.sample(talk.facts, 10):
+            later = rng.randrange(fact.turn + 5, count - 5)
             fact.old, fact.value = fact.value, next(v for k, _, v in keys if k == fact.key)()
             talk.corrections[later] = fact
         planted = {f.turn: f for f in talk.facts}
         for turn in range(count):
-            texts = {"user": cls._filler(chance, 20, 60), "assistant": cls._filler(chance, 40, 130)}
-            if fact := planted.get(turn):
-                shown = Fact(fact.key, fact.thing, fact.old or fact.value, turn, fact.role)
-                texts[fact.role] += " " + shown.sentence()
-            if fact := talk.corrections.get(turn):
-                texts["user"] += " " + fact.sentence(corrected=True)
+            texts = {"user": cls._filler(rng, 20, 60), "assistant": cls._filler(rng, 40, 130)}
+            if said := planted.get(turn):
+                shown = Fact(said.key, said.thing, said.old or said.value, turn, said.role)
+                texts[said.role] += " " + shown.sentence()
+            if correction := talk.corrections.get(turn):
+                texts["user"] += " " + correction.sentence(corrected=True)
             talk.turns.append((texts["user"], texts["assistant"]))
         return talk
 
     @staticmethod
-    def _filler(chance: random.Random, least: int, most: int) -> str:
-        words = [chance.choice(_FILLER) for _ in range(chance.randrange(least, most))]
+    def _filler(rng: random.Random, least: int, most: int) -> str:
+        words = [rng.choice(_FILLER) for _ in range(rng.randrange(least, most))]
         for place in range(9, len(words), 11):
             words[place] += "."
         return " ".join(words).capitalize() + "."
@@ -167,34 +166,34 @@ class Conversation:
 
 
 class Oracle:
-    """A summariser that loses nothing it should not, but each fact with some chance per call."""
+    """A summary model that loses nothing but each fact with some probability per call."""
 
-    def __init__(self, talk: Conversation, chance: random.Random, keep: float, fail: float, counter: Counter) -> None:
-        self.talk, self.chance, self.keep, self.fail, self.counter = talk, chance, keep, fail, counter
+    def __init__(self, talk: Conversation, rng: random.Random, keep: float, fail: float, counter: Counter) -> None:
+        self.talk, self.rng, self.keep, self.fail, self.counter = talk, rng, keep, fail, counter
         self.calls = 0
         self.tokens = 0
 
-    def ask(self, messages: Sequence[Wire], most: int) -> tuple[str, str | None]:
+    def ask(self, messages: Sequence[ApiMessage], most: int) -> tuple[str, str | None]:
         self.calls += 1
         text = messages[-1]["content"]
-        self.tokens += self.counter.text(text)
-        if self.chance.random() < self.fail:
-            raise ConnectionError("the summariser is down")
+        self.tokens += self.counter.count_text(text)
+        if self.rng.random() < self.fail:
+            raise ConnectionError("the summary model is down")
         lines = []
         for fact in self.talk.facts:
             places = {value: text.rfind(value) for value in (fact.old, fact.value) if value}
             value, place = max(places.items(), key=lambda p: p[1])
-            if place >= 0 and self.chance.random() < self.keep:
+            if place >= 0 and self.rng.random() < self.keep:
                 lines.append((place, f"{fact.key}: {value}"))
         lines.sort(reverse=True)
-        while lines and self.counter.text("\n".join(line for _, line in lines)) > most:
+        while lines and self.counter.count_text("\n".join(line for _, line in lines)) > most:
             lines.pop()
         return "\n".join(line for _, line in reversed(lines)) or "(nothing)", "complete"
 
 
 @dataclass
 class Figures:
-    """What one run gave."""
+    """The results of one run."""
 
     recall: float
     asked: dict[str, float]
@@ -216,13 +215,13 @@ def play(
     fail: float = 0.0,
     seed: int = 0,
 ) -> Figures:
-    """Play a conversation under a strategy: plan, reply, fold; look at every view."""
-    session, index = Session("bench"), FullText()
+    """Play a conversation under a strategy: plan, reply, summarise; check every plan."""
+    session, index = Session("bench"), FullTextIndex()
     oracle = Oracle(talk, random.Random(seed), keep, fail, counter)
-    summariser = Summariser("oracle", 128_000, oracle.ask)
+    summary_model = SummaryModel("oracle", 128_000, oracle.ask)
     recall, sizes, stale = [], [], 0
     total = same = violations = blocked = 0
-    before: Plan | None = None
+    before: ContextPlan | None = None
     failures = rest = 0
     for number, (question, reply) in enumerate(talk.turns):
         session.apply(
@@ -236,21 +235,21 @@ def play(
             }
         )
         index.update(session)
-        uses = index if strategy.recall(strategy.limit(budget)) else None
+        uses = index if strategy.retrieval_share(strategy.budget(budget)) else None
         try:
-            view = plan(session, session.path[-1], strategy, counter, budget, uses)
-        except DoesNotFit:
+            context = plan(session, session.path[-1], strategy, counter, budget, uses)
+        except ContextBudgetError:
             blocked += 1
             continue
-        text = "\n".join(m["content"] for m in view.messages)
-        roles = [m["role"] for m in view.messages if m["role"] != "system"]
-        violations += view.tokens > budget or roles[0] != "user" or any(a == b for a, b in pairwise(roles))
-        violations += not view.messages[-1]["content"].endswith(question)
-        sizes.append(view.tokens)
+        text = "\n".join(m["content"] for m in context.messages)
+        roles = [m["role"] for m in context.messages if m["role"] != "system"]
+        violations += context.tokens > budget or roles[0] != "user" or any(a == b for a, b in pairwise(roles))
+        violations += not context.messages[-1]["content"].endswith(question)
+        sizes.append(context.tokens)
         if before is not None and number > 20:
-            total += view.tokens
-            same += common(before.messages, view.messages, counter)
-        before = view
+            total += context.tokens
+            same += common_prefix_tokens(before.messages, context.messages, counter)
+        before = context
         if number and number % 10 == 0:
             known = talk.known(number)
             if known:
@@ -266,25 +265,27 @@ def play(
                 "role": "assistant",
                 "content": reply,
                 "time": "2026-01-01T00:00:00Z",
-                "sent": view.digest(),
+                "sent": context.digest(),
             }
         )
         rest -= rest > 0
-        if view.fold_before and not rest and isinstance(strategy, SummaryStrategy):
-            fold = Fold.of(session, view.fold_before, strategy.notes(view.budget), summariser, counter)
-            fold.run()
-            for part in fold.parts:
-                session.apply(part.record())
-            failures = failures + 1 if fold.error else 0
-            rest = min(8, 2**failures // 2) if fold.error else 0
+        if context.summarize_before and not rest and strategy.summary_share(context.budget):
+            job = SummaryJob.for_session(
+                session, context.summarize_before, strategy.summary_share(context.budget), summary_model, counter
+            )
+            job.run()
+            for segment in job.segments:
+                session.apply(segment.record())
+            failures = failures + 1 if job.error else 0
+            rest = min(8, 2**failures // 2) if job.error else 0
     asked = {}
     index.update(session)
-    uses = index if strategy.recall(strategy.limit(budget)) else None
+    uses = index if strategy.retrieval_share(strategy.budget(budget)) else None
     for form in ("same words", "paraphrase", "no shared word"):
         hits = []
         for fact in talk.facts:
-            view = plan(session, fact.questions()[form], strategy, counter, budget, uses)
-            hits.append(fact.value in "\n".join(m["content"] for m in view.messages))
+            context = plan(session, fact.questions()[form], strategy, counter, budget, uses)
+            hits.append(fact.value in "\n".join(m["content"] for m in context.messages))
         asked[form] = statistics.mean(hits)
     stored = {m.content for m in session.messages.values()}
     lost = sum(text not in stored for turn in talk.turns for text in turn)
@@ -312,7 +313,7 @@ def langchain(talk: Conversation, which: str, budget: int, counter: Counter, see
     oracle = Oracle(talk, random.Random(seed), 0.97, 0.0, counter)
 
     def count(messages: list[BaseMessage]) -> int:
-        return 3 + sum(counter.message(str(m.content)) for m in messages)
+        return 3 + sum(counter.count_message(str(m.content)) for m in messages)
 
     summary: Any = None
     if which == "ConversationSummaryBufferMemory":
@@ -333,9 +334,9 @@ def langchain(talk: Conversation, which: str, budget: int, counter: Counter, see
         )
     history: list[BaseMessage] = []
     recall, sizes, stale, total, same, violations = [], [], 0, 0, 0, 0
-    before: list[Wire] = []
+    before: list[ApiMessage] = []
 
-    def view_of(question: str) -> list[Wire]:
+    def context_of(question: str) -> list[ApiMessage]:
         shown = history if summary is None else summary.load_memory_variables({})["history"]
         shown = [*shown, HumanMessage(question)]
         if summary is None:
@@ -347,16 +348,16 @@ def langchain(talk: Conversation, which: str, budget: int, counter: Counter, see
         ]
 
     for number, (question, reply) in enumerate(talk.turns):
-        view = view_of(question)
-        text = "\n".join(m["content"] for m in view)
-        size = counter.primer + sum(counter.message(m["content"]) for m in view)
-        first = next((m["role"] for m in view if m["role"] != "system"), "")
+        context = context_of(question)
+        text = "\n".join(m["content"] for m in context)
+        size = counter.request_overhead + sum(counter.count_message(m["content"]) for m in context)
+        first = next((m["role"] for m in context if m["role"] != "system"), "")
         violations += size > budget or first != "user" or not text.endswith(question)
         sizes.append(size)
         if before and number > 20:
             total += size
-            same += common(before, view, counter)
-        before = view
+            same += common_prefix_tokens(before, context, counter)
+        before = context
         if number and number % 10 == 0 and (known := talk.known(number)):
             recall.append(sum(value in text for _, value in known) / len(known))
             stale += sum(
@@ -368,7 +369,7 @@ def langchain(talk: Conversation, which: str, budget: int, counter: Counter, see
             summary.save_context({"input": question}, {"output": reply})
     asked = {}
     for form in ("same words", "paraphrase", "no shared word"):
-        hits = [f.value in "\n".join(m["content"] for m in view_of(f.questions()[form])) for f in talk.facts]
+        hits = [f.value in "\n".join(m["content"] for m in context_of(f.questions()[form])) for f in talk.facts]
         asked[form] = statistics.mean(hits)
     return Figures(
         statistics.mean(recall),
@@ -393,27 +394,27 @@ SPECS = (
     "summary:{}",
 )
 SUMMARY, LOW_WATER = "summary:{}", "token-trim,max_tokens={}"
-KEPT = Claim("summary: facts in the context", "", least=0.94)
-KEPT_FAILING = Claim("summary with 30 % failing folds: facts in the context", "", least=0.94)
+KEPT = Claim("summary: facts in the context", "", at_least=0.94)
+KEPT_FAILING = Claim("summary with 30 % failing summaries: facts in the context", "", at_least=0.94)
 ASKED = {
-    form: Claim(f"summary: a fact asked for, {form}", "", least=least)
-    for form, least in (("same words", 0.98), ("paraphrase", 0.98), ("no shared word", 0.85))
+    form: Claim(f"summary: a fact asked for, {form}", "", at_least=at_least)
+    for form, at_least in (("same words", 0.98), ("paraphrase", 0.98), ("no shared word", 0.85))
 }
-STALE = Claim("summary: stale facts", "", most=0)
-BROKEN = Claim("views over budget, without their question, or of a wrong shape", "", most=0)
+STALE = Claim("summary: stale facts", "", at_most=0)
+BROKEN = Claim("plans over budget, without their question, or malformed", "", at_most=0)
 REUSE = Claim("summary: prompt cache reuse", "")
-REUSE_4 = Claim("token-trim: prompt cache reuse at 4,000 tokens", "", least=0.85)
-REUSE_12 = Claim("token-trim: prompt cache reuse at 12,000 tokens", "", least=0.94)
+REUSE_4 = Claim("token-trim: prompt cache reuse at 4,000 tokens", "", at_least=0.85)
+REUSE_12 = Claim("token-trim: prompt cache reuse at 12,000 tokens", "", at_least=0.94)
 CLAIMS = (KEPT, KEPT_FAILING, *ASKED.values(), STALE, BROKEN, REUSE, REUSE_4, REUSE_12)
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    counter, seeds = tokens.counter("gpt-4o"), (1,) if quick else (1, 2, 3, 4, 5)
-    how = f"seeds {', '.join(map(str, seeds))}; 4,000 tokens, {counter.how}"
+    counter, seeds = counter_for_model("gpt-4o"), (1,) if quick else (1, 2, 3, 4, 5)
+    how = f"seeds {', '.join(map(str, seeds))}; 4,000 tokens, {counter.method}"
     talks = {seed: Conversation.make(seed) for seed in seeds}
 
     def played(spec: str, budget: int = 4000, fail: float = 0.0) -> list[Figures]:
-        strategy = memory.from_table(memory.table_of(spec.format(budget)))
+        strategy = strategies.strategy_from_mapping(strategies.parse_spec(spec.format(budget)))
         return [play(talks[seed], strategy, budget, counter, fail=fail, seed=seed) for seed in seeds]
 
     peers = {
@@ -423,10 +424,10 @@ def rows(quick: bool) -> Iterator[Row]:
     }
 
     def row(claim: Claim, found: list[Figures], get: Callable[[Figures], float]) -> Row:
-        beside = [f"{name} {statistics.mean(map(get, theirs)):.2f}" for name, theirs in peers.items()]
-        beside += [f"{name} could not be installed" for name in PEERS if name not in peers]
+        compared_to = [f"{name} {statistics.mean(map(get, theirs)):.2f}" for name, theirs in peers.items()]
+        compared_to += [f"{name} cannot be installed" for name in PEERS if name not in peers]
         values = [get(one) for one in found]
-        return claim.row(statistics.mean(values), half(values), how, ", ".join(beside))
+        return claim.row(statistics.mean(values), half(values), how, ", ".join(compared_to))
 
     summary, failing = played(SUMMARY), played(SUMMARY, fail=0.3)
     yield row(KEPT, summary, lambda f: f.recall)
@@ -444,16 +445,16 @@ def rows(quick: bool) -> Iterator[Row]:
 
 
 def table(budgets: Sequence[int] = (2000, 4000, 12000), seeds: Sequence[int] = (1, 2, 3)) -> None:
-    """Every strategy at every budget, for who works on the memory."""
-    counter = tokens.counter("gpt-4o")
-    heads = ("budget", "strategy", "failing folds", "facts", "same words", "paraphrase", "no shared word", "stale")
-    print(f"counted: {counter.how}; seeds {list(seeds)}\n")
-    print(f"| {' | '.join((*heads, 'prefix reuse', 'tokens', 'fold calls', 'violations'))} |\n|{'---|' * 12}")
+    """Every strategy at every budget, for work on the strategies."""
+    counter = counter_for_model("gpt-4o")
+    heads = ("budget", "strategy", "failing summaries", "facts", "same words", "paraphrase", "no shared word", "stale")
+    print(f"counted: {counter.method}; seeds {list(seeds)}\n")
+    print(f"| {' | '.join((*heads, 'prefix reuse', 'tokens', 'summary calls', 'violations'))} |\n|{'---|' * 12}")
     talks = {seed: Conversation.make(seed) for seed in seeds}
     for budget in budgets:
         for spec in SPECS:
-            strategy = memory.from_table(memory.table_of(spec.format(budget)))
-            for fail in (0.0, 0.3) if strategy.summarises else (0.0,):
+            strategy = strategies.strategy_from_mapping(strategies.parse_spec(spec.format(budget)))
+            for fail in (0.0, 0.3) if strategy.summary_share(budget) else (0.0,):
                 found = [play(talks[s], strategy, budget, counter, fail=fail, seed=s) for s in seeds]
                 print(_line(budget, spec.format(budget), fail, found), flush=True)
         for peer, package in PEERS.items():

@@ -1,4 +1,4 @@
-"""How long a plan takes, beside langchain-core's trim_messages with the same counts.
+"""How long planning takes, compared to trim_messages of langchain-core with the same token counts.
 
 python -m tests.benchmarks.plan [--quick]
 """
@@ -9,32 +9,34 @@ import importlib.util
 import random
 import statistics
 from collections.abc import Callable, Iterator
+from functools import partial
 
-from chatmem import memory, tokens
-from chatmem.memory.plan import plan
-from chatmem.memory.recall import FullText
-from chatmem.session import Session
+from chatmem.history.session import Session
+from chatmem.memory import strategies
+from chatmem.memory.planner import plan
+from chatmem.memory.retrieval import FullTextIndex
+from chatmem.tokens.counter import counter_for_model
 from tests.benchmarks.rows import Claim, Row, half, measured, seconds
 
 SIZES = (100, 1_000, 10_000)
 SPECS = ("buffer", "window:10", "token-trim:8000", "token-trim,max_tokens=8000", "summary:8000,recall_tokens=0")
 TIME = {
-    (spec, size): Claim(f"plan of {size:,} messages, {spec}", " ms", most=1.0 if spec != "buffer" else None)
+    (spec, size): Claim(f"plan of {size:,} messages, {spec}", " ms", at_most=1.0 if spec != "buffer" else None)
     for size in SIZES
     for spec in SPECS
 }
-TRIM = {size: Claim(f"trim_messages on {size:,} messages", beside="our plan", least=1.0) for size in SIZES}
-RECALL = Claim("recall in 10,000 messages", " ms", most=5.0)
+TRIM = {size: Claim(f"trim_messages on {size:,} messages", compared_to="our plan", at_least=1.0) for size in SIZES}
+RECALL = Claim("retrieval from 10,000 messages", " ms", at_most=5.0)
 CLAIMS = (*TIME.values(), *TRIM.values(), RECALL)
 WORDS = [f"word{n}" for n in range(2000)]
 
 
 def history(messages: int, seed: int = 1) -> Session:
     """A session of so many messages of 15 to 75 words."""
-    chance = random.Random(seed)
-    session, head = Session("bench", prompt="You are brief."), None
+    rng = random.Random(seed)
+    session, head = Session("bench", system_override="You are brief."), None
     for n in range(messages):
-        text = " ".join(chance.choice(WORDS) for _ in range(chance.randrange(15, 75)))
+        text = " ".join(rng.choice(WORDS) for _ in range(rng.randrange(15, 75)))
         session.apply(
             {
                 "type": "message",
@@ -50,7 +52,7 @@ def history(messages: int, seed: int = 1) -> Session:
 
 
 def trim_messages(session: Session, count: Callable[[str], int], budget: int) -> Callable[[], object] | None:
-    """The same history through langchain-core, its best configuration for a chat; None where it is not installed."""
+    """The same history through langchain-core, in its best configuration for a chat. None if it is not installed."""
     if importlib.util.find_spec("langchain_core") is None:
         return None
     from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
@@ -69,27 +71,26 @@ def trim_messages(session: Session, count: Callable[[str], int], budget: int) ->
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    counter = tokens.counter("gpt-4o")
-    times, how = (50 if quick else 200), f"counted: {counter.how}"
+    counter = counter_for_model("gpt-4o")
+    times, how = (50 if quick else 200), f"counted: {counter.method}"
     for size in SIZES[:2] if quick else SIZES:
         session = history(size)
         ours: dict[str, list[float]] = {}
         for spec in SPECS:
-            strategy = memory.from_table(memory.table_of(spec))
-            ours[spec] = seconds(
-                lambda session=session, strategy=strategy: plan(session, "and now?", strategy, counter, 1_000_000),
-                times,
-            )
+            strategy = strategies.strategy_from_mapping(strategies.parse_spec(spec))
+            ours[spec] = seconds(partial(plan, session, "and now?", strategy, counter, 1_000_000), times)
             yield TIME[spec, size].row(statistics.median(ours[spec]) * 1000, half(ours[spec], " ms", 1000), how)
-        theirs = trim_messages(session, counter.count, 8000)
+        theirs = trim_messages(session, counter.tokenize, 8000)
         if theirs is None:
             yield TRIM[size].missing("langchain-core")
             continue
         slower = statistics.median(seconds(theirs, 3)) / statistics.median(ours["token-trim:8000"])
         yield TRIM[size].row(slower, how=how)
-    session, index = history(10_000), FullText()
+    session, index = history(10_000), FullTextIndex()
     built = seconds(lambda: index.update(session), 1, 0)[0]
-    asked = seconds(lambda: index.find("what was it about word17 and word1234 and word99?", lambda ident: True), times)
+    asked = seconds(
+        lambda: index.retrieve("what was it about word17 and word1234 and word99?", lambda ident: True), times
+    )
     yield RECALL.row(statistics.median(asked) * 1000, half(asked, " ms", 1000), f"index built in {built * 1000:.0f} ms")
 
 

@@ -1,4 +1,4 @@
-"""What a benchmark says: claims with their limits, and a row for each with the figure that was measured."""
+"""Claims with limits, and the rows of the table with the figures that were measured."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from typing import NamedTuple
 
 
 class Claim(NamedTuple):
-    """Something that is said of the program, and what it is held to."""
+    """A statement about the program, and the limits of its figure."""
 
     name: str
     unit: str = " x"
-    beside: str = ""
-    """What the figure is a ratio to, or who stands beside it."""
-    most: float | None = None
-    least: float | None = None
+    compared_to: str = ""
+    """What the figure is a ratio to, or which peers were measured."""
+    at_most: float | None = None
+    at_least: float | None = None
 
-    def row(self, value: float, spread: str = "", how: str = "", beside: str = "") -> Row:
-        """The figure as a row, with how it was measured and what a peer had in the same run."""
+    def row(self, value: float, spread: str = "", how: str = "", compared_to: str = "") -> Row:
+        """The figure as a row, with how it was measured and the figures of peers in the same run."""
         good = None
-        if self.most is not None or self.least is not None:
-            good = value <= (self.most if self.most is not None else value) and value >= (self.least or 0.0)
-        words = [beside or self.beside, f"≤ {self.most:g}" if self.most is not None else ""]
-        words.append(f"≥ {self.least:g}" if self.least is not None else "")
-        return Row(self.name, f"{_number(value)}{self.unit}", ", ".join(filter(None, words)), spread, how, good)
+        if self.at_most is not None or self.at_least is not None:
+            good = value <= (self.at_most if self.at_most is not None else value) and value >= (self.at_least or 0.0)
+        parts = [compared_to or self.compared_to, f"≤ {self.at_most:g}" if self.at_most is not None else ""]
+        parts.append(f"≥ {self.at_least:g}" if self.at_least is not None else "")
+        return Row(self.name, f"{_number(value)}{self.unit}", ", ".join(filter(None, parts)), spread, how, good)
 
     def missing(self, peer: str) -> Row:
-        """The row where a peer could not be installed: nothing is guessed."""
-        return Row(self.name, "not measured", f"{peer} could not be installed")
+        """The row if a peer cannot be installed."""
+        return Row(self.name, "not measured", f"{peer} cannot be installed")
 
 
 class Row(NamedTuple):
@@ -39,15 +39,15 @@ class Row(NamedTuple):
 
     claim: str
     figure: str
-    beside: str = ""
+    compared_to: str = ""
     spread: str = ""
     how: str = ""
     good: bool | None = None
-    """Whether it keeps its limit; None where there is none, or where it could not be measured."""
+    """Whether it is within its limits. None if there are none, or if it was not measured."""
 
 
 def seconds(once: Callable[[], object], times: int, skip: int = 1) -> list[float]:
-    """The seconds of each of so many calls, sorted, after some that do not count."""
+    """The seconds of each of `times` calls, sorted. `skip` calls before them are not counted."""
     for _ in range(skip):
         once()
     found = []
@@ -59,7 +59,7 @@ def seconds(once: Callable[[], object], times: int, skip: int = 1) -> list[float
 
 
 def half(values: Sequence[float], unit: str = "", scale: float = 1.0) -> str:
-    """The middle half of some values, as `1.2–1.5 ms`; of few, all they span."""
+    """The interquartile range of some values as `1.2–1.5 ms`, or their range if they are fewer than 4."""
     low, high = (min(values), max(values)) if len(values) < 4 else statistics.quantiles(values, n=4)[::2]
     return f"{_number(low * scale)}–{_number(high * scale)}{unit}"
 
@@ -67,16 +67,16 @@ def half(values: Sequence[float], unit: str = "", scale: float = 1.0) -> str:
 def table(rows: Iterable[Row]) -> str:
     """Rows as Markdown."""
     marks = {True: "✓", False: "✗", None: ""}
-    lines = ["| claim | figure | beside | spread | measured | |", "|---|---|---|---|---|---|"]
-    lines += [f"| {r.claim} | {r.figure} | {r.beside} | {r.spread} | {r.how} | {marks[r.good]} |" for r in rows]
+    lines = ["| claim | figure | compared to | spread | measured | |", "|---|---|---|---|---|---|"]
+    lines += [f"| {r.claim} | {r.figure} | {r.compared_to} | {r.spread} | {r.how} | {marks[r.good]} |" for r in rows]
     return "\n".join(lines)
 
 
 def measured(rows: Callable[[bool], Iterator[Row]]) -> None:
-    """What each benchmark is as a program: its rows as a table, or as JSON for the one that runs them all."""
+    """The main function of a benchmark: prints its rows as a table, or as JSON for `python -m tests.benchmarks`."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="fewer and shorter samples")
-    parser.add_argument("--json", action="store_true", help="one row a line, as JSON")
+    parser.add_argument("--json", action="store_true", help="one row per line, as JSON")
     given = parser.parse_args()
     if not given.json:
         print(table(rows(given.quick)))

@@ -1,8 +1,8 @@
-"""How long it takes until chatmem is there: whole processes, and a pseudo-terminal that waits for a key's echo.
+"""How long chatmem takes to start: whole processes, and a pseudo-terminal that waits until a key is echoed.
 
     python -m tests.benchmarks.startup [--quick]
 
-The cases take turns. The peer is simonw's llm, in a venv of its own (CHATMEM_BENCH_LLM names its program).
+The cases alternate. The peer is llm, in an environment of its own (CHATMEM_BENCH_LLM is the path of its program).
 """
 
 from __future__ import annotations
@@ -28,43 +28,43 @@ def main(name: str = typer.Option("x")) -> None: ...
 app()
 """
 TYPER = "an empty Typer app with one option"
-VERSION = Claim("chatmem --version", beside=TYPER, most=0.6)
-NOTHING = Claim("chatmem --version, of an empty Python", beside="python -c pass")
-LIST = Claim("chatmem sessions list", beside=TYPER, most=1.4)
-PROMPT = Claim("prompt that takes keys", beside=TYPER, most=1.8)
-LLM = Claim("prompt that takes keys, of llm's", beside="llm chat", most=0.5)
-ROOM = Claim("memory at the prompt", beside="llm chat")
-CLAIMS = (VERSION, NOTHING, LIST, PROMPT, LLM, ROOM)
+VERSION = Claim("chatmem --version", compared_to=TYPER, at_most=0.6)
+NOTHING = Claim("chatmem --version, compared to Python", compared_to="python -c pass")
+LIST = Claim("chatmem sessions list", compared_to=TYPER, at_most=1.4)
+PROMPT = Claim("start to the prompt", compared_to=TYPER, at_most=1.8)
+LLM = Claim("start to the prompt, compared to llm", compared_to="llm chat", at_most=0.5)
+MEMORY = Claim("memory at the prompt", compared_to="llm chat")
+CLAIMS = (VERSION, NOTHING, LIST, PROMPT, LLM, MEMORY)
 
 
 def environment(home: Path) -> dict[str, str]:
-    """A home without keys, where compiled bytecode is kept, as after any installation."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI", "CHATMEM", "PYTHONDONTWRITE"))}
+    """A home without keys. Bytecode is cached, as after any installation."""
+    others = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI", "CHATMEM", "PYTHONDONTWRITE"))}
     config = home / "config.toml"
     config.write_text("discover = false\n")
     ours = {"CHATMEM_DATA_DIR": str(home / "data"), "CHATMEM_CONFIG": str(config), "LLM_USER_PATH": str(home / "llm")}
-    return kept | ours | {"TERM": "xterm-256color"}
+    return others | ours | {"TERM": "xterm-256color"}
 
 
-def process(*words: str, env: dict[str, str]) -> Callable[[], float]:
+def process(*command: str, env: dict[str, str]) -> Callable[[], float]:
     """Seconds of a whole process."""
 
     def once() -> float:
         start = time.perf_counter()
-        subprocess.run(words, env=env, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         return time.perf_counter() - start
 
     return once
 
 
-class Sitting:
-    """A program at its prompt in a pseudo-terminal: seconds until a typed key was echoed, and what it takes."""
+class PromptProcess:
+    """A program at its prompt in a pseudo-terminal: the seconds until a key was echoed, and its memory."""
 
-    def __init__(self, words: list[str], env: dict[str, str], shown: bytes) -> None:
+    def __init__(self, command: list[str], env: dict[str, str], shown: bytes) -> None:
         start = time.perf_counter()
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
-            os.execve(words[0], words, env)
+            os.execve(command[0], command, env)
         seen, typed = b"", False
         while not (typed and b"~" in seen):
             if not select.select([self.terminal], [], [], 20)[0]:
@@ -80,7 +80,7 @@ class Sitting:
 
     @property
     def kilobytes(self) -> int:
-        """Resident memory, as the system counts it."""
+        """Resident memory."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
 
@@ -91,16 +91,16 @@ class Sitting:
 
 
 def prompt(
-    *words: str, env: dict[str, str], shown: bytes = b"\x1b[?2004h", sizes: list[int] | None = None
+    *command: str, env: dict[str, str], shown: bytes = b"\x1b[?2004h", sizes: list[int] | None = None
 ) -> Callable[[], float]:
     """Seconds from exec until a typed key is echoed by the prompt."""
 
     def once() -> float:
-        sitting = Sitting(list(words), env, shown)
+        running = PromptProcess(list(command), env, shown)
         if sizes is not None:
-            sizes.append(sitting.kilobytes)
-        sitting.close()
-        return sitting.seconds
+            sizes.append(running.kilobytes)
+        running.close()
+        return running.seconds
 
     return once
 
@@ -111,8 +111,8 @@ def rows(quick: bool) -> Iterator[Row]:
     chatmem, llm = str(Path(sys.executable).with_name("chatmem")), os.environ.get("CHATMEM_BENCH_LLM")
     our_size: list[int] = []
     their_size: list[int] = []
-    with tempfile.TemporaryDirectory() as folder:
-        env = environment(Path(folder))
+    with tempfile.TemporaryDirectory() as directory:
+        env = environment(Path(directory))
         cases = {
             "empty": process(sys.executable, "-c", EMPTY, env=env),
             "pass": process(sys.executable, "-c", "pass", env=env),
@@ -141,9 +141,9 @@ def rows(quick: bool) -> Iterator[Row]:
         ratios = [mine / theirs for mine, theirs in zip(times[case], times[floor], strict=True)]
         yield claim.row(statistics.median(ratios), half(ratios, " x"), f"{rounds} rounds")
     if llm:
-        yield ROOM.row(statistics.median(our_size) / statistics.median(their_size), half(our_size, " MB", 1 / 1024))
+        yield MEMORY.row(statistics.median(our_size) / statistics.median(their_size), half(our_size, " MB", 1 / 1024))
     else:
-        yield ROOM.missing("llm")
+        yield MEMORY.missing("llm")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What a database costs: a turn's append at any length and a list of many sessions, beside LangChain's histories.
+"""The cost of databases: appending to long sessions and listing many, compared to the histories of LangChain.
 
     python -m tests.benchmarks.stores [--quick]
 
-The servers are started here, on free ports. An append is what both do: two messages, durable on return. A turn is what
-only we do: the lease, reading what others added, the append, giving the lease back.
+The servers are started on free ports. An append adds two messages, durable on return. A turn takes the lease, reads what
+others added, appends, and releases the lease; the histories of LangChain have no equivalent.
 """
 
 from __future__ import annotations
@@ -20,34 +20,40 @@ from typing import Any
 
 import pytest
 
-from chatmem.records import header, new_id, now
-from chatmem.stores import Log, open_store
+from chatmem.history.records import header, new_id, utc_now
+from chatmem.stores import SessionLog, open_store
 from tests.benchmarks.rows import Claim, Row, half, measured, seconds
 from tests.databases import Databases
 
 PEERS = {
     "sqlite": "SQLChatMessageHistory",
     "redis": "RedisChatMessageHistory",
-    "postgres": "PostgresChatMessageHistory",
+    "postgresql": "PostgresChatMessageHistory",
 }
 KINDS = ("file", *PEERS)
 BESIDE = {
-    kind: Claim(f"{kind}: append a turn to a long session", beside=peer, most=1.0) for kind, peer in PEERS.items()
+    kind: Claim(f"{kind}: append a turn to a long session", compared_to=peer, at_most=1.0)
+    for kind, peer in PEERS.items()
 }
-FLAT = {kind: Claim(f"{kind}: append to a long session", beside="one to a short one", most=1.5) for kind in KINDS}
-TURN = {kind: Claim(f"{kind}: whole turn in a long session", beside="one in a short one", most=1.5) for kind in KINDS}
-LIST = {kind: Claim(f"{kind}: list sessions", beside="reading each", most=0.2) for kind in KINDS}
+FLAT = {
+    kind: Claim(f"{kind}: append to a long session", compared_to="one to a short one", at_most=1.5) for kind in KINDS
+}
+TURN = {
+    kind: Claim(f"{kind}: whole turn in a long session", compared_to="one in a short one", at_most=1.5)
+    for kind in KINDS
+}
+LIST = {kind: Claim(f"{kind}: list sessions", compared_to="reading each", at_most=0.2) for kind in KINDS}
 CLAIMS = (*BESIDE.values(), *FLAT.values(), *TURN.values(), *LIST.values())
 TEXT = "word " * 60
 
 
 def message(role: str = "user") -> dict[str, Any]:
-    return {"type": "message", "id": new_id(), "parent": None, "role": role, "content": TEXT, "time": now()}
+    return {"type": "message", "id": new_id(), "parent": None, "role": role, "content": TEXT, "time": utc_now()}
 
 
-def ours(url: str, folder: Path, length: int) -> tuple[Callable[[], None], Callable[[], None], Log]:
-    """An append of two messages in a held turn, a whole turn, and the session."""
-    store = open_store(url, folder, new_id())
+def ours(url: str, directory: Path, length: int) -> tuple[Callable[[], None], Callable[[], None], SessionLog]:
+    """An append of two messages under the lease, a whole turn, and the session."""
+    store = open_store(url, directory, new_id())
     store.open("work", [header("work"), *(message() for _ in range(length))]).close()
     log = store.open("work")
     log.read()
@@ -56,14 +62,14 @@ def ours(url: str, folder: Path, length: int) -> tuple[Callable[[], None], Calla
         log.append([message(), message("assistant")])
 
     def turn() -> None:
-        with log.turn():
+        with log.exclusive():
             log.read()
             append()
 
     return append, turn, log
 
 
-def theirs(kind: str, url: str, folder: Path, length: int) -> Callable[[], None]:
+def theirs(kind: str, url: str, directory: Path, length: int) -> Callable[[], None]:
     """The same append in LangChain's class for this server."""
     warnings.simplefilter("ignore")
     from langchain_core.messages import AIMessage, HumanMessage
@@ -72,7 +78,7 @@ def theirs(kind: str, url: str, folder: Path, length: int) -> Callable[[], None]
     if kind == "sqlite":
         from langchain_community.chat_message_histories import SQLChatMessageHistory
 
-        history = SQLChatMessageHistory("work", connection=f"sqlite:///{folder}/theirs.db")
+        history = SQLChatMessageHistory("work", connection=f"sqlite:///{directory}/theirs.db")
     elif kind == "redis":
         from langchain_community.chat_message_histories import RedisChatMessageHistory
 
@@ -90,16 +96,16 @@ def theirs(kind: str, url: str, folder: Path, length: int) -> Callable[[], None]
     return lambda: history.add_messages(pair)
 
 
-def compared(kind: str, url: str, folder: Path, long: int, times: int) -> Iterator[Row]:
-    short_append, short_turn, short_log = ours(url, folder, 10)
-    append, turn, log = ours(url, folder, long)
+def compare_kind(kind: str, url: str, directory: Path, long: int, times: int) -> Iterator[Row]:
+    short_append, short_turn, short_log = ours(url, directory, 10)
+    append, turn, log = ours(url, directory, long)
     peer = None
     if kind in PEERS and importlib.util.find_spec("langchain_core"):
         with contextlib.suppress(ImportError):
-            peer = theirs(kind, url, folder, long)
+            peer = theirs(kind, url, directory, long)
     samples = []
-    with short_log.turn(), log.turn():
-        for number in range(times + 3):  # taking turns, so that a busy moment meets all of them
+    with short_log.exclusive(), log.exclusive():
+        for number in range(times + 3):  # alternating, so that noise affects all of them
             found = [seconds(once, 1, 0)[0] for once in (append, short_append, peer or append)]
             if number >= 3:
                 samples.append(found)
@@ -113,8 +119,8 @@ def compared(kind: str, url: str, folder: Path, long: int, times: int) -> Iterat
     yield TURN[kind].row(statistics.median(whole) / statistics.median(short), half(whole, " ms", 1000), how)
 
 
-def listed(kind: str, url: str, folder: Path, count: int) -> Row:
-    store = open_store(url, folder, new_id())
+def list_many(kind: str, url: str, directory: Path, count: int) -> Row:
+    store = open_store(url, directory, new_id())
     for number in range(count):
         store.open(f"session {number}", [header("x"), *(message() for _ in range(10))]).close()
 
@@ -122,8 +128,8 @@ def listed(kind: str, url: str, folder: Path, count: int) -> Row:
         for name in store.names():
             store.records(name)
 
-    first = seconds(store.outlines, 1, 0)[0]
-    listing, reading = seconds(store.outlines, 5), seconds(read_each, 1, 0)
+    first = seconds(store.list_sessions, 1, 0)[0]
+    listing, reading = seconds(store.list_sessions, 5), seconds(read_each, 1, 0)
     how = f"{count:,} sessions; the first list {first:.1f} s"
     return LIST[kind].row(statistics.median(listing) / reading[0], half(listing, " ms", 1000), how)
 
@@ -135,13 +141,13 @@ def rows(quick: bool) -> Iterator[Row]:
         for kind in KINDS:
             with tempfile.TemporaryDirectory() as name:
                 try:
-                    url = databases.url(kind, Path(name))
+                    url = "file" if kind == "file" else databases.url(kind, Path(name))
                 except pytest.skip.Exception as reason:  # no server, or no driver
                     claims = [table[kind] for table in (BESIDE, FLAT, TURN, LIST) if kind in table]
                     yield from (Row(claim.name, "not measured", str(reason)) for claim in claims)
                     continue
-                yield from compared(kind, url, Path(name), long, times)
-                yield listed(kind, url, Path(name), count)
+                yield from compare_kind(kind, url, Path(name), long, times)
+                yield list_many(kind, url, Path(name), count)
     finally:
         databases.close()
 

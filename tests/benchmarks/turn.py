@@ -1,4 +1,4 @@
-"""What one turn costs: Enter to the request on the wire, a streamed piece, memory, a key's echo while openai is imported.
+"""The cost of a turn: from Enter to the request, per streamed chunk, memory, and key echo while openai is imported.
 
 python -m tests.benchmarks.turn [--quick]
 """
@@ -17,37 +17,37 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from chatmem.assemble import Assembly
-from chatmem.models.openai_api import OpenAIModel
-from chatmem.models.replies import Reply, streamed
-from chatmem.records import header
-from chatmem.stores.jsonl import JsonlStore
+from chatmem.app import App
+from chatmem.history.records import header
+from chatmem.models.openai.client import OpenAIModel
+from chatmem.models.openai.response_parser import ReplyState, parse_stream
+from chatmem.stores.file.store import FileStore
 from tests.benchmarks.files import message
 from tests.benchmarks.rows import Claim, Row, half, measured
 from tests.benchmarks.startup import environment
 from tests.server import Server, delta, stream
 
-WIRE = Claim("Enter to the request on the wire", " ms", most=20.0)
-EVENT = Claim("our work for a streamed event", " µs", most=25.0)
-PIECE = Claim("a streamed piece, from the socket to the reader", beside="the openai client alone", most=1.0)
-ECHO = Claim("worst key echo while openai is imported", " ms", most=15.0)
-ROOM = Claim("memory after turns in a long session", " MB")
-CLAIMS = (WIRE, EVENT, PIECE, ECHO, ROOM)
+WIRE = Claim("Enter to the request at the server", " ms", at_most=20.0)
+EVENT = Claim("parsing a streamed event", " µs", at_most=25.0)
+PIECE = Claim("CPU time per streamed chunk", compared_to="the openai client alone", at_most=1.0)
+ECHO = Claim("slowest key echo while openai is imported", " ms", at_most=15.0)
+MEMORY = Claim("memory after turns in a long session", " MB")
+CLAIMS = (WIRE, EVENT, PIECE, ECHO, MEMORY)
 
 
 def enter_to_wire(messages: int = 10_000, times: int = 20) -> list[float]:
-    """Milliseconds from `say` to the request's arrival, in a session of so many messages, everything warm."""
+    """Milliseconds from `send` to the arrival of the request, in a session with this many messages."""
     import random
 
-    chance, found = random.Random(1), []
-    with tempfile.TemporaryDirectory() as folder, Server() as server:
-        os.environ |= environment(Path(folder)) | {
+    rng, found = random.Random(1), []
+    with tempfile.TemporaryDirectory() as directory, Server() as server:
+        os.environ |= environment(Path(directory)) | {
             "OPENAI_BASE_URL": server.url,
             "OPENAI_API_KEY": "x",
             "CHATMEM_MODEL": "m",
         }
-        JsonlStore(Path(folder) / "data" / "sessions").open(
-            "s", [header("s"), *(message(n, chance) for n in range(messages))]
+        FileStore(Path(directory) / "data" / "sessions").open(
+            "s", [header("s"), *(message(n, rng) for n in range(messages))]
         ).close()
         arrived: dict[str, float] = {}
 
@@ -56,32 +56,32 @@ def enter_to_wire(messages: int = 10_000, times: int = 20) -> list[float]:
             return stream("ok", usage={"prompt_tokens": 9000, "completion_tokens": 1})
 
         server.otherwise = answer
-        assembly = Assembly()
-        chat = assembly.chat("s")
-        assembly.warm(chat)
-        list(chat.say("the first one warms the connection"))
+        app = App()
+        chat = app.chat("s")
+        app.preload(chat)
+        list(chat.send("the first turn opens the connection"))
         for n in range(times):
-            chat.finish_fold(30.0)  # a person takes longer to read than notes take
+            chat.wait_for_summary(30.0)  # people read longer than a summary takes
             question = f"what was it about word{n} and word{n * 7}?"
             start = time.perf_counter()
-            list(chat.say(question))
+            list(chat.send(question))
             sent = next(text for text in reversed(arrived) if text.endswith(question))
             found.append((arrived[sent] - start) * 1000)
     return found
 
 
 def piece() -> float:
-    """Microseconds of our own work for one plain event."""
+    """CPU microseconds to parse one event."""
     chunks = [delta(f"word{n} ") for n in range(20_000)]
     start = time.process_time()
-    count = sum(1 for _ in streamed(iter(chunks), Reply("here", "m")))
+    count = sum(1 for _ in parse_stream(iter(chunks), ReplyState("server", "m")))
     return (time.process_time() - start) * 1e6 / count
 
 
 def echo(keys: int = 80) -> list[float]:
-    """Milliseconds until each of so many keys shows, typed from the moment the prompt is there."""
-    with tempfile.TemporaryDirectory() as folder:
-        env = environment(Path(folder)) | {
+    """Milliseconds until each key is echoed, from the first prompt on."""
+    with tempfile.TemporaryDirectory() as directory:
+        env = environment(Path(directory)) | {
             "OPENAI_API_KEY": "x",
             "OPENAI_BASE_URL": "http://127.0.0.1:9/v1",
             "PROMPT_TOOLKIT_NO_CPR": "1",
@@ -109,7 +109,7 @@ def echo(keys: int = 80) -> list[float]:
 
 
 def pieces(count: int = 20_000) -> tuple[float, float]:
-    """CPU microseconds for a streamed piece, ours and the openai client's alone, of the same stream in turns."""
+    """CPU microseconds per chunk of the same stream: chatmem, and the openai client alone."""
     import openai
 
     data = stream(*(f"word{n} " for n in range(count)))
@@ -117,13 +117,13 @@ def pieces(count: int = 20_000) -> tuple[float, float]:
         server.otherwise = lambda request: data
         model = OpenAIModel("m", server.url, lambda: "x")
         client = openai.OpenAI(base_url=server.url, api_key="x", max_retries=0)
-        question = [{"role": "user", "content": "hi"}]
+        question: Any = [{"role": "user", "content": "hi"}]
 
         def ours() -> int:
             return sum(len(piece.text) for piece in model.stream(question, {}))
 
         def theirs() -> int:
-            chunks = client.chat.completions.create(model="m", messages=question, stream=True)  # type: ignore[call-overload]
+            chunks: Any = client.chat.completions.create(model="m", messages=question, stream=True)
             return sum(len(chunk.choices[0].delta.content or "") for chunk in chunks if chunk.choices)
 
         spent: dict[Any, list[float]] = {ours: [], theirs: []}
@@ -141,7 +141,7 @@ def rows(quick: bool) -> Iterator[Row]:
     long = 2_000 if quick else 10_000
     wire = sorted(enter_to_wire(long))
     yield WIRE.row(statistics.median(wire), half(wire, " ms"), f"{long:,} messages")
-    yield ROOM.row(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, how=f"{long:,} messages, whole process")
+    yield MEMORY.row(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, how=f"{long:,} messages, whole process")
     yield EVENT.row(piece())
     ours, theirs = pieces(5_000 if quick else 20_000)
     yield PIECE.row(ours / theirs, how=f"{ours:.1f} and {theirs:.1f} µs")

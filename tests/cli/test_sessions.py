@@ -1,4 +1,4 @@
-"""Finding and looking after sessions."""
+"""The `sessions` commands: list, search, rename, delete, prune, check and the rest."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from chatmem.records import header
-from chatmem.stores.jsonl import JsonlStore
+from chatmem.history.records import header
+from chatmem.stores.file.store import FileStore
 from tests.conftest import Run
 
 
 @pytest.fixture
-def store(home: Path) -> JsonlStore:
-    return JsonlStore(home / "data" / "sessions")
+def store(home: Path) -> FileStore:
+    return FileStore(home / "data" / "sessions")
 
 
-def begin(store: JsonlStore, name: str, *texts: str, days: int = 0) -> None:
+def begin(store: FileStore, name: str, *texts: str, days: int = 0) -> None:
     time = (datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days)).isoformat()
     records: list[dict[str, Any]] = [header(name)]
     for n, text in enumerate(texts):
@@ -39,10 +39,10 @@ def begin(store: JsonlStore, name: str, *texts: str, days: int = 0) -> None:
 
 
 def listed(run: Run, *arguments: str) -> list[str]:
-    return [one["name"] for one in json.loads(run("sessions", "list", "--json", *arguments).stdout)]
+    return [session["name"] for session in json.loads(run("sessions", "list", "--json", *arguments).stdout)]
 
 
-def test_lists_are_sorted_and_limited(run: Run, store: JsonlStore) -> None:
+def test_lists_are_sorted_and_limited(run: Run, store: FileStore) -> None:
     begin(store, "b", "1", "2", days=3)
     begin(store, "a", "1", days=2)
     begin(store, "c", "1", "2", "3", "4", days=1)
@@ -52,23 +52,23 @@ def test_lists_are_sorted_and_limited(run: Run, store: JsonlStore) -> None:
     )
 
 
-def test_the_cache_of_a_list_may_be_deleted_damaged_or_stale(run: Run, store: JsonlStore) -> None:
+def test_the_index_may_be_deleted_damaged_or_stale(run: Run, store: FileStore) -> None:
     begin(store, "a", "first")
-    assert listed(run) == ["a"] and (store.folder / ".outlines.sqlite").stat().st_mode & 0o777 == 0o600
+    assert listed(run) == ["a"] and (store.directory.root / ".index.sqlite").stat().st_mode & 0o777 == 0o600
     begin(store, "b", "second")
     run("chat", "-s", "a", input="more\n")
     assert (
         sorted(listed(run)) == ["a", "b"]
         and json.loads(run("sessions", "list", "--json", "--sort", "name").stdout)[0]["turns"] == 2
     )
-    (store.folder / ".outlines.sqlite").write_bytes(b"not a database at all" * 100)
+    (store.directory.root / ".index.sqlite").write_bytes(b"not a database at all" * 100)
     assert sorted(listed(run)) == ["a", "b"] == sorted(listed(run))
-    (store.folder / ".outlines.sqlite").unlink(missing_ok=True)
+    (store.directory.root / ".index.sqlite").unlink(missing_ok=True)
     store.delete("a", purge=True)
     assert listed(run) == ["b"]
 
 
-def test_rename_changes_name_and_title(run: Run, store: JsonlStore) -> None:
+def test_rename_changes_name_and_title(run: Run, store: FileStore) -> None:
     begin(store, "a", "hello")
     assert run("sessions", "rename", "a", "Lisbon trip").returncode == 0
     (one,) = json.loads(run("sessions", "list", "--json").stdout)
@@ -76,7 +76,7 @@ def test_rename_changes_name_and_title(run: Run, store: JsonlStore) -> None:
     assert run("sessions", "rename", "Lisbon trip", "../x").returncode == 2
 
 
-def test_delete_needs_a_yes_and_moves_into_the_trash(run: Run, store: JsonlStore, home: Path) -> None:
+def test_delete_asks_for_confirmation_and_moves_to_the_trash(run: Run, store: FileStore, home: Path) -> None:
     begin(store, "a", "hello")
     done = run("sessions", "delete", "a")
     assert done.returncode == 2 and "--yes" in done.stderr and listed(run) == ["a"]
@@ -87,7 +87,7 @@ def test_delete_needs_a_yes_and_moves_into_the_trash(run: Run, store: JsonlStore
     assert len(list((home / "data" / "trash").iterdir())) == 1
 
 
-def test_a_fork_has_the_turns_up_to_the_one_named(run: Run, store: JsonlStore) -> None:
+def test_a_fork_has_the_turns_up_to_the_given_one(run: Run, store: FileStore) -> None:
     begin(store, "a", "q1", "a1", "q2", "a2")
     assert run("sessions", "fork", "a", "b", "--at", "1").returncode == 0
     shown = json.loads(run("sessions", "show", "b", "--json").stdout)["messages"]
@@ -98,7 +98,7 @@ def test_a_fork_has_the_turns_up_to_the_one_named(run: Run, store: JsonlStore) -
     )
 
 
-def test_search_finds_all_words_in_one_message_and_phrases(run: Run, store: JsonlStore) -> None:
+def test_search_finds_all_words_in_one_message_and_phrases(run: Run, store: FileStore) -> None:
     begin(store, "a", "The sea horse swims.", "A horse is no Sea creature.")
     begin(store, "b", "Straße in ÖSTERREICH", 'quoted "sea horse" here')
 
@@ -112,7 +112,7 @@ def test_search_finds_all_words_in_one_message_and_phrases(run: Run, store: Json
     assert "sea horse" in run("sessions", "search", "sea horse").stdout
 
 
-def test_prune_lists_asks_and_keeps_the_newest(run: Run, store: JsonlStore) -> None:
+def test_prune_lists_asks_for_confirmation_and_keeps_the_newest(run: Run, store: FileStore) -> None:
     for days in (1, 40, 50, 60):
         begin(store, f"d{days}", "x", days=days)
     done = run("sessions", "prune", "--older-than", "30d")
@@ -124,34 +124,34 @@ def test_prune_lists_asks_and_keeps_the_newest(run: Run, store: JsonlStore) -> N
     )
 
 
-def test_old_sessions_expire_at_start_and_are_named(run: Run, store: JsonlStore, home: Path) -> None:
+def test_unused_sessions_expire_at_start_and_are_listed(run: Run, store: FileStore, home: Path) -> None:
     begin(store, "old", "x", days=40)
     begin(store, "new", "x", days=1)
     (home / "config.toml").write_text('discover = false\n[sessions]\nexpire = "30d"\n')
     done = run("chat", "-s", "t", input="hi\n")
-    assert "now in the trash: old" in done.stderr and sorted(listed(run)) == ["new", "t"]
+    assert "Unused for 30d, now in the trash: old" in done.stderr and sorted(listed(run)) == ["new", "t"]
 
 
-def test_stats_count_by_model_and_day(run: Run, store: JsonlStore) -> None:
+def test_stats_count_replies_by_model(run: Run, store: FileStore) -> None:
     begin(store, "a", "q", "a", "q", "a")
     body = json.loads(run("sessions", "stats", "--json").stdout)
     assert (body["sessions"], body["turns"], body["models"]["m"]["replies"]) == (1, 2, 2)
     assert "1 session, 2 turns, 2 replies" in run("sessions", "stats").stdout
 
 
-def test_check_says_what_the_reader_makes_of_it(run: Run, store: JsonlStore) -> None:
+def test_check_reports_damage(run: Run, store: FileStore) -> None:
     begin(store, "good", "x")
-    assert run("sessions", "check").returncode == 0 and "sound" in run("sessions", "check", "good").stdout
+    assert run("sessions", "check").returncode == 0 and "ok" in run("sessions", "check", "good").stdout
     with store.path("good").open("a") as file:
         file.write("oops\n")
     done = run("sessions", "check", "--json")
     assert done.returncode == 7 and json.loads(done.stdout)[0]["broken_lines"] == [3]
 
 
-def test_show_has_a_tree_of_branches(run: Run, store: JsonlStore) -> None:
+def test_show_has_a_tree_of_branches(run: Run, store: FileStore) -> None:
     begin(store, "a", "q1", "a1")
     log = store.open("a")
-    with log.turn():
+    with log.exclusive():
         log.append(
             [{"type": "message", "id": "x", "parent": "a0", "role": "assistant", "content": "other", "time": ""}]
         )
@@ -159,13 +159,13 @@ def test_show_has_a_tree_of_branches(run: Run, store: JsonlStore) -> None:
     assert lines == ["● > q1", "○     a1", "●     other"]
 
 
-def test_path_says_where_a_session_is(run: Run, store: JsonlStore) -> None:
+def test_path_prints_where_a_session_is(run: Run, store: FileStore) -> None:
     begin(store, "a", "x")
     assert run("sessions", "path", "a").stdout.strip() == str(store.path("a"))
-    assert run("sessions", "path").stdout.strip() == str(store.folder)
+    assert run("sessions", "path").stdout.strip() == str(store.directory.root)
 
 
-def test_names_are_completed_with_their_titles(store: JsonlStore) -> None:
+def test_names_are_completed_with_their_titles(store: FileStore) -> None:
     from types import SimpleNamespace
 
     from chatmem.cli.options import session_names
@@ -177,13 +177,15 @@ def test_names_are_completed_with_their_titles(store: JsonlStore) -> None:
 
 
 @pytest.mark.parametrize("name", ["../../x", "/etc/x", "a\tb", "x" * 300, "con", "link", "fifo"])
-def test_no_name_reaches_outside_and_each_is_one_line(run: Run, store: JsonlStore, home: Path, name: str) -> None:
+def test_an_invalid_name_never_leaves_the_directory_and_is_one_line(
+    run: Run, store: FileStore, home: Path, name: str
+) -> None:
     import os
 
-    store.make_folder(store.folder)
+    store.directory.make_dir(store.directory.root)
     (home / "outside").write_text("untouched")
-    (store.folder / "link.jsonl").symlink_to(home / "outside")
-    os.mkfifo(store.folder / "fifo.jsonl")
+    (store.directory.root / "link.jsonl").symlink_to(home / "outside")
+    os.mkfifo(store.directory.root / "fifo.jsonl")
     before = sorted(str(p) for p in home.rglob("*") if "data" not in p.parts)
     for command in (["chat", "-s", name], ["sessions", "show", name], ["export", name]):
         done = run(*command, input="hi\n")

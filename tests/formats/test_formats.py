@@ -1,4 +1,4 @@
-"""In and out: what goes out comes back, what others wrote comes in, and what is hostile stays out."""
+"""Export and import: round trips, the exports of other programs, and hostile files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import json
 import sqlite3
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,16 @@ from typing import Any
 import jsonschema
 import pytest
 
-from chatmem.errors import WrongUse
-from chatmem.formats import FORMATS, READ, WRITTEN, named, reading
+from chatmem.errors import UsageError
+from chatmem.formats import FORMATS, READABLE, WRITABLE, format_for, importer
 from chatmem.formats.html import write as write_html
+from chatmem.formats.importer import read_conversations
 from chatmem.formats.json import SCHEMA
-from chatmem.formats.reading import conversations
-from chatmem.records import Record, header
-from chatmem.session import Session
-from chatmem.stores.jsonl import JsonlStore
+from chatmem.history.records import Record, header
+from chatmem.history.session import Session
+from chatmem.stores.file.store import FileStore
 from tests.conftest import Run
+from tests.fakes import wait_until
 
 
 def talk(*texts: str, system: str = "") -> list[Record]:
@@ -56,8 +56,8 @@ TEXTS = (
 )
 
 
-def written(form: str, records: list[Record]) -> str:
-    write = FORMATS[form].write
+def export(format_name: str, records: list[Record]) -> str:
+    write = FORMATS[format_name].write
     assert write
     return write(Session.replay("work", records), records)
 
@@ -66,26 +66,26 @@ def path_of(records: list[Record]) -> list[tuple[str, str]]:
     return [(m.role, m.content) for m in Session.replay("x", records).path]
 
 
-@pytest.mark.parametrize("form", [f for f in WRITTEN if f in READ])
-def test_what_goes_out_comes_back(form: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("format_name", [f for f in WRITABLE if f in READABLE])
+def test_an_export_is_imported_unchanged(format_name: str, tmp_path: Path) -> None:
     records = talk(*TEXTS, system="Be brief.")
-    file = tmp_path / f"out{FORMATS[form].ending}"
-    file.write_text(written(form, records))
-    found_form, (found,) = conversations(file)
-    assert found_form.name in (form, "openai") or form == "openai-jsonl"
+    file = tmp_path / f"out{FORMATS[format_name].suffix}"
+    file.write_text(export(format_name, records))
+    found_form, (found,) = read_conversations(file)
+    assert found_form.name in (format_name, "openai") or format_name == "openai-jsonl"
     session = Session.replay("x", found.records)
     assert path_of(found.records) == path_of(records) and session.system == "Be brief."
-    if form not in ("openai", "openai-jsonl", "sharegpt"):
+    if format_name not in ("openai", "openai-jsonl", "sharegpt"):
         assert [m.time for m in session.path] == [r["time"] for r in records if r["type"] == "message"]
         assert [m.id for m in session.path] == [f"m{n}" for n in range(6)]
 
 
-@pytest.mark.parametrize("form", ["json", "jsonl"])
-def test_a_session_comes_back_whole_but_for_its_name(form: str, run: Run, home: Path) -> None:
+@pytest.mark.parametrize("format_name", ["json", "jsonl"])
+def test_every_record_of_a_session_is_imported_unchanged(format_name: str, run: Run, home: Path) -> None:
     run("chat", "-s", "a", "--memory", "window:6", input="one\ntwo\n")
-    store = JsonlStore(home / "data" / "sessions")
+    store = FileStore(home / "data" / "sessions")
     log = store.open("a")
-    with log.turn():
+    with log.exclusive():
         log.append(
             [
                 {"type": "mark", "message": "x", "pinned": True},
@@ -93,10 +93,10 @@ def test_a_session_comes_back_whole_but_for_its_name(form: str, run: Run, home: 
                 {"type": "head", "message": None},
             ]
         )
-    out = home / f"a.{form}"
+    out = home / f"a.{format_name}"
     run("export", "a", "-o", str(out))
     assert run("import", str(out), "-s", "b").returncode == 0
-    again = home / f"b.{form}"
+    again = home / f"b.{format_name}"
     run("export", "b", "-o", str(again))
 
     def strip(name: str) -> list[Record]:
@@ -108,26 +108,26 @@ def test_a_session_comes_back_whole_but_for_its_name(form: str, run: Run, home: 
     assert strip("a") == strip("b") and len(out.read_bytes()) == len(again.read_bytes())
 
 
-def test_json_is_what_its_schema_says() -> None:
-    body = json.loads(written("json", talk(*TEXTS)))
+def test_json_matches_its_schema() -> None:
+    body = json.loads(export("json", talk(*TEXTS)))
     jsonschema.validate(body, json.loads(SCHEMA.read_text()))
     assert [r["type"] for r in body["records"]] == ["session"] + ["message"] * 6 and body["messages"][1]["turn"] == 1
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"session": {}}, json.loads(SCHEMA.read_text()))
 
 
-def test_openai_types_validate_what_we_write() -> None:
+def test_an_openai_export_matches_the_types_of_the_openai_library() -> None:
     from openai.types.chat import ChatCompletionMessageParam
     from pydantic import TypeAdapter
 
     TypeAdapter(list[ChatCompletionMessageParam]).validate_python(
-        json.loads(written("openai", talk(*TEXTS, system="s")))
+        json.loads(export("openai", talk(*TEXTS, system="s")))
     )
 
 
-def test_langchain_loads_ours_and_we_load_its(tmp_path: Path) -> None:
+def test_langchain_exports_are_compatible_in_both_directions(tmp_path: Path) -> None:
     messages = pytest.importorskip("langchain_core.messages", reason="langchain-core is not installed")
-    loaded = messages.messages_from_dict(json.loads(written("langchain", talk(*TEXTS, system="s"))))
+    loaded = messages.messages_from_dict(json.loads(export("langchain", talk(*TEXTS, system="s"))))
     assert [(m.type, m.content) for m in loaded][1:] == [
         ({"user": "human", "assistant": "ai"}[r], c) for r, c in path_of(talk(*TEXTS))
     ]
@@ -143,7 +143,7 @@ def test_langchain_loads_ours_and_we_load_its(tmp_path: Path) -> None:
             )
         )
     )
-    form, (found,) = conversations(file)
+    form, (found,) = read_conversations(file)
     assert form.name == "langchain" and path_of(found.records) == [("user", "hi"), ("assistant", "hello")]
 
 
@@ -192,7 +192,7 @@ def chatgpt() -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("packed", ["json", "zip", "split"])
-def test_chatgpt_comes_in_with_its_branches(tmp_path: Path, packed: str) -> None:
+def test_a_chatgpt_export_is_imported_with_its_branches(tmp_path: Path, packed: str) -> None:
     file = tmp_path / ("conversations.json" if packed == "json" else "export.zip")
     data = json.dumps(chatgpt())
     if packed == "json":
@@ -203,8 +203,8 @@ def test_chatgpt_comes_in_with_its_branches(tmp_path: Path, packed: str) -> None
             archive.writestr("chat.html", "x")
             if packed == "split":
                 archive.writestr("export/conversations-001.json", data.replace("c-1", "c-2"))
-    form, found = conversations(file)
-    assert form.name == "chatgpt" and len(found) == (2 if packed == "split" else 1)
+    format_name, found = read_conversations(file)
+    assert format_name.name == "chatgpt" and len(found) == (2 if packed == "split" else 1)
     session = Session.replay("x", found[0].records)
     assert [m.content for m in session.path] == ["What is this?\n[image asset pointer]", "A cat.", "Sure?", "Yes."]
     assert {m.content for m in session.messages.values()} >= {"A dog.", "other branch"} and session.path[
@@ -215,8 +215,8 @@ def test_chatgpt_comes_in_with_its_branches(tmp_path: Path, packed: str) -> None
     )
 
 
-def test_claude_comes_in_as_a_list_and_as_a_tree(tmp_path: Path) -> None:
-    def said(ident: str, sender: str, text: str, **more: Any) -> dict[str, Any]:
+def test_a_claude_export_is_imported_as_a_list_and_as_a_tree(tmp_path: Path) -> None:
+    def claude_message(ident: str, sender: str, text: str, **more: Any) -> dict[str, Any]:
         parts = [{"type": "text", "text": text}, {"type": "thinking", "thinking": "hm"}]
         return {
             "uuid": ident,
@@ -232,9 +232,9 @@ def test_claude_comes_in_as_a_list_and_as_a_tree(tmp_path: Path) -> None:
         "name": "Cats",
         "created_at": "2026-01-01T00:00:00Z",
         "chat_messages": [
-            said("1", "human", "Cats?"),
-            said("2", "assistant", "Cats."),
-            said("3", "human", "", attachments=[{"file_name": "a.txt", "extracted_content": "in it"}]),
+            claude_message("1", "human", "Cats?"),
+            claude_message("2", "assistant", "Cats."),
+            claude_message("3", "human", "", attachments=[{"file_name": "a.txt", "extracted_content": "in it"}]),
         ],
     }
     tree = {
@@ -242,41 +242,43 @@ def test_claude_comes_in_as_a_list_and_as_a_tree(tmp_path: Path) -> None:
         "name": "",
         "current_leaf_message_uuid": "b2",
         "chat_messages": [
-            said("a", "human", "Q", parent_message_uuid="root"),
-            said("b2", "assistant", "A2", parent_message_uuid="a"),
-            said("b1", "assistant", "A1", parent_message_uuid="a"),
+            claude_message("a", "human", "Q", parent_message_uuid="root"),
+            claude_message("b2", "assistant", "A2", parent_message_uuid="a"),
+            claude_message("b1", "assistant", "A1", parent_message_uuid="a"),
         ],
     }
     file = tmp_path / "claude.zip"
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("conversations.json", json.dumps([flat, tree]))
-    form, (one, two) = conversations(file)
-    assert form.name == "claude" and one.title == "Cats"
+    format_name, (one, two) = read_conversations(file)
+    assert format_name.name == "claude" and one.title == "Cats"
     assert [c for _, c in path_of(one.records)] == ["Cats?", "Cats.", "\n\na.txt:\nin it"]
     assert [c for _, c in path_of(two.records)] == ["Q", "A2"] and len(Session.replay("x", two.records).messages) == 3
 
 
 @pytest.mark.parametrize("tree", [False, True])
-def test_claude_loses_no_words_to_empty_late_or_double_messages(tmp_path: Path, tree: bool) -> None:
+def test_empty_late_and_repeated_messages_of_claude_are_imported(tmp_path: Path, tree: bool) -> None:
     rows = [("1", "human", "Q1"), ("2", "assistant", ""), ("3", "human", "Q2"), ("4", "assistant", "A2")]
     rows.append(("3" if not tree else "5", "human", "Q3"))
-    talk = [{"uuid": ident, "sender": who, "text": text, "content": []} for ident, who, text in rows]
+    messages: list[dict[str, Any]] = [
+        {"uuid": ident, "sender": who, "text": text, "content": []} for ident, who, text in rows
+    ]
     if tree:
-        for before, one in zip([{"uuid": "root"}, *talk], talk, strict=False):
-            one["parent_message_uuid"] = before["uuid"]
-        talk = [talk[2], talk[0], talk[4], talk[1], talk[3]]
-    body: dict[str, Any] = {"uuid": "u", "name": "n", "chat_messages": talk}
+        for before, message in zip([{"uuid": "root"}, *messages], messages, strict=False):
+            message["parent_message_uuid"] = before["uuid"]
+        messages = [messages[n] for n in (2, 0, 4, 1, 3)]
+    body: dict[str, Any] = {"uuid": "u", "name": "n", "chat_messages": messages}
     if tree:
         body["current_leaf_message_uuid"] = "5"
     (tmp_path / "c.json").write_text(json.dumps([body]))
-    _, (one,) = conversations(tmp_path / "c.json")
+    _, (one,) = read_conversations(tmp_path / "c.json")
     assert [text for _, text in path_of(one.records)] == ["Q1", "Q2", "A2", "Q3"]
 
 
-def test_llm_comes_in_from_both_its_schemas(tmp_path: Path) -> None:
+def test_both_schemas_of_llm_are_imported(tmp_path: Path) -> None:
     file = tmp_path / "logs.db"
-    base = sqlite3.connect(file)
-    base.executescript(
+    database = sqlite3.connect(file)
+    database.executescript(
         """
         CREATE TABLE conversations(id TEXT, name TEXT, model TEXT);
         CREATE TABLE responses(id TEXT, model TEXT, prompt TEXT, system TEXT, response TEXT, conversation_id TEXT, datetime_utc TEXT, input_tokens INT, output_tokens INT);
@@ -292,11 +294,11 @@ def test_llm_comes_in_from_both_its_schemas(tmp_path: Path) -> None:
         INSERT INTO turns VALUES ('x', 't1', NULL, 'h2', 'gpt-5', 4, 1, '2026-01-01T00:00:00');
         """
     )
-    base.commit()
-    base.close()
+    database.commit()
+    database.close()
     before = file.read_bytes()
-    form, (old, new) = conversations(file)
-    assert form.name == "llm" and file.read_bytes() == before
+    format_name, (old, new) = read_conversations(file)
+    assert format_name.name == "llm" and file.read_bytes() == before
     assert [c for _, c in path_of(old.records)] == ["q1", "a1", "q2", "a2"] and Session.replay(
         "x", old.records
     ).system == "Be brief."
@@ -304,12 +306,12 @@ def test_llm_comes_in_from_both_its_schemas(tmp_path: Path) -> None:
     assert (reply.content, reply.model, reply.usage and reply.usage.prompt) == ("new a", "gpt-5", 4)
 
 
-def test_a_shell_gpt_cache_comes_in_by_its_name(tmp_path: Path) -> None:
+def test_a_shell_gpt_cache_is_imported_under_its_name(tmp_path: Path) -> None:
     file = tmp_path / "demo"
     file.write_text(
         '[{"role":"system","content":"s"},{"role":"user","content":"hi"},{"role":"assistant","content":"ho"}]'
     )
-    form, (found,) = conversations(file)
+    form, (found,) = read_conversations(file)
     assert (form.name, found.name, path_of(found.records)) == (
         "shell-gpt",
         "demo",
@@ -317,7 +319,7 @@ def test_a_shell_gpt_cache_comes_in_by_its_name(tmp_path: Path) -> None:
     )
 
 
-BAD: dict[str, bytes] = {
+INVALID: dict[str, bytes] = {
     "empty": b"",
     "truncated": json.dumps(chatgpt()).encode()[:-40],
     "deep": b"[" * 100_000 + b"]" * 100_000,
@@ -343,13 +345,12 @@ BAD: dict[str, bytes] = {
 }
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_one_line_and_nothing_is_imported(name: str, run: Run, home: Path) -> None:
+@pytest.mark.parametrize("name", INVALID)
+def test_an_invalid_file_is_one_line_and_nothing_is_imported(name: str, run: Run, home: Path) -> None:
     file = home / "bad.json"
-    file.write_bytes(BAD[name])
-    start = time.monotonic()
+    file.write_bytes(INVALID[name])
     done = run("import", str(file))
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and time.monotonic() - start < 10, done.stderr
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
     assert run("sessions", "list").stdout == ""
 
 
@@ -360,11 +361,11 @@ def test_lone_surrogates_in_a_message_are_repaired(run: Run, home: Path) -> None
     assert json.loads(run("sessions", "show", "odd", "--json").stdout)["messages"][0]["content"] == "b\ufffd"
 
 
-def test_lone_surrogates_anywhere_are_repaired_and_never_harm_the_list(run: Run, home: Path) -> None:
+def test_lone_surrogates_anywhere_are_repaired(run: Run, home: Path) -> None:
     bad = "x\ud800"
-    said = {"uuid": bad, "sender": "human", "text": f"Q{bad}", "created_at": bad}
+    asked = {"uuid": bad, "sender": "human", "text": f"Q{bad}", "created_at": bad}
     reply = {"uuid": "2", "sender": "assistant", "text": "A", "content": []}
-    talk = {"uuid": bad, "name": bad, "created_at": bad, "model": bad, "chat_messages": [said, reply]}
+    talk = {"uuid": bad, "name": bad, "created_at": bad, "model": bad, "chat_messages": [asked, reply]}
     (home / "s.json").write_text(json.dumps([talk]))
     assert run("import", str(home / "s.json")).returncode == 0
     torn = {"type": "settings", "title": bad, "model": bad}
@@ -375,7 +376,7 @@ def test_lone_surrogates_anywhere_are_repaired_and_never_harm_the_list(run: Run,
         assert done.returncode == 0, done.stderr
 
 
-def test_damaged_bytes_in_an_archive_are_a_damaged_archive(tmp_path: Path) -> None:
+def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "export.zip"
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("conversations.json", json.dumps(chatgpt() * 50))
@@ -383,64 +384,64 @@ def test_damaged_bytes_in_an_archive_are_a_damaged_archive(tmp_path: Path) -> No
     middle = len(data) // 3
     data[middle : middle + 60] = bytes(60)
     file.write_bytes(data)
-    with pytest.raises(WrongUse):
-        conversations(file)
+    with pytest.raises(UsageError):
+        read_conversations(file)
 
 
-def test_a_hostile_id_makes_no_heading_in_markdown(tmp_path: Path) -> None:
+def test_a_hostile_id_cannot_add_a_heading_to_markdown(tmp_path: Path) -> None:
     records = talk("Q", "A")
     ids = {str(r["id"]): f"x -->\n## Assistant <!-- chatmem {n}" for n, r in enumerate(records) if "id" in r}
     hostile = [{k: ids.get(str(v), v) if k in ("id", "parent") else v for k, v in r.items()} for r in records]
     file = tmp_path / "x.md"
-    file.write_text(written("markdown", hostile))
-    assert path_of(conversations(file)[1][0].records) == path_of(records)
+    file.write_text(export("markdown", hostile))
+    assert path_of(read_conversations(file)[1][0].records) == path_of(records)
 
 
-def test_an_empty_part_of_an_export_is_passed_over(tmp_path: Path) -> None:
+def test_an_empty_part_of_an_export_is_ignored(tmp_path: Path) -> None:
     file = tmp_path / "export.zip"
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("conversations-000.json", json.dumps(chatgpt()))
         archive.writestr("conversations-001.json", "[]")
-    assert len(conversations(file)[1]) == len([one for one in chatgpt() if one["mapping"]])
+    assert len(read_conversations(file)[1]) == len([one for one in chatgpt() if one["mapping"]])
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 1 << 20])
-def test_an_array_is_read_item_by_item_wherever_it_is_cut(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "CHUNK", chunk)
+def test_an_array_is_read_item_by_item_with_any_chunk_size(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importer, "CHUNK_BYTES", chunk)
     values = [1, -2.5, 'ä😀\\" ]', [], {"a": [None, True]}, "", 12345678901234567890]
     for text in (json.dumps(values), json.dumps(values, indent=2, ensure_ascii=False), "[]", " [ ] ", "[1 ,2\n]\n"):
-        assert list(reading._items(io.BytesIO(text.encode()))) == json.loads(text)
+        assert list(importer._items(io.BytesIO(text.encode()))) == json.loads(text)
     for broken in ("[1", "[1,]", "[1 2]", "[,1]", "[1]]", "[1] x", '["a', "[tru", "[1,"):
         with pytest.raises(ValueError):
-            list(reading._items(io.BytesIO(broken.encode())))
+            list(importer._items(io.BytesIO(broken.encode())))
 
 
-@pytest.mark.parametrize("form", ["json", "jsonl", "markdown"])
-def test_a_backup_of_all_sessions_comes_back(form: str, run: Run, home: Path) -> None:
+@pytest.mark.parametrize("format_name", ["json", "jsonl", "markdown"])
+def test_a_backup_of_all_sessions_is_imported_again(format_name: str, run: Run, home: Path) -> None:
     run("chat", "-s", "a", input="one\n")
     run("chat", "-s", "b", input="two\n")
-    assert run("export", "--all", "-o", str(home / "all.zip"), "-f", form).returncode == 0
+    assert run("export", "--all", "-o", str(home / "all.zip"), "-f", format_name).returncode == 0
     again = run("import", str(home / "all.zip"), "--json")
-    assert json.loads(again.stdout)["skipped"] == 2, again.stderr  # they are here already
+    assert json.loads(again.stdout)["skipped"] == 2, again.stderr  # they exist already
     for name in ("a", "b"):
         run("sessions", "delete", name, "--purge", "--yes")
     assert sorted(json.loads(run("import", str(home / "all.zip"), "--json").stdout)["imported"]) == ["a", "b"]
 
 
-def test_a_zip_bomb_and_a_strange_database_are_refused(tmp_path: Path) -> None:
+def test_a_zip_bomb_and_an_unknown_database_are_refused(tmp_path: Path) -> None:
     bomb = tmp_path / "bomb.zip"
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("conversations.json", b"0" * (200 << 20))
     assert bomb.stat().st_size < 1 << 20
-    base = sqlite3.connect(tmp_path / "other.db")
-    base.execute("CREATE TABLE cats(name)")
-    base.commit()
-    for file, words in ((bomb, "that is no export"), (tmp_path / "other.db", "not one of llm's")):
-        with pytest.raises(WrongUse, match=words):
-            conversations(file)
+    database = sqlite3.connect(tmp_path / "other.db")
+    database.execute("CREATE TABLE cats(name)")
+    database.commit()
+    for file, words in ((bomb, "implausible 200 MB"), (tmp_path / "other.db", "but not one of llm")):
+        with pytest.raises(UsageError, match=words):
+            read_conversations(file)
 
 
-def test_an_import_says_what_it_found_names_without_clobbering_and_knows_what_it_had(run: Run, home: Path) -> None:
+def test_an_import_reports_what_it_found_and_imports_nothing_twice(run: Run, home: Path) -> None:
     file = home / "conversations.json"
     data = chatgpt()
     data[0]["title"] = "Cats: a/b?"
@@ -483,8 +484,8 @@ def test_ctrl_c_while_replacing_leaves_the_old_session(home: Path, run: Run) -> 
     file.write_text(json.dumps(talks))
     command = [sys.executable, "-m", "chatmem", "import", str(file), "--on-conflict", "replace"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        while len(list((home / "data" / "sessions").glob("*.jsonl"))) < 5 and process.poll() is None:
-            pass
+        wait_until(lambda: len(list((home / "data" / "sessions").glob("*.jsonl"))) >= 5 or process.poll() is not None)
+        assert process.poll() is None
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
     assert [s["name"] for s in json.loads(run("sessions", "list", "--json").stdout)] == ["talk 0"]
@@ -503,7 +504,7 @@ def test_an_import_from_stdin(run: Run) -> None:
     assert json.loads(run("sessions", "show", "piped", "--json").stdout)["messages"][0]["content"] == "hi"
 
 
-def test_all_sessions_go_into_a_folder_or_an_archive(run: Run, home: Path) -> None:
+def test_all_sessions_are_exported_to_a_directory_or_an_archive(run: Run, home: Path) -> None:
     run("chat", "-s", "a", input="one\n")
     run("chat", "-s", "b", input="two\n")
     assert run("export", "--all", "-o", str(home / "out"), "-f", "text").returncode == 0
@@ -516,7 +517,7 @@ def test_all_sessions_go_into_a_folder_or_an_archive(run: Run, home: Path) -> No
     )
 
 
-def test_the_format_follows_the_ending() -> None:
+def test_the_format_follows_from_the_file_name() -> None:
     endings = {
         "a.md": "markdown",
         "a.html": "html",
@@ -528,21 +529,21 @@ def test_the_format_follows_the_ending() -> None:
         "a.langchain.json": "langchain",
         "a": "markdown",
     }
-    assert {file: named(None, file).name for file in endings} == endings
-    with pytest.raises(WrongUse):
-        named("pdf")
+    assert {file: format_for(None, file).name for file in endings} == endings
+    with pytest.raises(UsageError):
+        format_for("pdf")
 
 
-def test_a_key_in_an_export_is_warned_about(run: Run) -> None:
+def test_an_export_that_contains_a_key_causes_a_warning(run: Run) -> None:
     run("chat", "-s", "k", input="my key is sk-abcdefghij0123456789\n")
-    assert "seems to hold an API key" in run("export", "k").stderr
+    assert "seems to contain an API key" in run("export", "k").stderr
 
 
 VECTORS = [
     "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "<svg onload=alert(1)>", "<iframe src=javascript:alert(1)>", "<body onload=alert(1)>",
     "[x](javascript:alert(1))", "[x](JaVaScRiPt:alert(1))", "[x](data:text/html;base64,PHNjcmlwdD4=)", "[x](vbscript:msgbox(1))", "![x](javascript:alert(1))",
     "![x](https://evil.example/track.png)", "<a href='javascript:alert(1)'>x</a>", "<style>@import 'https://evil.example/x.css'</style>", "<link rel=stylesheet href=https://evil.example>",
-    "<meta http-equiv=refresh content='0;url=https://evil.example'>", "<base href=https://evil.example>", "<form action=https://evil.example><input>", "<object data=https://evil.example>",
+    "<meta http-equiv=refresh content='0;url=https://evil.example'>", "<base href=https://evil.example>", "<format_name action=https://evil.example><input>", "<object data=https://evil.example>",
     "<embed src=https://evil.example>", "<video src=x onerror=alert(1)>", "</article></main><script>alert(1)</script>", "</title><script>alert(1)</script>", "</style><script>alert(1)</script>",
     "```html\n<script>alert(1)</script>\n```", "`<script>`", "```\"onclick=alert(1)\nx\n```", "[x](<javascript:alert(1)>)", "[x]: javascript:alert(1)\n\n[x]", "<javascript:alert(1)>",
     "<https://evil.example/\"onmouseover=alert(1)>", "[a](https://x/\"onclick=alert(1))", "![\"onerror=alert(1)](x)", "&lt;script&gt;", "&#60;script&#62;", "<!--><script>alert(1)</script>-->",
@@ -574,7 +575,7 @@ class Page(html.parser.HTMLParser):
 
 
 @pytest.mark.parametrize("vector", VECTORS)
-def test_no_injection_gets_into_a_page(vector: str) -> None:
+def test_nothing_can_be_injected_into_a_page(vector: str) -> None:
     records = talk(vector, vector)
     records.insert(1, {"type": "settings", "title": vector})
     records.append(
@@ -594,7 +595,7 @@ def test_no_injection_gets_into_a_page(vector: str) -> None:
     assert "default-src 'none'" in page and "<details>" in page
 
 
-def test_a_page_reads_well() -> None:
+def test_a_page_has_links_highlighting_and_no_scripts() -> None:
     records = talk(*TEXTS)
     page = write_html(Session.replay("work", records), records)
     assert (
@@ -606,7 +607,7 @@ def test_a_page_reads_well() -> None:
     )
 
 
-def test_a_kill_in_the_middle_is_completed_by_importing_again(home: Path, run: Run) -> None:
+def test_an_import_that_was_killed_is_completed_by_repeating_it(home: Path, run: Run) -> None:
     many = [
         {
             "conversation_id": f"c{n}",
@@ -618,17 +619,17 @@ def test_a_kill_in_the_middle_is_completed_by_importing_again(home: Path, run: R
     ]
     file = home / "conversations.json"
     file.write_text(json.dumps(many))
-    folder = home / "data" / "sessions"
+    sessions = home / "data" / "sessions"
     with subprocess.Popen([sys.executable, "-m", "chatmem", "import", str(file)], stderr=subprocess.DEVNULL) as process:
-        while len(list(folder.glob("*.jsonl"))) < 5 and process.poll() is None:
-            pass
+        wait_until(lambda: len(list(sessions.glob("*.jsonl"))) >= 5 or process.poll() is not None)
+        assert process.poll() is None
         process.kill()
     assert run("import", str(file)).returncode == 0
     assert len(json.loads(run("sessions", "list", "--json").stdout)) == 150
     assert run("sessions", "check").returncode == 0
 
 
-def test_ctrl_c_in_an_import_leaves_nothing_behind(home: Path, run: Run) -> None:
+def test_ctrl_c_during_an_import_leaves_no_session(home: Path, run: Run) -> None:
     import signal
 
     many = [
@@ -642,16 +643,16 @@ def test_ctrl_c_in_an_import_leaves_nothing_behind(home: Path, run: Run) -> None
     ]
     file = home / "conversations.json"
     file.write_text(json.dumps(many))
-    folder = home / "data" / "sessions"
+    sessions = home / "data" / "sessions"
     with subprocess.Popen([sys.executable, "-m", "chatmem", "import", str(file)], stderr=subprocess.DEVNULL) as process:
-        while len(list(folder.glob("*.jsonl"))) < 5 and process.poll() is None:
-            pass
+        wait_until(lambda: len(list(sessions.glob("*.jsonl"))) >= 5 or process.poll() is not None)
+        assert process.poll() is None
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
     assert json.loads(run("sessions", "list", "--json").stdout) == []
 
 
-def test_a_real_database_of_llm_comes_in(run: Run, home: Path, server: Any) -> None:
+def test_a_real_database_of_llm_is_imported(run: Run, home: Path, server: Any) -> None:
     import os
     import shutil
 
@@ -675,12 +676,12 @@ def test_a_real_database_of_llm_comes_in(run: Run, home: Path, server: Any) -> N
 
 
 def tool(name: str) -> str:
-    """A command of an optional group, from CHATMEM_TEST_TOOLS (a bin folder) or beside this Python; skips without."""
+    """A command of an optional group, from CHATMEM_TEST_TOOLS (a bin directory) or beside this Python; skips without."""
     import os
     import shutil
 
-    places = os.pathsep.join([os.environ.get("CHATMEM_TEST_TOOLS", ""), str(Path(sys.executable).parent)])
-    found = shutil.which(name, path=places)
+    directories = os.pathsep.join([os.environ.get("CHATMEM_TEST_TOOLS", ""), str(Path(sys.executable).parent)])
+    found = shutil.which(name, path=directories)
     if found is None:
         pytest.skip(f"{name} is not installed: pip install '.[peers]'")
     return found
@@ -688,22 +689,22 @@ def tool(name: str) -> str:
 
 def test_chatgpt_to_sqlite_reads_the_same_path(tmp_path: Path) -> None:
     program = tool("chatgpt-to-sqlite")
-    file, base = tmp_path / "conversations.json", tmp_path / "out.db"
+    file, database = tmp_path / "conversations.json", tmp_path / "out.db"
     file.write_text(
         json.dumps(
             [{**c, "id": c["conversation_id"], "title": "Cats", "update_time": c["create_time"]} for c in chatgpt()]
         )
     )
-    subprocess.run([program, str(file), str(base)], check=True, capture_output=True)
-    rows = sqlite3.connect(base).execute("SELECT * FROM messages").fetchall()
-    _, (found,) = conversations(file)
+    subprocess.run([program, str(file), str(database)], check=True, capture_output=True)
+    rows = sqlite3.connect(database).execute("SELECT * FROM messages").fetchall()
+    _, (found,) = read_conversations(file)
     everything = json.dumps([[str(cell) for cell in row] for row in rows], ensure_ascii=False)
     assert all(m.content.split("\n")[0] in everything for m in Session.replay("x", found.records).path)
 
 
 def test_claude_to_sqlite_reads_the_same_messages(tmp_path: Path) -> None:
     program = tool("claude-to-sqlite")
-    talk = {
+    talk: dict[str, Any] = {
         "uuid": "u1",
         "name": "Cats",
         "created_at": "2026-01-01T00:00:00Z",
@@ -723,12 +724,12 @@ def test_claude_to_sqlite_reads_the_same_messages(tmp_path: Path) -> None:
                 "attachments": [],
                 "files": [],
             }
-        )  # type: ignore[attr-defined]
-    file, base = tmp_path / "claude.zip", tmp_path / "out.db"
+        )
+    file, database = tmp_path / "claude.zip", tmp_path / "out.db"
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("conversations.json", json.dumps([talk]))
     (tmp_path / "conversations.json").write_text(json.dumps([talk]))
-    subprocess.run([program, str(tmp_path / "conversations.json"), str(base)], check=True, capture_output=True)
-    rows = sqlite3.connect(base).execute("SELECT text FROM messages ORDER BY created_at, uuid").fetchall()
-    _, (found,) = conversations(file)
+    subprocess.run([program, str(tmp_path / "conversations.json"), str(database)], check=True, capture_output=True)
+    rows = sqlite3.connect(database).execute("SELECT text FROM messages ORDER BY created_at, uuid").fetchall()
+    _, (found,) = read_conversations(file)
     assert [c for _, c in path_of(found.records)] == [row[0] for row in rows]

@@ -1,10 +1,12 @@
-"""The offline model: honest about what it is, and about what it was sent."""
+"""The offline model: answers only from the messages it was sent, and says so."""
 
 from __future__ import annotations
 
 import pytest
 
-from chatmem.models.offline import OfflineModel, answer, extract
+from chatmem.memory.summaries import SUMMARY_CLOSE, SUMMARY_OPEN
+from chatmem.models.offline import OfflineModel, answer, extract_summary
+from tests.memory import test_planner
 
 
 def talk(*texts: str) -> list[dict[str, str]]:
@@ -22,7 +24,7 @@ def talk(*texts: str) -> list[dict[str, str]]:
         ("我的名字是尼莫。", "我的名字是什么？", "尼莫"),
     ],
 )
-def test_it_answers_from_what_it_was_told(told: str, asked: str, found: str) -> None:
+def test_it_answers_from_earlier_statements(told: str, asked: str, found: str) -> None:
     assert found in answer(talk(told, "Noted.", asked))
 
 
@@ -35,23 +37,38 @@ def test_the_newest_statement_wins() -> None:
     assert "Zoe" in answer(talk("My name is Nemo.", "Noted.", "My name is Zoe.", "Noted.", "What is my name?"))
 
 
-def test_it_finds_what_recall_and_notes_quote() -> None:
-    system = {"role": "system", "content": "[Notes]\n- user: My name is Nemo.\n[End]"}
+def test_it_answers_from_a_summary() -> None:
+    system = {"role": "system", "content": f"{SUMMARY_OPEN}\n- user: My name is Nemo.\n{SUMMARY_CLOSE}"}
     assert "Nemo" in answer([system, *talk("hi", "hello", "What is my name?")])
 
 
 def test_it_extracts_when_asked_to_summarise() -> None:
-    notes = extract(
+    summary = extract_summary(
         "user: My code is XK-4821.\nassistant: Noted.\nuser: How are you?\nuser: The meeting is on 2026-03-04."
     )
-    assert "XK-4821" in notes and "2026-03-04" in notes and "How are you" not in notes
+    assert "XK-4821" in summary and "2026-03-04" in summary and "How are you" not in summary
 
 
-def test_it_is_a_model_like_any_other() -> None:
+def test_it_streams_chunks_and_respects_max_tokens() -> None:
     pieces = list(OfflineModel().stream(talk("My name is Nemo."), {"max_tokens": 2}))
-    assert pieces[-1].finish == "length" and len([p for p in pieces if p.text]) == 2 and pieces[-1].usage
+    assert pieces[-1].status == "length" and len([p for p in pieces if p.text]) == 2 and pieces[-1].usage
 
 
 @pytest.mark.parametrize("text", ["", "?", " ", "\ud800", "what " * 5000, "日本語", "a" * 100_000])
-def test_no_message_is_too_strange(text: str) -> None:
+def test_it_answers_any_message(text: str) -> None:
     assert answer(talk(text))
+
+
+def test_retrieved_lines_are_not_part_of_the_question() -> None:
+    session = test_planner.talk(1)
+    for record in (
+        {"id": "q", "parent": session.head, "role": "user", "content": "The locker code is XK-4821.", "time": ""},
+        {"id": "a", "parent": "q", "role": "assistant", "content": "Noted.", "time": ""},
+    ):
+        session.apply({"type": "message", **record})
+    test_planner.play(session, "window:1", 4)
+    question = "Which locker code was it?"
+    messages = test_planner.plan_with(session, "window:1,recall_tokens=300", question=question).messages
+    assert messages[-1]["content"] != question and "XK-4821" in answer(messages)
+    unrelated = [*messages[:-1], {**messages[-1], "content": messages[-1]["content"].replace(question, "Hello!")}]
+    assert "XK-4821" not in answer(unrelated)

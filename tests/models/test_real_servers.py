@@ -1,4 +1,4 @@
-"""Two real servers that nobody here wrote: llama.cpp's, and aimock. Skipped, with the reason, where they are missing."""
+"""Servers that are not part of this project: llama.cpp, aimock and LiteLLM. Skipped where they are not installed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,17 +16,25 @@ from typing import Any
 
 import pytest
 
-from chatmem.chat import Chat, Choice
-from chatmem.errors import ContextExceeded, KeyRefused, LimitReached, ReplyIncomplete, ServerFailed
-from chatmem.memory.buffer import Buffer
-from chatmem.models.discover import window_of
-from chatmem.models.openai_api import OpenAIModel, Timeouts
+from chatmem.chat.chat import Chat
+from chatmem.chat.turn_config import TurnConfig
+from chatmem.config.settings import TimeoutSettings
+from chatmem.errors import AuthenticationError, ContextLengthError, IncompleteReplyError, RateLimitError, ServerError
+from chatmem.memory.strategies.buffer import BufferStrategy
+from chatmem.models.discovery import context_window_of
+from chatmem.models.openai.client import OpenAIModel
 from chatmem.stores.memory import MemoryStore
-from chatmem.tokens import Counter, estimate
+from chatmem.tokens.counter import Counter
+from chatmem.tokens.estimate import estimate_tokens
+from tests.fakes import wait_until
 
-PLACES = [os.environ.get("CHATMEM_TEST_NPM", ""), str(Path(__file__).parents[2] / ".venv" / "npm")]
+DIRECTORIES = [os.environ.get("CHATMEM_TEST_NPM", ""), str(Path(__file__).parents[2] / ".venv" / "npm")]
 AIMOCK = next(
-    (p for place in PLACES if place and (p := Path(place, "node_modules/@copilotkit/aimock/dist/cli.js")).exists()),
+    (
+        p
+        for directory in DIRECTORIES
+        if directory and (p := Path(directory, "node_modules/@copilotkit/aimock/dist/cli.js")).exists()
+    ),
     None,
 )
 TINY = """
@@ -68,8 +75,8 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of llama.cpp's server with a tiny random model and a window of 512 tokens."""
     if not importlib.util.find_spec("xllamacpp") or not importlib.util.find_spec("gguf"):
         pytest.skip("xllamacpp and gguf are not installed: pip install '.[servers]'")
-    folder = tmp_path_factory.mktemp("llama")
-    model = folder / "tiny.gguf"
+    directory = tmp_path_factory.mktemp("llama")
+    model = directory / "tiny.gguf"
     subprocess.run([sys.executable, "-c", TINY, str(model), "2048"], check=True)
     with subprocess.Popen(
         [sys.executable, "-c", SERVE, str(model), "512"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -87,40 +94,44 @@ def ask(model: OpenAIModel, text: str, **options: Any) -> tuple[str, list[Any]]:
 def test_llama_streams_a_reply_with_its_usage(llama: str) -> None:
     text, pieces = ask(OpenAIModel("tiny", llama, lambda: "sk-llama"), "hello", max_tokens=8)
     usage = next(p.usage for p in pieces if p.usage)
-    assert text and usage.prompt and usage.completion and pieces and any(p.finish for p in pieces)
+    assert text and usage.prompt and usage.completion and pieces and any(p.status for p in pieces)
 
 
 def test_llama_refuses_a_wrong_key(llama: str) -> None:
-    with pytest.raises(KeyRefused):
+    with pytest.raises(AuthenticationError):
         ask(OpenAIModel("tiny", llama, lambda: "sk-wrong"), "hello")
 
 
-def test_llama_states_its_window(llama: str) -> None:
-    (listed,) = OpenAIModel("tiny", llama, lambda: "sk-llama").models()
-    assert window_of(listed) == 512
+def test_llama_reports_its_window(llama: str) -> None:
+    (listed,) = OpenAIModel("tiny", llama, lambda: "sk-llama").list_models()
+    assert context_window_of(listed) == 512
 
 
-def test_llama_overflows_in_a_way_that_is_recognised(llama: str) -> None:
-    with pytest.raises(ContextExceeded) as caught:
+def test_a_context_overflow_of_llama_is_recognised(llama: str) -> None:
+    with pytest.raises(ContextLengthError) as caught:
         ask(OpenAIModel("tiny", llama, lambda: "sk-llama"), "word " * 600)
     assert caught.value.limit == 512
 
 
-def test_a_conversation_too_long_for_llama_is_fitted_and_sent_again(llama: str) -> None:
+def test_a_conversation_too_long_for_llama_is_trimmed_and_sent_again(llama: str) -> None:
     model = OpenAIModel("tiny", llama, lambda: "sk-llama", window=100_000)
     learned: list[int] = []
 
-    def choose(settings: Any) -> Choice:
-        counter = Counter(None, estimate)
-        return Choice(
-            model, Buffer(), lambda m: counter, {"max_tokens": 16}, learn=lambda **f: learned.extend(f.values())
+    def resolve(settings: Any) -> TurnConfig:
+        counter = Counter(None, estimate_tokens)
+        return TurnConfig(
+            model,
+            BufferStrategy(),
+            lambda m: counter,
+            {"max_tokens": 16},
+            record_model_fact=lambda **f: learned.extend(f.values()),
         )
 
-    chat = Chat(MemoryStore(), "x", choose)
+    chat = Chat(MemoryStore(), "x", resolve)
     notices = []
     for n in range(9):
-        for piece in chat.say(f"question {n} " + "abcdefgh " * 12):
-            notices += [piece.notice] if piece.notice else []
+        for piece in chat.send(f"question {n} " + "abcdefgh " * 12):
+            notices += [piece.notice.text] if piece.notice else []
     assert any("takes 512 tokens" in n for n in notices) and 512 in learned and len(chat.session.turns) == 9
     assert all(t.reply for t in chat.session.turns)
 
@@ -130,7 +141,7 @@ def aimock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of aimock with a few scripted answers, without /v1."""
     if AIMOCK is None or not shutil.which("node"):
         pytest.skip("aimock is not installed: npm install --prefix .venv/npm @copilotkit/aimock")
-    folder = tmp_path_factory.mktemp("aimock")
+    directory = tmp_path_factory.mktemp("aimock")
     fixtures = [
         {
             "match": {"userMessage": "too long"},
@@ -160,23 +171,28 @@ def aimock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         {"match": {"userMessage": "emoji"}, "response": {"content": "Hi **there**! 日本語 émoji 🎉 done."}},
         {"match": {"userMessage": "hello"}, "response": {"content": "Hello!"}},
     ]
-    (folder / "a.json").write_text(json.dumps({"fixtures": fixtures}))
+    (directory / "a.json").write_text(json.dumps({"fixtures": fixtures}))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = ["node", str(AIMOCK), "-p", str(port), "-f", str(folder), "--chunk-size", "5", "--latency", "1"]
+    command = ["node", str(AIMOCK), "-p", str(port), "-f", str(directory), "--chunk-size", "5", "--latency", "1"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        for _ in range(200):
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                time.sleep(0.05)
+        wait_until(lambda: _answers(f"http://127.0.0.1:{port}/__aimock/journal"))
         yield f"http://127.0.0.1:{port}"
         server.kill()
 
 
+def _answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(url, timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
 def mock(address: str, **more: Any) -> OpenAIModel:
-    return OpenAIModel("gpt-4o-mini", f"{address}/v1", lambda: "sk-mock", timeouts=Timeouts(5.0, 5.0, 5.0), **more)
+    return OpenAIModel(
+        "gpt-4o-mini", f"{address}/v1", lambda: "sk-mock", timeouts=TimeoutSettings(5.0, 5.0, 5.0), **more
+    )
 
 
 def journal(address: str) -> Any:
@@ -184,17 +200,17 @@ def journal(address: str) -> Any:
         return json.load(response)
 
 
-def test_split_surrogates_come_out_whole(aimock: str) -> None:
+def test_split_surrogates_are_joined(aimock: str) -> None:
     assert ask(mock(aimock), "emoji")[0] == "Hi **there**! 日本語 émoji 🎉 done."
 
 
-def test_thoughts_are_no_content(aimock: str) -> None:
+def test_reasoning_of_aimock_is_separate_from_text(aimock: str) -> None:
     text, pieces = ask(mock(aimock), "think")
     assert text == "done" and "".join(p.reasoning for p in pieces) == "let me think"
 
 
-def test_a_length_limit_is_said(aimock: str) -> None:
-    assert [p.finish for p in ask(mock(aimock), "lengthy")[1] if p.finish] == ["length"]
+def test_a_length_limit_is_reported(aimock: str) -> None:
+    assert [p.status for p in ask(mock(aimock), "lengthy")[1] if p.status] == ["length"]
 
 
 @pytest.mark.parametrize("word", ["snip", "drop"])
@@ -203,53 +219,53 @@ def test_a_reply_that_is_cut_is_never_complete(aimock: str, word: str) -> None:
     try:
         for piece in mock(aimock).stream([{"role": "user", "content": word}], {}):
             pieces.append(piece)
-    except ReplyIncomplete:
+    except IncompleteReplyError:
         pass
-    assert not any(p.finish == "complete" for p in pieces) and "one" in "".join(p.text for p in pieces)
+    assert not any(p.status == "complete" for p in pieces) and "one" in "".join(p.text for p in pieces)
 
 
-def test_an_overflow_is_recognised(aimock: str) -> None:
-    with pytest.raises(ContextExceeded) as caught:
+def test_a_context_overflow_of_aimock_is_recognised(aimock: str) -> None:
+    with pytest.raises(ContextLengthError) as caught:
         ask(mock(aimock), "too long")
     assert caught.value.limit == 8192
 
 
-def test_an_unknown_model_or_message_is_one_line(aimock: str) -> None:
-    with pytest.raises(ServerFailed):
+def test_an_unknown_message_is_a_server_error(aimock: str) -> None:
+    with pytest.raises(ServerError):
         ask(mock(aimock), "nothing matches this")
 
 
-def test_rate_limits_are_retried_and_then_said(aimock: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from chatmem.models import openai_api
-
+def test_rate_limits_are_retried_and_then_reported(aimock: str, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(openai_api.time, "sleep", waits.append)
+    monkeypatch.setattr("chatmem.models.openai.client.time.sleep", waits.append)
     chaos = urllib.request.Request(
         f"{aimock}/__aimock/chaos", json.dumps({"rateLimitRate": 1}).encode(), {"content-type": "application/json"}
     )
     urllib.request.urlopen(chaos).close()
     try:
-        with pytest.raises(LimitReached):
+        with pytest.raises(RateLimitError):
             ask(mock(aimock), "hello")
     finally:
         urllib.request.urlopen(urllib.request.Request(f"{aimock}/__aimock/chaos", method="DELETE")).close()
     assert waits == [1.0, 1.0]
 
 
-def test_azure_is_spoken(aimock: str) -> None:
+def test_the_azure_api_is_supported(aimock: str) -> None:
     azure = OpenAIModel("my-deployment", aimock, lambda: "sk-azure", azure_version="2024-10-21")
     assert ask(azure, "hello")[0] == "Hello!"
     assert "/openai/deployments/my-deployment/chat/completions" in json.dumps(journal(aimock))
 
 
-def test_the_journal_holds_byte_for_byte_what_the_plan_showed(aimock: str) -> None:
+def test_aimock_received_the_messages_of_the_plan(aimock: str) -> None:
     model = mock(aimock)
     chat = Chat(
-        MemoryStore(), "x", lambda s: Choice(model, Buffer(), lambda m: Counter(None, estimate), system="Be brief.")
+        MemoryStore(),
+        "x",
+        lambda s: TurnConfig(model, BufferStrategy(), lambda m: Counter(None, estimate_tokens), system="Be brief."),
     )
-    list(chat.say("hello"))
+    list(chat.send("hello"))
     expected = list(chat.plan("hello again").messages)
-    list(chat.say("hello again"))
+    list(chat.send("hello again"))
     assert json.dumps(expected) in json.dumps(journal(aimock)) or expected == _last(journal(aimock))
 
 
@@ -275,7 +291,7 @@ def litellm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of LiteLLM's proxy, which needs an environment of its own: CHATMEM_TEST_LITELLM names its command."""
     if not LITELLM:
         pytest.skip("CHATMEM_TEST_LITELLM is not set to the litellm command of an environment with litellm[proxy]")
-    folder = tmp_path_factory.mktemp("litellm")
+    directory = tmp_path_factory.mktemp("litellm")
     models = [
         {"model_name": n, "litellm_params": {"model": f"openai/{n}", "api_key": "sk-none", "mock_response": r}}
         for n, r in MOCKS.items()
@@ -286,41 +302,34 @@ def litellm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "litellm_settings": {"num_retries": 0, "telemetry": False},
         "router_settings": {"disable_cooldowns": True},
     }
-    (folder / "config.yaml").write_text(json.dumps(config))
+    (directory / "config.yaml").write_text(json.dumps(config))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     env = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    command = [LITELLM, "--config", str(folder / "config.yaml"), "--host", "127.0.0.1", "--port", str(port)]
+    command = [LITELLM, "--config", str(directory / "config.yaml"), "--host", "127.0.0.1", "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env) as server:
-        for _ in range(1200):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health/liveliness", timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.05)
+        wait_until(lambda: _answers(f"http://127.0.0.1:{port}/health/liveliness"), 120)
         yield f"http://127.0.0.1:{port}/v1"
         server.kill()
 
 
 @pytest.mark.long
-def test_litellm_speaks_its_dialect(litellm: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from chatmem.models import openai_api
-
-    monkeypatch.setattr(openai_api.time, "sleep", lambda seconds: None)
+def test_replies_and_errors_of_litellm_are_understood(litellm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatmem.models.openai.client.time.sleep", lambda seconds: None)
 
     def model(name: str, key: str = "sk-master") -> OpenAIModel:
-        return OpenAIModel(name, litellm, lambda: key, timeouts=Timeouts(5.0, 30.0, 30.0))
+        return OpenAIModel(name, litellm, lambda: key, timeouts=TimeoutSettings(5.0, 30.0, 30.0))
 
     text, pieces = ask(model("mock-small"), "hello")
     assert (
-        text == "Hello **bold** `code`" and any(p.usage for p in pieces) and any(p.finish == "complete" for p in pieces)
+        text == "Hello **bold** `code`" and any(p.usage for p in pieces) and any(p.status == "complete" for p in pieces)
     )
-    assert sorted(str(m["id"]) for m in model("mock-small").models()) == sorted(MOCKS)
-    with pytest.raises(LimitReached):
+    assert sorted(str(m["id"]) for m in model("mock-small").list_models()) == sorted(MOCKS)
+    with pytest.raises(RateLimitError):
         ask(model("mock-ratelimit"), "hello")
-    with pytest.raises(ContextExceeded):
+    with pytest.raises(ContextLengthError):
         ask(model("mock-ctx"), "hello")
-    with pytest.raises(ServerFailed):
+    with pytest.raises(ServerError):
         ask(model("mock-500"), "hello")
-    with pytest.raises((KeyRefused, ServerFailed)):
+    with pytest.raises((AuthenticationError, ServerError)):
         ask(model("mock-small", "sk-wrong"), "hello")

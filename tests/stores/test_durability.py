@@ -1,4 +1,4 @@
-"""Kills, power losses and crowds: nothing acknowledged is lost, and no file becomes unreadable."""
+"""Kills, power losses and concurrent writers: nothing acknowledged is lost, and no file becomes unreadable."""
 
 from __future__ import annotations
 
@@ -17,83 +17,92 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from chatmem.records import header, new_id, now
-from chatmem.session import Session
-from chatmem.stores.jsonl import JsonlStore
+from chatmem.history.records import header, new_id, utc_now
+from chatmem.history.session import Session
+from chatmem.stores.file.store import FileStore
+from tests.conftest import RecordProperty
 from tests.server import OK, Server, delta
 
 APPENDER = """
 import os, random, sys
 from pathlib import Path
-from chatmem.records import header, new_id, now
-from chatmem.stores.jsonl import JsonlStore
-folder, seed = sys.argv[1:]
-chance = random.Random(int(seed))
-store = JsonlStore(Path(folder))
+from chatmem.history.records import new_id, utc_now
+from chatmem.stores.file.store import FileStore
+directory, seed = sys.argv[1:]
+rng = random.Random(int(seed))
+store = FileStore(Path(directory))
 log = store.open("work")
 while True:
     ident = new_id()
-    size = chance.choice([1, 100, 2_000, 60_000])
-    with log.turn():
+    size = rng.choice([1, 100, 2_000, 60_000])
+    with log.exclusive():
         log.read()
-        log.append([{"type": "message", "id": ident, "parent": None, "role": "user", "content": "x" * size, "time": now()}])
+        log.append([{"type": "message", "id": ident, "parent": None, "role": "user", "content": "x" * size, "time": utc_now()}])
     os.write(1, (ident + "\\n").encode())
 """
 
 
-def check_kills(folder: Path, chance: random.Random, times: int) -> None:
-    """Kill a writer at random points; every record it acknowledged is there, once, and the file opens."""
-    JsonlStore(folder).open("work", [header("work")]).close()
+def check_kills(directory: Path, rng: random.Random, times: int) -> None:
+    """Kill a writer at random points. Every record it acknowledged is stored once, and the file opens."""
+    FileStore(directory).open("work", [header("work")]).close()
     acknowledged: list[str] = []
     for _ in range(times):
         with subprocess.Popen(
-            [sys.executable, "-c", APPENDER, str(folder), str(chance.randrange(1 << 30))], stdout=subprocess.PIPE
+            [sys.executable, "-c", APPENDER, str(directory), str(rng.randrange(1 << 30))], stdout=subprocess.PIPE
         ) as writer:
             assert writer.stdout
             data = os.read(writer.stdout.fileno(), 25)
-            for _ in range(chance.randrange(0, 4000)):
+            for _ in range(rng.randrange(0, 4000)):
                 pass
-            for _ in range(chance.randrange(0, 6)):
+            for _ in range(rng.randrange(0, 6)):
                 data += os.read(writer.stdout.fileno(), 4096)
             writer.send_signal(signal.SIGKILL)
             data += writer.stdout.read()
         acknowledged += data.decode().rpartition("\n")[0].split()
-    store = JsonlStore(folder)
+    store = FileStore(directory)
     log = store.open("work")
-    with log.turn():
+    with log.exclusive():
         log.read()
     ids = [r.get("id") for r in store.records("work") if r["type"] == "message"]
     assert len(ids) == len(set(ids)) and set(acknowledged) <= set(ids) and len(acknowledged) >= times
-    assert store.check("work").sound
+    assert store.check("work").ok
 
 
-def test_100_kills_at_random_points_of_appends_lose_nothing(tmp_path: Path, chance: random.Random) -> None:
-    check_kills(tmp_path / "s", chance, 100)
+@pytest.mark.claim("kills during an append: records lost")
+def test_50_kills_during_appends_lose_nothing(
+    tmp_path: Path, rng: random.Random, record_property: RecordProperty
+) -> None:
+    record_property("cases", 50)
+    check_kills(tmp_path / "s", rng, 50)
 
 
+@pytest.mark.claim("kills during an append: records lost")
 @pytest.mark.long
-def test_1000_kills_at_random_points_of_appends_lose_nothing(tmp_path: Path, chance: random.Random) -> None:
-    check_kills(tmp_path / "s", chance, 1000)
+def test_1000_kills_during_appends_lose_nothing(
+    tmp_path: Path, rng: random.Random, record_property: RecordProperty
+) -> None:
+    record_property("cases", 1000)
+    check_kills(tmp_path / "s", rng, 1000)
 
 
-def check_program_kills(server: Server, home: Path, chance: random.Random, times: int) -> None:
-    """Kill the whole program in mid-reply: the question is there, and so is what was shown of the reply."""
+def check_program_kills(server: Server, home: Path, rng: random.Random, times: int) -> None:
+    """Kill the program during a reply. The question is stored, and so is what was shown of the reply."""
     gates: list[threading.Event] = []
 
-    def slowly(request: Any) -> Any:
+    def pause_after_pieces(request: Any) -> Any:
         gate = threading.Event()
         gates.append(gate)
 
         def answer(request: Any, connection: Any) -> None:
             connection.sendall(OK)
-            for n in range(chance.randrange(1, 30)):
+            for n in range(rng.randrange(1, 30)):
                 connection.sendall(delta(f"piece{n} "))
             gate.wait(20)
 
         return answer
 
-    server.otherwise = slowly
-    store = JsonlStore(home / "data" / "sessions")
+    server.otherwise = pause_after_pieces
+    store = FileStore(home / "data" / "sessions")
     for number in range(times):
         with subprocess.Popen(
             [sys.executable, "-m", "chatmem", "ask", "-s", f"s{number}", f"question {number}"],
@@ -109,31 +118,34 @@ def check_program_kills(server: Server, home: Path, chance: random.Random, times
         assert question.content == f"question {number}"
         assert reply.status == "interrupted" and reply.content.startswith(shown.decode().rpartition(" ")[0])
         log = store.open(f"s{number}")
-        with log.turn():
+        with log.exclusive():
             log.read()
-        assert not store.path(f"s{number}", ".partial").exists() and store.check(f"s{number}").sound
+        assert not store.path(f"s{number}", ".partial").exists() and store.check(f"s{number}").ok
         assert Session.replay("s", store.records(f"s{number}")).path[1].content == reply.content
 
 
-def test_20_kills_of_the_program_in_mid_reply_keep_question_and_partial(
-    server: Server, home: Path, chance: random.Random
+@pytest.mark.claim("kills during a reply: records lost")
+def test_10_kills_of_the_program_during_a_reply_keep_question_and_draft(
+    server: Server, home: Path, rng: random.Random, record_property: RecordProperty
 ) -> None:
-    check_program_kills(server, home, chance, 20)
+    record_property("cases", 10)
+    check_program_kills(server, home, rng, 10)
 
 
+@pytest.mark.claim("kills during a reply: records lost")
 @pytest.mark.long
-def test_200_kills_of_the_program_in_mid_reply_keep_question_and_partial(
-    server: Server, home: Path, chance: random.Random
+def test_200_kills_of_the_program_during_a_reply_keep_question_and_draft(
+    server: Server, home: Path, rng: random.Random, record_property: RecordProperty
 ) -> None:
-    check_program_kills(server, home, chance, 200)
+    record_property("cases", 200)
+    check_program_kills(server, home, rng, 200)
 
 
 class Recorder:
-    """System calls that also remember what is safe: what was synced, and what was only written."""
+    """The `os` module, which records the size of each file when it was synced."""
 
     def __init__(self) -> None:
         self.synced: dict[int, int] = {}
-        self.events: list[tuple[str, Any]] = []
 
     def __getattr__(self, name: str) -> Any:
         real = getattr(os, name)
@@ -151,98 +163,116 @@ class Recorder:
 SECTOR = 512
 
 
-def check_power_losses(folder: Path, chance: random.Random, images: int) -> None:
-    """Take the power away at any moment: unsynced sectors may be lost, reordered or zeroes; nothing acknowledged is."""
+def check_power_losses(directory: Path, rng: random.Random, images: int) -> None:
+    """Lose power at any moment. Unsynced sectors may be lost, reordered or zero, but no acknowledged record."""
     system = Recorder()
-    store = JsonlStore(folder, system=system)
+    store = FileStore(directory, system=system)
     log = store.open("work", [header("work")])
     states: list[tuple[bytes, int, list[str]]] = []
     acknowledged: list[str] = []
     path = store.path("work")
     for number in range(24):
         ident = f"{number:03}"
-        with log.turn():
+        with log.exclusive():
             log.read()
             record = {
                 "type": "message",
                 "id": ident,
                 "parent": None,
                 "role": "user",
-                "content": "é" * chance.choice([5, 300, 1500]),
-                "time": now(),
+                "content": "é" * rng.choice([5, 300, 1500]),
+                "time": utc_now(),
             }
             before = path.stat().st_size
             log.append([record])
         data = path.read_bytes()
-        # In the middle of the append: all of it written, none of it synced; the ones before are acknowledged.
+        # During the append everything is written and nothing is synced. The earlier records are acknowledged.
         states.append((data, before, list(acknowledged)))
         acknowledged.append(ident)
-        assert system.synced[path.stat().st_ino] == len(data), "it is synced before the promise is given"
+        assert system.synced[path.stat().st_ino] == len(data), "the append returned before it was synced"
         states.append((data, len(data), list(acknowledged)))
     log.close()
     for _ in range(images):
-        data, safe, promised = chance.choice(states)
-        length = chance.randrange(safe, len(data) + 1)
+        data, safe, required = rng.choice(states)
+        length = rng.randrange(safe, len(data) + 1)
         image = bytearray(data[:length])
         for start in range(safe, length, SECTOR):
-            fate = chance.random()
+            chance = rng.random()
             end = min(length, (start // SECTOR + 1) * SECTOR)
-            if fate < 0.3:
+            if chance < 0.3:
                 image[start:end] = b"\0" * (end - start)
-            elif fate < 0.4:
-                image[start:end] = chance.randbytes(end - start)
+            elif chance < 0.4:
+                image[start:end] = rng.randbytes(end - start)
         path.write_bytes(image)
-        fresh = JsonlStore(folder)
+        fresh = FileStore(directory)
         log = fresh.open("work")
-        with log.turn():
+        with log.exclusive():
             log.read()
             log.append(
                 [{"type": "message", "id": "after", "parent": None, "role": "user", "content": "after", "time": ""}]
             )
         log.close()
         ids = [r.get("id") for r in fresh.records("work") if r.get("type") == "message"]
-        assert set(promised) <= set(ids) and ids[-1] == "after" and fresh.check("work").sound
-        for torn in folder.glob("work.torn-*"):
+        assert set(required) <= set(ids) and ids[-1] == "after" and fresh.check("work").ok
+        for torn in directory.glob("work.torn-*"):
             torn.unlink()
 
 
-def test_500_power_losses_lose_nothing_acknowledged(tmp_path: Path, chance: random.Random) -> None:
-    check_power_losses(tmp_path / "s", chance, 500)
+@pytest.mark.no_cover
+@pytest.mark.claim("power losses: records lost")
+def test_500_power_losses_lose_nothing_acknowledged(
+    tmp_path: Path, rng: random.Random, record_property: RecordProperty
+) -> None:
+    record_property("cases", 500)
+    check_power_losses(tmp_path / "s", rng, 500)
 
 
+@pytest.mark.claim("power losses: records lost")
 @pytest.mark.long
-def test_10000_power_losses_lose_nothing_acknowledged(tmp_path: Path, chance: random.Random) -> None:
-    check_power_losses(tmp_path / "s", chance, 10_000)
+def test_10000_power_losses_lose_nothing_acknowledged(
+    tmp_path: Path, rng: random.Random, record_property: RecordProperty
+) -> None:
+    record_property("cases", 10_000)
+    check_power_losses(tmp_path / "s", rng, 10_000)
 
 
-TALKER = """
+TURN_WRITER = """
 import sys
 from pathlib import Path
-from chatmem.chat import Chat, Choice
-from chatmem.memory.window import Window
-from chatmem.models.base import Piece
-from chatmem.stores.jsonl import JsonlStore
-from chatmem.tokens import Counter, estimate
-folder, who, times = sys.argv[1:]
+from chatmem.chat.chat import Chat
+from chatmem.chat.turn_config import TurnConfig
+from chatmem.memory.strategies.window import WindowStrategy
+from chatmem.models.base import StreamChunk
+from chatmem.stores.file.store import FileStore
+from chatmem.tokens.counter import Counter
+from chatmem.tokens.estimate import estimate_tokens
+from tests.conftest import RecordProperty
+directory, who, times = sys.argv[1:]
 class Echo:
-    name, window = "echo", 8192
-    def warm(self): pass
+    name, server, window = "echo", "", 8192
+    def preload(self): pass
+    def list_models(self, timeout=10.0): return []
     def stream(self, messages, options):
-        yield Piece(text=f"reply to {messages[-1]['content']} after {messages[-3]['content'] if len(messages) > 2 else 'nothing'}")
-        yield Piece(finish="complete")
-chat = Chat(JsonlStore(Path(folder)), "work", lambda s: Choice(Echo(), Window(1, 0), lambda m: Counter(None, estimate)))
+        before = messages[-3]["content"] if len(messages) > 2 else "nothing"
+        yield StreamChunk(text=f"reply to {messages[-1]['content']} after {before}")
+        yield StreamChunk(status="complete")
+chat = Chat(
+    FileStore(Path(directory)),
+    "work",
+    lambda session: TurnConfig(Echo(), WindowStrategy(1, 0), lambda model: Counter(None, estimate_tokens)),
+)
 for n in range(int(times)):
-    list(chat.say(f"{who}{n}"))
+    list(chat.send(f"{who}{n}"))
 """
 
 
-def check_crowd(folder: Path, times: int) -> None:
-    """Two processes on one session: every turn is whole, in order, and each saw the one before it."""
-    JsonlStore(folder).open("work", [header("work")]).close()
-    crowd = [subprocess.Popen([sys.executable, "-c", TALKER, str(folder), who, str(times)]) for who in "ab"]
-    assert [process.wait(600) for process in crowd] == [0, 0]
-    session = JsonlStore(folder).session("work")
-    assert len(session.turns) == 2 * times and session.damaged == 0
+def check_two_writers(directory: Path, times: int) -> None:
+    """Two processes write to one session. Every turn is complete, in order, and saw the one before it."""
+    FileStore(directory).open("work", [header("work")]).close()
+    writers = [subprocess.Popen([sys.executable, "-c", TURN_WRITER, str(directory), who, str(times)]) for who in "ab"]
+    assert [process.wait(600) for process in writers] == [0, 0]
+    session = FileStore(directory).session("work")
+    assert len(session.turns) == 2 * times and session.malformed_count == 0
     before = "nothing"
     for turn in session.turns:
         assert turn.reply == f"reply to {turn.question.content} after {before}"
@@ -253,24 +283,24 @@ def check_crowd(folder: Path, times: int) -> None:
         ]
 
 
-def test_2_processes_with_50_turns_each_lose_and_interleave_nothing(tmp_path: Path) -> None:
-    check_crowd(tmp_path / "s", 50)
+def test_two_processes_with_50_turns_each_neither_lose_nor_interleave_turns(tmp_path: Path) -> None:
+    check_two_writers(tmp_path / "s", 50)
 
 
 @pytest.mark.long
-def test_2_processes_with_500_turns_each_lose_and_interleave_nothing(tmp_path: Path) -> None:
-    check_crowd(tmp_path / "s", 500)
+def test_two_processes_with_500_turns_each_neither_lose_nor_interleave_turns(tmp_path: Path) -> None:
+    check_two_writers(tmp_path / "s", 500)
 
 
 class Sessions(RuleBasedStateMachine):
-    """The store against a list: whatever is done in whatever order, both say the same."""
+    """The store compared with a list, after any sequence of operations."""
 
     @initialize(where=st.just(None))
     def begin(self, where: None) -> None:
         import tempfile
 
-        self.folder = Path(tempfile.mkdtemp())
-        self.store = JsonlStore(self.folder / "s")
+        self.directory = Path(tempfile.mkdtemp())
+        self.store = FileStore(self.directory / "s")
         self.model: list[str] = []
         self.name = "work"
         self.log = self.store.open("work", [header("work")])
@@ -283,7 +313,7 @@ class Sessions(RuleBasedStateMachine):
         )
     )
     def append(self, texts: list[str]) -> None:
-        with self.log.turn():
+        with self.log.exclusive():
             self.log.read()
             self.log.append(
                 [
@@ -298,20 +328,20 @@ class Sessions(RuleBasedStateMachine):
         with self.store.path(self.name).open("ab") as file:
             file.write(b"{" + junk.replace(b"\n", b"").replace(b"}", b""))
         self.reopen()
-        with self.log.turn():
+        with self.log.exclusive():
             self.log.read()
 
     @rule()
     def reopen(self) -> None:
         self.log.close()
-        self.store = JsonlStore(self.folder / "s")
+        self.store = FileStore(self.directory / "s")
         self.log = self.store.open(self.name)
 
     @rule()
     def rename(self) -> None:
         new = "play" if self.name == "work" else "work"
         self.store.rename(self.name, new)
-        with self.log.turn():
+        with self.log.exclusive():
             self.log.read()
         self.name = new
         assert self.log.name == new
@@ -319,7 +349,7 @@ class Sessions(RuleBasedStateMachine):
     @rule()
     def vanish(self) -> None:
         self.store.path(self.name).unlink()
-        with self.log.turn():
+        with self.log.exclusive():
             self.log.read()
 
     @invariant()
@@ -332,17 +362,17 @@ TestSessions = Sessions.TestCase
 TestSessions.settings = hypothesis_settings(max_examples=60, stateful_step_count=25, deadline=None)
 
 
-def test_a_check_names_the_broken_lines(tmp_path: Path) -> None:
-    store = JsonlStore(tmp_path)
+def test_a_check_reports_the_damaged_lines(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
     store.open("work", [header("work")]).close()
     with store.path("work").open("ab") as file:
         file.write(b'oops\n{"type":"message"}\n{"type":"new kind"}\n{"half')
-    verdict = store.check("work")
+    report = store.check("work")
     assert (
-        verdict.broken_lines,
-        verdict.damaged_records,
-        verdict.unknown_records,
-        verdict.torn_tail,
-        verdict.sound,
+        report.malformed_lines,
+        report.malformed_records,
+        report.unknown_records,
+        report.torn_tail,
+        report.ok,
     ) == ([2], 1, 1, 6, False)
-    assert json.dumps(verdict.record())
+    assert json.dumps(report.record())

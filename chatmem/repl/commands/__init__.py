@@ -1,18 +1,18 @@
-"""Slash commands: one decorated function each; its docstring is its help."""
+"""Slash commands: one decorated function each. Its docstring is its help text."""
 
-from chatmem.repl.commands import memory, sessions, settings, talk
-from chatmem.repl.commands.base import TABLE, Command, command, is_command, number, plain, run
+from chatmem.repl.commands import conversation, memory, sessions, settings
+from chatmem.repl.commands.base import COMMANDS, Command, command, is_command, parse_number, run_command, unescape
 
 __all__ = [
-    "TABLE",
+    "COMMANDS",
     "Command",
     "command",
+    "conversation",
     "is_command",
     "memory",
-    "number",
-    "plain",
-    "run",
+    "parse_number",
+    "run_command",
     "sessions",
     "settings",
-    "talk",
+    "unescape",
 ]

@@ -5,75 +5,72 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from chatmem.errors import WrongUse
+from chatmem.errors import UsageError
+from chatmem.repl.context import ReplContext
 
-if TYPE_CHECKING:
-    from chatmem.repl.loop import Room
+CommandFunction = Callable[[ReplContext, str], None]
+"""Takes the REPL and the argument as typed."""
 
 
 class Command(NamedTuple):
-    """A command as it is typed, what it does, and in which words it takes what."""
+    """A slash command: its name, its arguments, its help text, and its function."""
 
     name: str
     usage: str
     help: str
-    run: Callable[[Room, str], None]
+    run: CommandFunction
 
 
-TABLE: dict[str, Command] = {}
+COMMANDS: dict[str, Command] = {}
 
 
-def command(name: str, usage: str = "") -> Callable[[Callable[[Room, str], None]], Callable[[Room, str], None]]:
-    """Make `function(room, argument)` the command `/name`."""
+def command(name: str, usage: str = "") -> Callable[[CommandFunction], CommandFunction]:
+    """Register a function as the command `/name`. The first line of its docstring is the help text."""
 
-    def register(function: Callable[[Room, str], None]) -> Callable[[Room, str], None]:
+    def register(function: CommandFunction) -> CommandFunction:
         help = (inspect.getdoc(function) or "").splitlines()[0]
-        TABLE[name] = Command(name, usage, help, function)
+        COMMANDS[name] = Command(name, usage, help, function)
         return function
 
     return register
 
 
 def is_command(line: str) -> bool:
-    """Whether a line is a command: it begins with one slash, and is one line (a pasted line with its end never is)."""
+    """Whether a line is a command: a single line that begins with one slash."""
     return line.startswith("/") and not line.startswith("//") and "\n" not in line
 
 
-def plain(line: str) -> str:
+def unescape(line: str) -> str:
     """A message as it is sent: `//text` stands for a message that begins with a slash."""
     return line[1:] if line.startswith("//") and "\n" not in line else line
 
 
-def run(room: Room, line: str) -> None:
-    """Run a command line. Raises WrongUse for an unknown one, with the nearest there is."""
+def run_command(repl: ReplContext, line: str) -> None:
+    """Run a command line. Raises UsageError for an unknown command, with the nearest one."""
     name, _, argument = line[1:].strip().partition(" ")
-    found = TABLE.get(name.lower())
+    found = COMMANDS.get(name.lower())
     if found is None:
-        near = difflib.get_close_matches(name, TABLE, 1, 0.5)
-        raise WrongUse(
-            f"There is no command /{name}.",
-            f"Did you mean /{near[0]}?"
-            if near
-            else "/help shows them; //text sends a message that begins with a slash.",
-        )
-    found.run(room, argument.strip())
+        near = difflib.get_close_matches(name, COMMANDS, 1, 0.5)
+        hint = f"Did you mean /{near[0]}?" if near else "/help lists them; //text sends a message that begins with /."
+        raise UsageError(f"Unknown command /{name}.", hint)
+    found.run(repl, argument.strip())
 
 
-def switched(text: str, now: bool) -> bool:
-    """What `on` or `off` makes of a switch; nothing turns it over. Raises WrongUse."""
+def parse_toggle(text: str, current: bool) -> bool:
+    """The value that `on` or `off` gives a switch. An empty text toggles it. Raises UsageError."""
     if text.lower() not in ("", "on", "off"):
-        raise WrongUse(f"It is on or off, not {text!r}.")
-    return text.lower() == "on" if text else not now
+        raise UsageError(f"Expected on or off, not {text!r}.")
+    return text.lower() == "on" if text else not current
 
 
-def number(text: str, what: str = "turn's number", hint: str = "/context shows the numbers.") -> int:
-    """A number of at least 1, as typed. Raises WrongUse, which says what it should have been."""
+def parse_number(text: str, what: str = "turn number", hint: str = "/context shows the numbers.") -> int:
+    """A number of at least 1. Raises UsageError, which says what was expected."""
     try:
-        found = int(text.removeprefix("#"))
+        number = int(text.removeprefix("#"))
     except ValueError:
-        found = 0
-    if found < 1:
-        raise WrongUse(f"{text!r} is no {what}." if text else "Which turn?", hint)
-    return found
+        number = 0
+    if number < 1:
+        raise UsageError(f"{text!r} is not a {what}." if text else f"Missing {what}.", hint)
+    return number

@@ -1,100 +1,99 @@
-"""What the model is shown: seen, steered and explained."""
+"""Commands that show, steer and explain what the model is sent."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from chatmem.errors import WrongUse
-from chatmem.memory import spec_of, table_of
-from chatmem.repl.commands.base import command, number
-from chatmem.screen import panel
-
-if TYPE_CHECKING:
-    from chatmem.repl.loop import Room
+from chatmem.errors import UsageError
+from chatmem.memory.strategies import format_spec, parse_spec
+from chatmem.repl.commands.base import command, parse_number
+from chatmem.repl.context import ReplContext
+from chatmem.terminal.context_view import print_comparison, print_context, print_why
 
 
 @command("context", "[QUESTION]")
-def context(room: Room, argument: str) -> None:
+def context(repl: ReplContext, argument: str) -> None:
     """Show what would be sent next, and why each turn is where it is."""
-    room.chat.refresh()
-    panel.context(room.terminal, room.chat.plan(argument or None), room.chat.session)
+    repl.chat.refresh()
+    print_context(repl.terminal, repl.chat.plan(argument or None), repl.chat.session)
 
 
 @command("compare", "[QUESTION]")
-def compare(room: Room, argument: str) -> None:
+def compare(repl: ReplContext, argument: str) -> None:
     """Compare the memory strategies on this session."""
-    room.chat.refresh()
-    chosen, settings = room.chat.choice.strategy, room.assembly.configured(room.chat.session.settings).settings
-    others = [s for s in settings.strategies if s.name != chosen.name]
-    panel.comparison(room.terminal, room.chat.compare(argument or None, [chosen, *others]))
+    repl.chat.refresh()
+    current = repl.chat.turn_config.strategy
+    settings = repl.app.settings_for(repl.chat.session.settings).settings
+    others = [s for s in settings.strategies if s.name != current.name]
+    print_comparison(repl.terminal, repl.chat.compare(argument or None, [current, *others]))
 
 
 @command("memory", "[SPEC]")
-def memory(room: Room, argument: str) -> None:
-    """Show the memory strategy, or change it: buffer, window:6, token-trim:4000, summary:4000."""
+def memory(repl: ReplContext, argument: str) -> None:
+    """Show or change the memory strategy: buffer, window:6, token-trim:4000, summary:4000."""
     if argument:
-        room.chat.set(memory=table_of(argument))
-    strategy = room.chat.choice.strategy
-    room.terminal.note(f"Memory: {spec_of(strategy)}. {(type(strategy).__doc__ or '').splitlines()[0]}")
+        repl.chat.update_settings(memory=parse_spec(argument))
+    strategy = repl.chat.turn_config.strategy
+    repl.terminal.info(f"Memory: {format_spec(strategy)}. {(type(strategy).__doc__ or '').splitlines()[0]}")
 
 
 @command("why", "[N]")
-def why(room: Room, argument: str) -> None:
-    """Explain what the model saw when it gave reply N, the last one without a number."""
-    room.chat.refresh()
-    panel.why(room.terminal, room.chat.session, room.chat.turn(number(argument) if argument else None).number)
+def why(repl: ReplContext, argument: str) -> None:
+    """Explain what the model was sent for reply N, by default the last one."""
+    repl.chat.refresh()
+    turn = repl.chat.turn(parse_number(argument) if argument else None)
+    print_why(repl.terminal, repl.chat.session, turn.number)
 
 
 @command("pin", "N")
-def pin(room: Room, argument: str) -> None:
-    """Always send turn N, word for word."""
-    turn = room.chat.mark(number(argument), pinned=True)
-    room.terminal.note(f"Turn {turn.number} is pinned: it is always sent. /unpin {turn.number} takes it back.")
+def pin(repl: ReplContext, argument: str) -> None:
+    """Always send turn N verbatim."""
+    turn = repl.chat.set_turn_flags(parse_number(argument), pinned=True)
+    repl.terminal.info(f"Turn {turn.number} is pinned and always sent. /unpin {turn.number} removes the pin.")
 
 
 @command("unpin", "N")
-def unpin(room: Room, argument: str) -> None:
-    """Treat turn N like any other again."""
-    turn = room.chat.mark(number(argument), pinned=False)
-    room.terminal.note(f"Turn {turn.number} is no longer pinned.")
+def unpin(repl: ReplContext, argument: str) -> None:
+    """Remove the pin from turn N."""
+    turn = repl.chat.set_turn_flags(parse_number(argument), pinned=False)
+    repl.terminal.info(f"Turn {turn.number} is no longer pinned.")
 
 
 @command("exclude", "N")
-def exclude(room: Room, argument: str) -> None:
-    """Never send turn N, but keep it."""
-    turn = room.chat.mark(number(argument), excluded=True)
-    room.terminal.note(f"Turn {turn.number} is kept, but never sent. /include {turn.number} takes it back.")
+def exclude(repl: ReplContext, argument: str) -> None:
+    """Never send turn N. It stays in the session."""
+    turn = repl.chat.set_turn_flags(parse_number(argument), excluded=True)
+    repl.terminal.info(f"Turn {turn.number} is never sent. /include {turn.number} includes it again.")
 
 
 @command("include", "N")
-def include(room: Room, argument: str) -> None:
-    """Send turn N again like any other."""
-    turn = room.chat.mark(number(argument), excluded=False)
-    room.terminal.note(f"Turn {turn.number} may be sent again.")
+def include(repl: ReplContext, argument: str) -> None:
+    """Include turn N again after /exclude."""
+    turn = repl.chat.set_turn_flags(parse_number(argument), excluded=False)
+    repl.terminal.info(f"Turn {turn.number} may be sent again.")
 
 
 @command("summary", "[edit|redo]")
-def summary(room: Room, argument: str) -> None:
-    """Show the notes on what is no longer sent; edit opens them, redo has them made anew."""
-    room.chat.refresh()
-    parts = room.chat.notes()
-    places = room.chat.session.places
+def summary(repl: ReplContext, argument: str) -> None:
+    """Show the summary of earlier turns. edit opens it in your editor, redo makes it again."""
+    repl.chat.refresh()
+    segments = repl.chat.summaries()
+    index = repl.chat.session.turn_index
     if argument not in ("", "edit", "redo"):
-        raise WrongUse(f"/summary knows edit and redo, not {argument!r}.")
-    if not parts:
-        room.terminal.note("There are no notes yet: they are made when turns fall out of the context (memory summary).")
+        raise UsageError(f"/summary takes edit or redo, not {argument!r}.")
+    if not segments:
+        repl.terminal.info("There is no summary yet. One is made when turns leave the context (memory summary).")
     elif argument == "redo":
-        room.chat.redo_notes()
-        room.terminal.note("The notes are taken back; they are made anew when the next reply is there.")
+        repl.chat.reset_summaries()
+        repl.terminal.info("The summary was discarded. It is made again after the next reply.")
     elif argument == "edit":
-        for part in parts:
-            room.terminal.note(f"The notes on turns {places[part.start] + 1} to {places[part.end] + 1}:")
-            text = room.prompt.edited(part.text)
-            if text.strip() != part.text.strip():
-                room.chat.edit_notes(part, text.strip())
-                room.terminal.note("Changed." if text.strip() else "Taken back: it is made anew.")
+        for segment in segments:
+            repl.terminal.info(f"Summary of turns {index[segment.start] + 1} to {index[segment.end] + 1}:")
+            text = repl.prompt.edit_in_editor(segment.text).strip()
+            if text != segment.text.strip():
+                repl.chat.edit_summary(segment, text)
+                repl.terminal.info("Changed." if text else "Discarded. It is made again.")
     else:
-        for part in parts:
-            span = f"turns {places[part.start] + 1} to {places[part.end] + 1}"
-            room.terminal.note(f"◐ {span} · level {part.level}{' · edited' if part.edited else ''} · by {part.model}")
-            room.terminal.answer(part.text)
+        for segment in segments:
+            span = f"turns {index[segment.start] + 1} to {index[segment.end] + 1}"
+            edited = " · edited" if segment.edited else ""
+            repl.terminal.info(f"◐ {span} · level {segment.level}{edited} · by {segment.model}")
+            repl.terminal.write(segment.text)

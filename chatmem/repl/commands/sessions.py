@@ -1,90 +1,90 @@
-"""Sessions and their branches: from one to another without leaving."""
+"""Commands for sessions and their branches."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from chatmem.errors import SessionNotFoundError, UsageError
+from chatmem.history import names
+from chatmem.repl.commands.base import command, parse_number
+from chatmem.repl.context import ReplContext
+from chatmem.terminal.conversation_view import print_last_turn
+from chatmem.terminal.stats import Statistics, print_stats
+from chatmem.terminal.tables import print_sessions, relative_time
+from chatmem.text import truncate
 
-from chatmem import names
-from chatmem.errors import NoSuchSession, WrongUse
-from chatmem.repl.commands.base import command, number
-from chatmem.screen import listing
-
-if TYPE_CHECKING:
-    from chatmem.repl.loop import Room
+DEFAULT_LIST_LENGTH = 10
 
 
 @command("new", "[NAME]")
-def new(room: Room, argument: str) -> None:
-    """Begin another session."""
-    taken = room.chat.store.names()
-    if argument and names.key(names.checked(argument)) in map(names.key, taken):
-        raise WrongUse(f"There is already a session {argument!r}.", f"/open {argument} goes on with it.")
-    room.open(names.checked(argument) if argument else names.fresh(taken))
+def new(repl: ReplContext, argument: str) -> None:
+    """Start a new session."""
+    taken = repl.chat.store.names()
+    if argument and names.canonical_key(names.validate(argument)) in map(names.canonical_key, taken):
+        raise UsageError(f"There is already a session {argument!r}.", f"/open {argument} continues it.")
+    repl.open_session(names.validate(argument) if argument else names.unique_name(taken))
 
 
 @command("open", "NAME")
-def open(room: Room, argument: str) -> None:
-    """Go on with another session."""
+def open(repl: ReplContext, argument: str) -> None:
+    """Continue another session."""
     if not argument:
-        raise WrongUse("Which session?", "/sessions lists them.")
+        raise UsageError("Missing session name.", "/sessions lists them.")
     try:
-        room.open(room.chat.store.find(argument))
-    except NoSuchSession as error:
-        near = error.hint if error.hint.startswith("Did") else "/sessions lists them, /new NAME begins one."
-        raise NoSuchSession(error.message, near) from error
+        repl.open_session(repl.chat.store.find(argument))
+    except SessionNotFoundError as error:
+        hint = error.hint or "/sessions lists them, /new NAME starts one."
+        raise SessionNotFoundError(error.message, hint) from error
 
 
 @command("sessions", "[N]")
-def sessions(room: Room, argument: str) -> None:
-    """List the sessions used last, ten without a number."""
-    most = number(argument, "number of sessions", "") if argument else 10
-    listing.table(room.terminal, room.chat.store.outlines()[:most])
+def sessions(repl: ReplContext, argument: str) -> None:
+    """List the N most recent sessions, by default ten."""
+    count = parse_number(argument, "number of sessions", "") if argument else DEFAULT_LIST_LENGTH
+    print_sessions(repl.terminal, repl.chat.store.list_sessions()[:count])
 
 
 @command("title", "[TEXT]")
-def title(room: Room, argument: str) -> None:
-    """Give the session a title; - takes it back."""
+def title(repl: ReplContext, argument: str) -> None:
+    """Show or set the title of the session; - resets it."""
     if argument:
-        room.chat.set(title=None if argument == "-" else argument)
-    room.terminal.note(f"Title: {room.chat.session.title or '(none)'}")
+        repl.chat.update_settings(title=None if argument == "-" else argument)
+    repl.terminal.info(f"Title: {repl.chat.session.title or '(none)'}")
 
 
 @command("fork", "[NAME]")
-def fork(room: Room, argument: str) -> None:
-    """Copy this conversation into a session of its own, and go on there."""
-    store = room.chat.store
-    if not room.chat.session.path:
-        raise WrongUse("There is nothing to copy yet.", "/new begins another session.")
-    name = names.checked(argument) if argument else names.fresh(store.names(), room.chat.name)
-    store.fork(room.chat.name, name)
-    room.open(name)
+def fork(repl: ReplContext, argument: str) -> None:
+    """Copy this conversation to a new session, and continue there."""
+    store = repl.chat.store
+    if not repl.chat.session.path:
+        raise UsageError("There is nothing to copy yet.", "/new starts another session.")
+    name = names.validate(argument) if argument else names.unique_name(store.names(), repl.chat.name)
+    store.fork(repl.chat.name, name)
+    repl.open_session(name)
 
 
 @command("branches", "[N]")
-def branches(room: Room, argument: str) -> None:
-    """Show the branches of this session, or go on with branch N."""
-    session = room.chat.session
+def branches(repl: ReplContext, argument: str) -> None:
+    """List the branches of this session, or continue with branch N."""
+    session = repl.chat.session
     leaves = session.leaves()
     if argument:
-        chosen = number(argument, "branch's number", "/branches shows them.")
-        if chosen > len(leaves):
-            raise WrongUse(f"There are branches 1 to {len(leaves)}." if leaves else "There is no branch yet.")
-        room.chat.move(leaves[chosen - 1].id)
-        listing.last_turns(room.terminal, room.chat.session)
+        number = parse_number(argument, "branch number", "/branches lists them.")
+        if number > len(leaves):
+            raise UsageError(f"There are branches 1 to {len(leaves)}." if leaves else "There are no branches yet.")
+        repl.chat.checkout(leaves[number - 1].id)
+        print_last_turn(repl.terminal, repl.chat.session)
         return
-    for index, leaf in enumerate(leaves, 1):
-        here = "●" if leaf.id == session.head else "○"
-        first = leaf if leaf.role == "user" else session.messages.get(leaf.parent or "", leaf)
-        texts = [
-            names.shortened(" ".join(m.content.split()), 40) for m in ((first, leaf) if first is not leaf else (leaf,))
-        ]
+    for number, leaf in enumerate(leaves, 1):
+        mark = "●" if leaf.id == session.head else "○"
+        question = leaf if leaf.role == "user" else session.messages.get(leaf.parent or "", leaf)
+        messages = (question, leaf) if question is not leaf else (leaf,)
+        texts = [truncate(" ".join(message.content.split()), 40) for message in messages]
         model = f" · {leaf.model}" if leaf.model else ""
-        room.terminal.note(f"{here} {index} · {listing.ago(leaf.time)}{model} · {' → '.join(texts)}")
+        repl.terminal.info(f"{mark} {number} · {relative_time(leaf.time)}{model} · {' → '.join(texts)}")
     if not leaves:
-        room.terminal.note("There is no branch yet.")
+        repl.terminal.info("There are no branches yet.")
 
 
 @command("stats")
-def stats(room: Room, argument: str) -> None:
-    """Show what this session holds: turns, tokens, money."""
-    listing.statistics(room.terminal, [room.chat.session], room.assembly.config.settings.prices)
+def stats(repl: ReplContext, argument: str) -> None:
+    """Show turns, tokens and cost of this session."""
+    print_stats(repl.terminal, Statistics.collect([repl.chat.session], repl.app.config.settings.prices))

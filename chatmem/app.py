@@ -1,0 +1,297 @@
+"""Wiring: from settings to store, model, memory strategy and chat."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from functools import cached_property
+from typing import Any
+
+from chatmem.chat.chat import Chat
+from chatmem.chat.turn_config import TurnConfig
+from chatmem.config import loading
+from chatmem.config.loading import Config, Layer
+from chatmem.config.schema import parse_duration
+from chatmem.config.settings import ConfigSchema, Settings
+from chatmem.errors import Action, AuthenticationError, ChatmemError, Notify, ServerError, ignore_notices
+from chatmem.history.records import Record
+from chatmem.memory.strategies import STRATEGIES, parse_spec
+from chatmem.models.api_keys import api_key_getter
+from chatmem.models.base import Model, Options, StreamChunk
+from chatmem.models.discovery import context_window_of, find_local_servers
+from chatmem.models.model_facts import ModelFacts
+from chatmem.models.offline import NAME as OFFLINE
+from chatmem.models.offline import OfflineModel
+from chatmem.models.openai.client import NO_KEY, OpenAIModel
+from chatmem.paths import Paths
+from chatmem.stores import SessionStore, open_store
+from chatmem.stores.base import Progress, no_progress
+from chatmem.tokens.calibration import Calibration
+from chatmem.tokens.counter import Counter, counter_for_model
+
+OPENAI_URL = "https://api.openai.com/v1"
+OPENAI_MODEL = "gpt-4o-mini"
+LEARNED_WINDOW_TTL = 86_400.0
+"""Seconds after which a window that was learned from a refused request is forgotten."""
+MIN_WINDOW = 64
+HOW_TO_CONNECT = (
+    "Set OPENAI_API_KEY, start a local server such as Ollama, or set OPENAI_BASE_URL to the address of a server."
+)
+
+_WINDOWS = {
+    "gpt-5": 400_000,
+    "gpt-4.1": 1_047_576,
+    "gpt-4o": 128_000,
+    "chatgpt-4o": 128_000,
+    "gpt-4-turbo": 128_000,
+    "gpt-4": 8_192,
+    "gpt-3.5": 16_385,
+    "o1": 200_000,
+    "o3": 200_000,
+    "o4-mini": 200_000,
+}
+"""Context windows of OpenAI's models by the start of their names, as OpenAI documents them."""
+
+SCHEMA = ConfigSchema(STRATEGIES, parse_spec)
+
+
+@dataclass
+class App:
+    """The flags of a command and what they lead to. Everything is created on first use."""
+
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    notify: Notify = ignore_notices
+    """Receives notices of stores, chats and models. A front end may replace it at any time."""
+    wait: bool = True
+    """Whether chats wait for sessions that are in use."""
+    progress: Progress = no_progress
+    offline: bool = False
+    """Whether the offline model is used if no other model is configured."""
+
+    _reported: list[list[str]] = field(default_factory=list)
+
+    @cached_property
+    def paths(self) -> Paths:
+        return Paths.from_environment()
+
+    # Settings
+
+    @cached_property
+    def config(self) -> Config:
+        """The settings in force outside any session."""
+        return self.settings_for({})
+
+    def settings_for(self, session: Mapping[str, Any]) -> Config:
+        """The settings in force for the stored settings of a session."""
+        valid, invalid = loading.validate_session_settings(SCHEMA, session)
+        if invalid and invalid not in self._reported:
+            self._reported.append(invalid)
+            self.notify(f"Ignored invalid settings of this session: {', '.join(invalid)}.")
+        layers = [Layer("session", SCHEMA.nested(valid)), Layer("flags", SCHEMA.nested(self.flags))]
+        return loading.resolve(SCHEMA, [*self._base_layers, *layers])
+
+    @cached_property
+    def _base_layers(self) -> list[Layer]:
+        return loading.base_layers(SCHEMA, self.paths.config)
+
+    # Stores
+
+    @cached_property
+    def store(self) -> SessionStore:
+        settings = self.config.settings
+        expire = settings.sessions.expire
+        ttl = parse_duration(expire, "sessions.expire").total_seconds() if expire else None
+        return self.open_store(settings.store, ttl)
+
+    def open_store(self, url: str, ttl: float | None = None) -> SessionStore:
+        """The store at a URL, for the user in force."""
+        store = open_store(url, self.paths.data, self.config.settings.user or "", self._forward, ttl)
+        store.progress = self.progress
+        return store
+
+    def _forward(self, text: str, action: Action | None = None) -> None:
+        self.notify(text, action)
+
+    # Chats
+
+    def chat(
+        self,
+        name: str,
+        initial_settings: Record | None = None,
+        store: SessionStore | None = None,
+        read_only: bool = False,
+    ) -> Chat:
+        """The chat on a session. See `Chat`."""
+        return Chat(store or self.store, name, self.resolve_turn, self._forward, self.wait, initial_settings, read_only)
+
+    def resolve_turn(self, session: Mapping[str, Any]) -> TurnConfig:
+        """What the turns of a session use, from its stored settings."""
+        settings = self.settings_for(session).settings
+        model = LazyModel(settings, self)
+        summary_model = settings.summaries.model
+        return TurnConfig(
+            model,
+            settings.strategy,
+            lambda name: self.counter_for_model(name, model.server),
+            settings.options,
+            settings.system or "",
+            summary_model=LazyModel(replace(settings, model=summary_model), self) if summary_model else None,
+            record_model_fact=lambda **facts: self.model_facts.put(model.server, model.name, **_dated(facts)),
+        )
+
+    def preload(self, chat: Chat) -> None:
+        """Do what the first turn needs: find the model, import its client, load its encoding. Never raises."""
+        with contextlib.suppress(ChatmemError):
+            config = chat.turn_config
+            config.model.preload()
+            _ = config.window
+            config.counter_for(config.model.name).preload()
+            if config.strategy.retrieval_share(config.limit):
+                chat.index()
+
+    # Models
+
+    @cached_property
+    def model_facts(self) -> ModelFacts:
+        return ModelFacts(self.paths.cache / "servers.json")
+
+    @cached_property
+    def _counters(self) -> dict[str, Counter]:
+        return {}
+
+    def counter_for_model(self, model: str, server: str = "") -> Counter:
+        """The counter for a model, calibrated by what was learned about the server. Cached, with its counts."""
+        if model not in self._counters:
+            self._counters[model] = counter_for_model(model, [self.paths.cache])
+        ratio, extra = (self.model_facts.get(server, model, fact) for fact in ("ratio", "extra"))
+        calibration = Calibration.from_untrusted(ratio, extra)
+        counter = self._counters[model]
+        return counter.with_calibration(*calibration) if calibration else counter
+
+    def has_key(self, settings: Settings) -> bool:
+        """Whether a key is configured. A key command is not run to find out."""
+        return api_key_getter(settings) is not None
+
+    def resolve_model(self, settings: Settings) -> Model:
+        """The model for these settings: as configured, else OpenAI's, else a local server's, else the offline one."""
+        if settings.model == OFFLINE:
+            return OfflineModel()
+        if settings.base_url or self.has_key(settings):
+            return self._configured_model(settings, settings.base_url or OPENAI_URL)
+        if settings.discover and (model := self._local_model(settings)):
+            return model
+        if settings.model is None and self.offline:
+            self.notify(f"No model configured; using the built-in offline model. {HOW_TO_CONNECT}")
+            return OfflineModel()
+        wanted = f" for {settings.model!r}" if settings.model else ""
+        raise AuthenticationError(f"No model configured{wanted}.", HOW_TO_CONNECT, Action("use_offline_model"))
+
+    def _local_model(self, settings: Settings) -> Model | None:
+        """The configured model, or the first one, on a server that runs on this machine. Raises ServerError."""
+        servers = find_local_servers()
+        for server in servers:
+            names = [str(m["id"]) for m in server.models]
+            if names and (settings.model is None or settings.model in names):
+                entry = server.models[names.index(settings.model) if settings.model else 0]
+                self.notify(f"Using {entry['id']} on {server.kind} at {server.base_url}.")
+                window = context_window_of(entry)
+                return OpenAIModel(str(entry["id"]), server.base_url, window=window, timeouts=settings.timeouts)
+        listed = [str(m["id"]) for server in servers for m in server.models]
+        if settings.model and listed:
+            near = get_close_matches(settings.model, listed, 3, 0.3) or listed[:3]
+            raise ServerError(
+                f"No server on this machine has the model {settings.model!r}.",
+                f"Available: {', '.join(near)}.",
+                Action("list_models"),
+            )
+        return None
+
+    def _configured_model(self, settings: Settings, base_url: str) -> Model:
+        name = settings.model or (OPENAI_MODEL if base_url == OPENAI_URL else "")
+        model = OpenAIModel(
+            name,
+            base_url,
+            api_key_getter(settings) or (lambda: NO_KEY),
+            settings.organization or "",
+            _documented_window(name),
+            settings.timeouts,
+            settings.api_version if settings.kind == "azure" else "",
+        )
+        if not name:
+            listed = model.list_models()
+            if not listed:
+                raise ServerError(f"{model.host} lists no models.", "Set a model: -m NAME, or model in the config.")
+            model.name = str(listed[0]["id"])
+            model.window = model.window or context_window_of(listed[0])
+        return model
+
+
+class LazyModel:
+    """The model for some settings, resolved on first use: looking for one may take a moment."""
+
+    def __init__(self, settings: Settings, app: App) -> None:
+        self.settings, self.app = settings, app
+        self._model: Model | None = None
+        self._listed: dict[str, dict[str, Any]] | None = None
+        self._resolving = threading.Lock()
+
+    @property
+    def model(self) -> Model:
+        with self._resolving:
+            if self._model is None:
+                self._model = self.app.resolve_model(self.settings)
+            return self._model
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    @property
+    def server(self) -> str:
+        return self.model.server
+
+    @property
+    def window(self) -> int | None:
+        """The window as configured, documented or listed by the server. A recent refusal can lower it."""
+        known = self.settings.context_window or self.model.window
+        if not known:
+            known = context_window_of(self._entries.get(self.name, {}))
+        learned, when = (self.app.model_facts.get(self.server, self.name, fact) for fact in ("window", "window_at"))
+        if not isinstance(learned, int) or not isinstance(when, int | float) or learned < MIN_WINDOW:
+            return known
+        if time.time() - when >= LEARNED_WINDOW_TTL:
+            return known
+        return min(learned, known) if known else learned
+
+    @property
+    def _entries(self) -> dict[str, dict[str, Any]]:
+        if self._listed is None:
+            self._listed = {}
+            with contextlib.suppress(ChatmemError):
+                self._listed = {str(m["id"]): m for m in self.model.list_models(timeout=2.0)}
+        return self._listed
+
+    def stream(self, messages: Sequence[Mapping[str, str]], options: Options) -> Iterator[StreamChunk]:
+        return self.model.stream(messages, options)
+
+    def list_models(self, timeout: float = 10.0) -> list[dict[str, Any]]:
+        """The server's model list, asked once. Empty if it cannot be had."""
+        return list(self._entries.values())
+
+    def preload(self) -> None:
+        self.model.preload()
+
+
+def _dated(facts: dict[str, Any]) -> dict[str, Any]:
+    """What was learned. A window is dated, since a server may be restarted with a larger one."""
+    return facts | {"window_at": int(time.time())} if "window" in facts else facts
+
+
+def _documented_window(model: str) -> int | None:
+    name = model.lower().rpartition("/")[2]
+    matching = [start for start in _WINDOWS if name.startswith(start)]
+    return _WINDOWS[max(matching, key=len)] if matching else None

@@ -1,0 +1,78 @@
+"""Summaries made in the background of a chat. A job outlives the turn that started it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from chatmem.history.records import Record
+from chatmem.history.session import Session
+from chatmem.memory.plan import ApiMessage, ContextPlan
+from chatmem.memory.summarizer import SummaryJob, SummaryModel
+from chatmem.models.base import Model
+from chatmem.tokens.counter import Counter
+
+MAX_SKIPPED_TURNS = 8
+REASONING_TOKENS = 1024
+"""Added to the token limit of a summary, for models that spend tokens on reasoning."""
+
+
+class BackgroundSummaries:
+    """Runs at most one summary job at a time. After failures it pauses for 1, 2, 4, 8 turns."""
+
+    def __init__(self) -> None:
+        self.error = ""
+        """Why the last job failed, empty if it did not."""
+        self.job: SummaryJob | None = None
+        self._taken = 0
+        self._failures = 0
+        self._turns_to_skip = 0
+
+    @property
+    def running(self) -> bool:
+        return self.job is not None and self.job.running
+
+    @property
+    def has_results(self) -> bool:
+        """Whether there are segments that were not taken yet."""
+        return self.job is not None and self._taken < len(self.job.segments)
+
+    def start_if_due(self, context: ContextPlan, session: Session, model: Model, counter: Counter) -> None:
+        """Summarise what was evicted, or soon will be."""
+        self._turns_to_skip -= self._turns_to_skip > 0
+        if not context.summarize_before or self._turns_to_skip or self.running:
+            return
+        if share := context.strategy.summary_share(context.budget):
+            self.job = SummaryJob.for_session(
+                session, context.summarize_before, share, as_summary_model(model), counter
+            )
+            self._taken = 0
+            self.job.start()
+
+    def take_records(self, session: Session) -> list[Record]:
+        """The records of new segments that are still valid on the path of the session."""
+        if self.job is None:
+            return []
+        is_done, segments = not self.job.running, self.job.segments[self._taken :]
+        self._taken += len(segments)
+        if is_done:
+            self.error = self.job.error
+            self._failures = self._failures + 1 if self.error else 0
+            self._turns_to_skip = min(MAX_SKIPPED_TURNS, 2**self._failures // 2) if self.error else 0
+            self.job = None
+        index = session.turn_index
+        return [segment.record() for segment in segments if segment.start in index and segment.end in index]
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for a running job for at most `seconds`, and return whether one is done."""
+        return self.job is not None and self.job.join(seconds)
+
+
+def as_summary_model(model: Model) -> SummaryModel:
+    """A model as the writer of summaries."""
+
+    def ask(messages: Sequence[ApiMessage], max_tokens: int) -> tuple[str, str | None]:
+        chunks = list(model.stream(messages, {"max_tokens": max_tokens + REASONING_TOKENS}))
+        status = next((chunk.status for chunk in reversed(chunks) if chunk.status), None)
+        return "".join(chunk.text for chunk in chunks), status
+
+    return SummaryModel(model.name, model.window, ask)

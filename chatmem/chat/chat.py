@@ -1,0 +1,360 @@
+"""One turn, told from start to end; and what else can be done to a conversation."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from chatmem.chat.background_summaries import BackgroundSummaries
+from chatmem.chat.journal import Journal
+from chatmem.chat.turn_config import ResolveTurn, TurnConfig
+from chatmem.errors import (
+    Action,
+    ChatmemError,
+    ContextLengthError,
+    IncompleteReplyError,
+    Notice,
+    Notify,
+    StorageError,
+    UsageError,
+    ignore_notices,
+)
+from chatmem.history.records import Message, Record, Summary, new_id, utc_now
+from chatmem.history.session import Session, Turn
+from chatmem.memory.budget import server_truncated, window_after_overflow
+from chatmem.memory.compare import ComparisonRow, compare
+from chatmem.memory.plan import ContextPlan, turn_tokens
+from chatmem.memory.planner import plan
+from chatmem.memory.retrieval import FullTextIndex
+from chatmem.memory.strategies.base import Strategy
+from chatmem.memory.summaries import select_summaries
+from chatmem.models.base import StreamChunk
+from chatmem.process import defer_signals
+from chatmem.stores.base import SessionStore
+from chatmem.text import fix_surrogates, truncate
+from chatmem.tokens.calibration import calibrate
+from chatmem.tokens.counter import Counter
+
+MAX_ATTEMPTS = 3
+"""How often a question is sent if the server refuses it as too long."""
+
+
+class Chat:
+    """A conversation in progress: a session, a model that answers, and a memory strategy."""
+
+    def __init__(
+        self,
+        store: SessionStore,
+        name: str,
+        resolve: ResolveTurn,
+        notify: Notify = ignore_notices,
+        wait: bool = True,
+        initial_settings: Record | None = None,
+        read_only: bool = False,
+    ) -> None:
+        """Open session `name`. If it does not exist, its first record creates it.
+
+        `initial_settings` are stored in the session. With `read_only`, nothing is locked, repaired or stored.
+        """
+        self.journal = Journal(store, name, notify, wait)
+        self.background = BackgroundSummaries()
+        self.last_question: Message | None = None
+        """The question of the current or last turn, once it was appended to the session."""
+        self.last_reply: Message | None = None
+        """The last reply that was stored. None if nothing arrived."""
+        self._resolve = resolve
+        self._overrides: Record = {}
+        self._turn_config: TurnConfig | None = None
+        self._config_version = -1
+        self._index: FullTextIndex | None = None
+        self._index_generation = 0
+        if read_only:
+            self.journal.load()
+            return
+        initial_settings = initial_settings or {}
+        self.journal.open(initial_settings)
+        stored = self.session.settings
+        if changed := {name: value for name, value in initial_settings.items() if stored.get(name) != value}:
+            self.update_settings(**changed)
+
+    # The turn
+
+    def send(self, text: str) -> Generator[StreamChunk]:
+        """Ask the model. The question is on disk before the request is sent, the reply before this ends."""
+        self.last_question = None
+        with self._transaction():
+            question = Message(new_id(), self.session.head, "user", fix_surrogates(text), utc_now())
+            self.journal.append(question.record())
+            self.last_question = question
+            yield from self._answer(question)
+
+    def retry(self, number: int | None = None, text: str | None = None) -> Generator[StreamChunk]:
+        """Ask a question again, by default the last one, optionally with another text. The old reply stays."""
+        with self._transaction():
+            question = self.turn(number).question
+            if text is not None:
+                question = Message(new_id(), question.parent, "user", fix_surrogates(text), utc_now())
+                self.journal.append({"type": "head", "message": question.parent}, question.record())
+            elif self.session.head != question.id:
+                self.journal.append({"type": "head", "message": question.id})
+            yield from self._answer(question)
+
+    def _answer(self, question: Message) -> Iterator[StreamChunk]:
+        """Stream the reply to a stored question. Whatever happens, the part that arrived is stored."""
+        context = self.plan(question)
+        for notice in (*context.notices, *self._first_eviction_notice(context)):
+            yield StreamChunk(notice=notice)
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            try:
+                yield from self._stream(context)
+                break
+            except ContextLengthError as error:
+                window = window_after_overflow(
+                    error, context, self.turn_config.options.get("max_tokens"), self.turn_config.window
+                )
+                if window is None or attempt == MAX_ATTEMPTS:
+                    raise
+                self._turn_config = replace(self.turn_config, learned_window=window)
+                self._turn_config.record_model_fact(window=error.limit)
+                yield StreamChunk(notice=Notice(f"The model takes {error.limit:,} tokens. Sending a shorter context."))
+                context = self.plan(question)
+        model = self.turn_config.summary_model or self.turn_config.model
+        self.background.start_if_due(context, self.session, model, self.counter)
+
+    def _stream(self, context: ContextPlan) -> Iterator[StreamChunk]:
+        """Send a context, and store what arrives with its status."""
+        model = self.turn_config.model
+        reply = Message(
+            new_id(), self.session.head, "assistant", "", utc_now(), model.name, plan_digest=context.digest()
+        )
+        add_to_draft = self.journal.open_draft(reply.record())
+        text, status, usage = "", "interrupted", None
+        try:
+            for chunk in model.stream(context.messages, self.turn_config.options):
+                if chunk.text:
+                    text += chunk.text
+                    add_to_draft(chunk.text)
+                usage = chunk.usage or usage
+                status = chunk.status or status
+                yield chunk
+            status = "truncated" if status == "interrupted" else status
+        except ChatmemError as error:
+            status = "truncated" if isinstance(error, IncompleteReplyError) else "error"
+            raise
+        finally:
+            with defer_signals():
+                self.last_reply = None
+                if text:
+                    self.last_reply = reply._replace(
+                        content=fix_surrogates(text), status=status, usage=usage, time=utc_now()
+                    )
+                    self.journal.append(self.last_reply.record())
+                    if usage and (calibration := calibrate(reversed(self.session.path), model.name)):
+                        self.turn_config.record_model_fact(ratio=calibration.ratio, extra=calibration.extra)
+                self.journal.close_draft()
+        if usage and usage.prompt and server_truncated(self.session, context.counted, usage.prompt):
+            yield StreamChunk(
+                notice=Notice(
+                    f"The server counted only {usage.prompt:,} of about {context.counted:,} tokens. "
+                    "If its context window is smaller (num_ctx in Ollama), set context_window to it."
+                )
+            )
+        if status == "truncated":
+            raise IncompleteReplyError(
+                "The server ended the reply without saying that it is complete.",
+                "The part that arrived is saved.",
+                Action("retry"),
+            )
+
+    def _first_eviction_notice(self, context: ContextPlan) -> Iterator[Notice]:
+        """A notice the first time that a turn is no longer sent verbatim."""
+        last = next((m.plan_digest for m in reversed(self.session.path) if m.plan_digest), {})
+        evicted = next(context.evicted, None)
+        if evicted and not last.get("left_out"):
+            title = truncate(" ".join(evicted.question.content.split()), 40)
+            yield Notice(
+                f"Turn {evicted.number} (“{title}”) is no longer sent verbatim.", Action("pin", str(evicted.number))
+            )
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Hold the session's lock, and store the summaries that were made in the background."""
+        with self.journal.transaction():
+            if self.journal.is_locked and (records := self.background.take_records(self.session)):
+                self.journal.append(*records)
+            yield
+
+    # Reading
+
+    @property
+    def session(self) -> Session:
+        return self.journal.session
+
+    @property
+    def store(self) -> SessionStore:
+        return self.journal.store
+
+    @property
+    def name(self) -> str:
+        return self.journal.name
+
+    @property
+    def exists(self) -> bool:
+        """Whether the session exists in the store."""
+        return self.journal.exists
+
+    @property
+    def save_error(self) -> StorageError | None:
+        """Why the last record could not be saved. None if everything is saved."""
+        return self.journal.save_error
+
+    @property
+    def turn_config(self) -> TurnConfig:
+        """What turns use. Resolved once per change of the session's settings."""
+        if self._turn_config is None or self._config_version != self.journal.settings_version:
+            self._config_version = self.journal.settings_version
+            self._turn_config = self._resolve({**self.session.settings, **self._overrides})
+        if self.session.system_override != self._turn_config.system:
+            self.session.system_override = self._turn_config.system
+        return self._turn_config
+
+    @property
+    def counter(self) -> Counter:
+        """The model's counter, calibrated by what servers reported for the last prompts on the path."""
+        name = self.turn_config.model.name
+        counter, calibration = self.turn_config.counter_for(name), calibrate(reversed(self.session.path), name)
+        return counter.with_calibration(*calibration) if calibration else counter
+
+    def plan(self, question: Message | str | None = None, strategy: Strategy | None = None) -> ContextPlan:
+        """What the model would be sent with this question, and why. Changes nothing."""
+        config = self.turn_config
+        strategy = strategy or config.strategy
+        retrieves = strategy.retrieval_share(strategy.budget(config.limit)) > 0
+        question = fix_surrogates(question) if isinstance(question, str) else question
+        asked = question.id if isinstance(question, Message) else ""
+        index = self.index(asked) if retrieves else None
+        return plan(self.session, question, strategy, self.counter, config.limit, index)
+
+    def compare(self, question: str | None, strategies: Sequence[Strategy]) -> list[ComparisonRow]:
+        """What each strategy would make of this session."""
+        limit = self.turn_config.limit
+        return compare(self.session, question, strategies, self.counter, limit, self.index())
+
+    def turn(self, number: int | None = None) -> Turn:
+        """A turn of the path by its number, by default the last one. Raises UsageError."""
+        turns = self.session.turns
+        turn = self.session.turn(number) if number is not None else (turns[-1] if turns else None)
+        if turn is None and number is None:
+            raise UsageError("There is no question yet.", "Ask one first.")
+        if turn is None:
+            hint = f"There are turns 1 to {len(turns)}." if turns else "Ask a question first."
+            raise UsageError(f"There is no turn {number}.", hint)
+        return turn
+
+    def summaries(self) -> list[Summary]:
+        """The segments that represent turns of this path, oldest first."""
+        spans = select_summaries(self.session, self.session.turns, len(self.session.turns))
+        return [segment for _, _, segment in spans]
+
+    def index(self, asked: str = "") -> FullTextIndex:
+        """The full-text index of the session, up to date except for the question with the id `asked`."""
+        if self._index is None or self._index_generation != self.journal.generation:
+            self._index, self._index_generation = FullTextIndex(), self.journal.generation
+        self._index.update(self.session, asked)
+        return self._index
+
+    def records(self) -> list[Record]:
+        """All records of the session, including those that could not be saved."""
+        return self.journal.records()
+
+    def refresh(self) -> None:
+        """Read what other processes appended and store finished summaries, unless the session is in use."""
+        if self.exists:
+            with self._without_waiting(), contextlib.suppress(ChatmemError), self._transaction():
+                pass
+
+    # Writing
+
+    def update_settings(self, **settings: Any) -> None:
+        """Store settings in this session, and use them from now on. None resets a setting."""
+        with self._transaction():
+            self.journal.append({"type": "settings", **settings})
+
+    @contextlib.contextmanager
+    def override_settings(self, **settings: Any) -> Iterator[None]:
+        """Use settings inside the block without storing them."""
+        self._overrides, self._turn_config = settings, None
+        try:
+            yield
+        finally:
+            self._overrides, self._turn_config = {}, None
+
+    def set_turn_flags(self, number: int, **flags: bool) -> Turn:
+        """Pin, unpin, exclude or include a turn. Raises UsageError if pins would take over half of the budget."""
+        turn = self.turn(number)
+        if flags.get("pinned"):
+            pins = [t for t in self.session.turns if t.pinned or t is turn]
+            tokens = sum(turn_tokens(self.counter, t) for t in pins)
+            budget = self.turn_config.strategy.budget(self.turn_config.limit)
+            if tokens > budget // 2:
+                raise UsageError(
+                    f"Pinned turns would take {tokens:,} tokens, more than half of the budget of {budget:,}.",
+                    action=Action("unpin"),
+                )
+        with self._transaction():
+            self.journal.append({"type": "mark", "message": turn.id, **flags})
+        return self.turn(number)
+
+    def reset_summaries(self) -> None:
+        """Discard every summary segment on this path, so that they are made again from the turns."""
+        index = self.session.turn_index
+        discarded = [s for s in self.session.summaries.values() if s.start in index and s.end in index]
+        with self._transaction():
+            self.journal.append(*(segment._replace(id=new_id(), text="").record() for segment in discarded))
+
+    def edit_summary(self, segment: Summary, text: str) -> None:
+        """Replace the text of a segment. An empty text discards it, so that it is made again."""
+        with self._transaction():
+            edited = segment._replace(id=new_id(), text=fix_surrogates(text), edited=bool(text))
+            self.journal.append(edited.record())
+
+    def undo(self, count: int = 1) -> Turn:
+        """Remove the last turns from the conversation, and return the first of them. They stay on their branch."""
+        turns, head = self.session.turns, self.session.head
+        turn = self.turn(len(turns) - count + 1 if turns else None)
+        with self._transaction():
+            if self.session.head != head:
+                raise UsageError(
+                    "Another process has continued this session.", "Check it, then try again.", Action("show_context")
+                )
+            self.journal.append({"type": "head", "message": turn.question.parent})
+        return turn
+
+    def checkout(self, head: str | None) -> None:
+        """Continue from another message: the path leads to it, everything else stays on its branch."""
+        with self._transaction():
+            self.journal.append({"type": "head", "message": head})
+
+    def wait_for_summary(self, seconds: float) -> None:
+        """Wait for a running summary for at most `seconds`, and store it."""
+        if self.background.wait(seconds) and self.exists:
+            with self._transaction():
+                pass
+
+    def close(self) -> None:
+        """Store finished summaries, try once more to save what could not be saved, and close. Waits for nothing."""
+        if self.background.has_results and self.exists:
+            self.journal.wait = False
+            with contextlib.suppress(ChatmemError), self._transaction():
+                pass
+        self.journal.close()
+
+    @contextlib.contextmanager
+    def _without_waiting(self) -> Iterator[None]:
+        wait, self.journal.wait = self.journal.wait, False
+        try:
+            yield
+        finally:
+            self.journal.wait = wait

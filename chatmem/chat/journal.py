@@ -1,0 +1,191 @@
+"""The journal of a chat: every record is made durable under the session's lock, and applied to the session.
+
+What cannot be saved stays in memory. It is reported once, and tried again with the next record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from chatmem.errors import (
+    ChatmemError,
+    Notify,
+    SessionLockedError,
+    SessionNotFoundError,
+    StorageError,
+    StoreUnavailableError,
+    UsageError,
+    ignore_notices,
+)
+from chatmem.history.records import Record, header
+from chatmem.history.session import Session
+from chatmem.stores.base import SessionLog, SessionStore
+from chatmem.text import pluralize
+
+
+class Journal:
+    """A session and its log in a store. Records are appended inside `transaction()`."""
+
+    def __init__(self, store: SessionStore, name: str, notify: Notify = ignore_notices, wait: bool = True) -> None:
+        """With `wait`, a transaction waits for other processes; else it raises SessionLockedError."""
+        self.store, self.name, self.notify, self.wait = store, name, notify, wait
+        self.session = Session(name)
+        self.save_error: StorageError | None = None
+        """Why the last record could not be saved. None if everything is saved."""
+        self.settings_version = 0
+        """Grows whenever the settings of the session may have changed."""
+        self.generation = 0
+        """Grows whenever the session was replaced as a whole."""
+        self.is_locked = False
+        self._log: SessionLog | None = None
+        self._unsaved: list[Record] = []
+
+    @property
+    def exists(self) -> bool:
+        """Whether the session exists in the store."""
+        return self._log is not None
+
+    def load(self) -> None:
+        """Read the session without opening it for writing. Raises SessionNotFoundError."""
+        self.session = self.store.session(self.name)
+
+    def open(self, initial_settings: Record) -> None:
+        """Open the session. One that does not exist is created with its first record."""
+        try:
+            name = self.store.find(self.name)
+        except (SessionNotFoundError, StorageError) as error:
+            if isinstance(error, StorageError) and not isinstance(error, StoreUnavailableError):
+                self._report(error)
+            self._unsaved = [header(self.name)]
+            self._unsaved += [{"type": "settings", **initial_settings}] if initial_settings else []
+            self._apply(self._unsaved)
+            return
+        self.name = name
+        try:
+            self._log = self.store.open(name)
+        except StorageError as error:
+            self.session = self.store.session(name)
+            self._report(error)
+        else:
+            self._read_new()
+            if not self.session.read_only:
+                with contextlib.suppress(SessionLockedError, StorageError), self._log.exclusive(wait=False):
+                    self._read_new()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Hold the session's lock, and read what other processes appended.
+
+        If the store refuses, the block runs without the lock, and its records stay in memory.
+        """
+        if self.session.read_only:
+            raise UsageError(
+                f"Session {self.name!r} was written by a newer version of chatmem and is read-only.", "Update chatmem."
+            )
+        with contextlib.ExitStack() as held:
+            self.is_locked = False
+            try:
+                log = self._log or self._create()
+                held.enter_context(log.exclusive(self.wait))
+                if count := self._read_new():
+                    self.notify(f"{pluralize(count, 'new message')} from another window.")
+                self.is_locked = True
+                held.callback(self._unlocked)
+            except StorageError as error:
+                self._report(error)
+            yield
+
+    def append(self, *records: Record) -> None:
+        """Apply records to the session and make them durable, with everything that could not be saved before."""
+        self._apply(records)
+        self._unsaved += records
+        self._flush()
+
+    def open_draft(self, skeleton: Record) -> Callable[[str], None]:
+        """Begin to keep a reply that is arriving. Returns a function that adds text to it."""
+        return self._log.open_draft(skeleton) if self._log else lambda text: None
+
+    def close_draft(self) -> None:
+        """The reply ended. Its draft is kept if the reply could not be saved."""
+        if self._log:
+            self._log.close_draft(stored=not self._unsaved)
+
+    def records(self) -> list[Record]:
+        """All records of the session, including those that could not be saved."""
+        try:
+            stored = self.store.records(self.name) if self._log else []
+        except ChatmemError:
+            stored = [message.record() for message in self.session.messages.values()]
+        known = {record.get("id") for record in stored if record.get("type") == "message"}
+        return stored + [record for record in self._unsaved if record.get("id") not in known]
+
+    def close(self) -> None:
+        """Close the log. What could not be saved is tried once more."""
+        if self.store.persistent and any(record["type"] == "message" for record in self._unsaved):
+            with contextlib.suppress(ChatmemError), self.transaction():
+                self._flush()
+        if self._log:
+            self._log.close()
+
+    def _unlocked(self) -> None:
+        self.is_locked = False
+
+    def _create(self) -> SessionLog:
+        """Create the session in the store. If it exists by now, join it."""
+        try:
+            if not any(record["type"] == "session" for record in self._unsaved):
+                raise UsageError("The session exists, and could not be opened before.")
+            self._log = self.store.open(self.name, self._unsaved)
+        except UsageError:
+            name = self.store.find(self.name)
+            self._log = self.store.open(name)
+            self._unsaved = [record for record in self._unsaved if record["type"] != "session"]
+            self.session = Session(name, system_override=self.session.system_override)
+            self._read_new()
+            self._apply(self._unsaved)
+            self.settings_version += 1
+        else:
+            self._unsaved = []
+            self._log.read()  # what was just written is applied already
+            self._follow_name()
+        return self._log
+
+    def _read_new(self) -> int:
+        """Apply what other processes appended. Returns the number of new messages."""
+        assert self._log is not None
+        records, replaced = self._log.read()
+        before = len(self.session.messages)
+        if replaced:
+            self.session = Session(self._log.name, system_override=self.session.system_override)
+            self.generation += 1
+            self.settings_version += 1
+        self._apply(records)
+        self._follow_name()
+        return 0 if replaced else len(self.session.messages) - before
+
+    def _apply(self, records: list[Record] | tuple[Record, ...]) -> None:
+        for record in records:
+            self.session.apply(record)
+        self.settings_version += any(record.get("type") == "settings" for record in records)
+
+    def _follow_name(self) -> None:
+        assert self._log is not None
+        self.name = self.session.name = self._log.name
+
+    def _flush(self) -> None:
+        if self._log is None or not self.is_locked:
+            return
+        try:
+            self._log.append(self._unsaved)
+        except StorageError as error:
+            self._report(error)
+        else:
+            if self.save_error:
+                self._log.close_draft()
+            self._unsaved, self.save_error = [], None
+
+    def _report(self, error: StorageError) -> None:
+        if self.save_error is None or self.save_error.message != error.message:
+            self.notify(f"Not saved: {error.message} {error.hint}".rstrip(), error.action)
+        self.save_error = error

@@ -1,0 +1,43 @@
+"""What a turn uses: the model, the memory strategy and the options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from chatmem.memory.budget import budget_for_window
+from chatmem.memory.strategies.base import Strategy
+from chatmem.models.base import Model, Options
+from chatmem.tokens.counter import Counter
+
+
+@dataclass(frozen=True)
+class TurnConfig:
+    """Everything that is configured for a turn."""
+
+    model: Model
+    strategy: Strategy
+    counter_for: Callable[[str], Counter]
+    """The counter for a model's name."""
+    options: Options = field(default_factory=dict)
+    system: str = ""
+    learned_window: int | None = None
+    """The context window that a refused request revealed. It replaces the model's own."""
+    summary_model: Model | None = None
+    """The model that writes summaries. None: the model of the chat."""
+    record_model_fact: Callable[..., None] = lambda **facts: None
+    """Remembers what a server revealed: `ratio=` and `extra=` of its token counts, `window=`."""
+
+    @property
+    def window(self) -> int | None:
+        return self.learned_window or self.model.window
+
+    @property
+    def limit(self) -> int:
+        """The tokens that messages may take."""
+        return budget_for_window(self.window, self.options.get("max_tokens"))
+
+
+ResolveTurn = Callable[[Mapping[str, Any]], TurnConfig]
+"""From the settings of a session to what its turns use."""

@@ -1,0 +1,203 @@
+"""Running a command: the options that every command has, and the place where errors become exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Annotated, Any
+
+import typer
+
+from chatmem.app import App
+from chatmem.cli.actions import describe_action
+from chatmem.cli.fast_params import FastParamsCommand
+from chatmem.config.loading import read_system_prompt
+from chatmem.config.settings import Settings
+from chatmem.errors import Action, ChatmemError, SessionNotFoundError, StorageError, Terminated, UsageError
+from chatmem.memory.strategies import parse_spec
+from chatmem.process import freeze_gc, raise_on_termination
+from chatmem.stores import SessionStore
+from chatmem.terminal.progress import progress
+from chatmem.terminal.terminal import Terminal
+
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        help="file, or sqlite:///PATH, redis://…, postgresql://…, mongodb://…",
+        show_default=False,
+    ),
+]
+UserOption = Annotated[
+    str | None,
+    typer.Option(
+        "--user",
+        metavar="NAME",
+        help="Whose sessions to use (users are separated, not authenticated).",
+        show_default=False,
+    ),
+]
+ProfileOption = Annotated[
+    str | None,
+    typer.Option("--profile", metavar="NAME", help="A [profiles.NAME] of the config.", show_default=False),
+]
+NoWaitOption = Annotated[
+    bool, typer.Option("--no-wait", help="Exit with code 8 if the session is in use.", show_default=False)
+]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", show_default=False)]
+
+_COMMON_OPTIONS = {
+    "store": StoreOption,
+    "user": UserOption,
+    "profile": ProfileOption,
+    "no_wait": NoWaitOption,
+    "debug": DebugOption,
+}
+
+
+@dataclass
+class CommandContext:
+    """What a command works with: the common options, the terminal, and the app they lead to."""
+
+    flags: dict[str, Any] = field(default_factory=dict)
+    wait: bool = True
+    debug: bool = False
+    exit_code: int = 0
+    """The exit code if nothing is raised."""
+
+    @cached_property
+    def terminal(self) -> Terminal:
+        return Terminal(describe_action=describe_action)
+
+    @cached_property
+    def app(self) -> App:
+        return App(self.flags, self.terminal.notify, self.wait, partial(progress, self.terminal))
+
+    @property
+    def settings(self) -> Settings:
+        return self.app.config.settings
+
+    def latest(self) -> str:
+        """The name of the most recent session. Raises SessionNotFoundError if there is none."""
+        sessions = self.app.store.list_sessions()
+        if not sessions:
+            raise SessionNotFoundError("There are no sessions yet.", action=Action("start_session"))
+        return sessions[0].name
+
+    @staticmethod
+    def existing_names(store: SessionStore) -> list[str]:
+        """The names of all sessions. Empty if the store cannot be read."""
+        try:
+            return store.names()
+        except StorageError:
+            return []
+
+    def apply_flags(self, **flags: Any) -> dict[str, Any]:
+        """Add a command's own flags. Returns those that were given, in the form in which a session stores them."""
+        for name, value in flags.items():
+            if value == "" and name != "system":
+                raise UsageError(f"--{name} is empty.", "Omit it, or give it a value.")
+        if flags.get("memory"):
+            flags["memory"] = parse_spec(flags["memory"])
+        if text := flags.get("system"):
+            flags["system"] = read_system_prompt(text)
+        given = {name: value for name, value in flags.items() if value is not None}
+        self.flags |= given
+        return given
+
+
+def command(
+    app: typer.Typer, name: str | None = None, **options: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register `function(context, …)` as a command that also has the common options."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        def run(**values: Any) -> None:
+            common = {key: values.pop(key) for key in _COMMON_OPTIONS}
+            flags = {key: common[key] for key in ("store", "user", "profile") if common[key] is not None}
+            context = CommandContext(flags, wait=not common["no_wait"], debug=common["debug"])
+            with handle_errors(context):
+                function(context, **values)
+
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        shared = [
+            inspect.Parameter(
+                key,
+                inspect.Parameter.KEYWORD_ONLY,
+                annotation=kind,
+                default=False if key in ("no_wait", "debug") else None,
+            )
+            for key, kind in _COMMON_OPTIONS.items()
+        ]
+        parameters = [*(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *shared]
+        vars(run)["__signature__"] = inspect.Signature(parameters)
+        run.__annotations__ = {p.name: p.annotation for p in (*own, *shared)}
+        run.__name__, run.__doc__ = function.__name__, function.__doc__
+        app.command(name, cls=FastParamsCommand, **options)(run)
+        return function
+
+    return register
+
+
+@contextlib.contextmanager
+def handle_errors(context: CommandContext) -> Iterator[None]:
+    """Top-level error handler: every failure becomes one line and an exit code."""
+    raise_on_termination()
+    freeze_gc()
+    try:
+        yield
+    except ChatmemError as error:
+        if context.debug:
+            raise
+        context.terminal.error(error)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        code = 130
+    except Terminated as error:
+        code = error.exit_code
+    except BrokenPipeError:
+        _discard_output()
+        code = 141
+    except OSError as error:
+        if context.debug:
+            raise
+        path = f": {error.filename}" if error.filename else ""
+        context.terminal.error(ChatmemError(f"{error.strerror or error}{path}."))
+        code = 1
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        if context.debug:
+            raise
+        context.terminal.error(
+            ChatmemError(
+                f"chatmem failed: {type(error).__name__}.",
+                "Everything that was saved is safe. --debug shows where it failed; please report it.",
+            )
+        )
+        code = 1
+    else:
+        code = context.exit_code
+    try:
+        context.terminal.out.flush()
+    except (BrokenPipeError, ValueError):
+        _discard_output()
+        code = code or 141
+    except OSError as error:
+        context.terminal.error(ChatmemError(f"Cannot write the output: {error.strerror}."))
+        _discard_output()
+        code = code or 1
+    if code:
+        raise typer.Exit(code)
+
+
+def _discard_output() -> None:
+    """stdout is closed: keep Python from reporting that at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,1 @@
+"""Conversations as plain data: records, sessions and session names."""

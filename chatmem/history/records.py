@@ -1,0 +1,138 @@
+"""Records, the lines of a session file, as plain data. `.github/SESSION_FORMAT.md` describes the format."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import time
+from typing import Any, NamedTuple
+
+from chatmem.text import fix_surrogates
+
+Record = dict[str, Any]
+
+VERSION = 1
+"""The major version of the record format. Sessions with a higher one are opened read-only."""
+
+STATUSES = ("complete", "length", "filtered", "interrupted", "truncated", "error")
+MAX_TOKENS = 1 << 40
+"""The largest token count that is believed when a server reports it."""
+
+
+class Usage(NamedTuple):
+    """What the server reported for one reply, in its own tokens. None where it reported nothing."""
+
+    prompt: int | None = None
+    completion: int | None = None
+    cached: int | None = None
+
+    @classmethod
+    def from_record(cls, value: object) -> Usage | None:
+        if not isinstance(value, dict):
+            return None
+        counts = {
+            k: n for k in ("prompt", "completion", "cached") if type(n := value.get(k)) is int and 0 <= n < MAX_TOKENS
+        }
+        return cls(**counts) if counts else None
+
+    def record(self) -> Record:
+        return {k: n for k in ("prompt", "completion", "cached") if (n := getattr(self, k)) is not None}
+
+
+class Message(NamedTuple):
+    """One stored message. `parent` is the id of the message it follows, None for the first."""
+
+    id: str
+    parent: str | None
+    role: str
+    content: str
+    time: str = ""
+    model: str | None = None
+    status: str = "complete"
+    usage: Usage | None = None
+    plan_digest: Record | None = None
+
+    @classmethod
+    def from_record(cls, record: Record) -> Message | None:
+        """The message in a record, or None if the record is malformed."""
+        get = record.get
+        ident, parent, role, content = get("id"), get("parent"), get("role"), get("content")
+        if not (isinstance(ident, str) and ident and isinstance(role, str) and isinstance(content, str)):
+            return None
+        if parent is not None and not isinstance(parent, str):
+            return None
+        time, model, status, sent = get("time"), get("model"), get("status"), get("sent")
+        return cls(
+            ident,
+            parent,
+            role,
+            fix_surrogates(content),
+            time if isinstance(time, str) else "",
+            model if isinstance(model, str) else None,
+            status if status in STATUSES else "complete",
+            Usage.from_record(get("usage")),
+            sent if isinstance(sent, dict) else None,
+        )
+
+    def record(self) -> Record:
+        """This message as a record. Fields that only replies have are omitted for questions."""
+        record: Record = {"type": "message", "id": self.id, "parent": self.parent, "role": self.role}
+        record |= {"content": self.content, "time": self.time}
+        if self.role == "assistant":
+            record |= {"model": self.model, "status": self.status}
+            if self.usage:
+                record["usage"] = self.usage.record()
+            if self.plan_digest:
+                record["sent"] = self.plan_digest
+        return record
+
+
+class Summary(NamedTuple):
+    """One segment of the summary: it stands for the turns from message `start` to message `end`.
+
+    `excluded_turns` are the ids of turns in that span which the text leaves out, because they were excluded or pinned
+    when it was made. `level` counts the merges that led to it. An empty text discards the segment.
+    """
+
+    id: str
+    start: str
+    end: str
+    level: int
+    text: str
+    model: str = ""
+    excluded_turns: frozenset[str] = frozenset()
+    edited: bool = False
+
+    def record(self) -> Record:
+        record: Record = {"type": "summary", "id": self.id, "from": self.start, "to": self.end}
+        record |= {"level": self.level, "text": self.text, "model": self.model}
+        if self.excluded_turns:
+            record["without"] = sorted(self.excluded_turns)
+        if self.edited:
+            record["edited"] = True
+        return record
+
+
+def header(name: str) -> Record:
+    """The first record of a new session."""
+    return {"type": "session", "chatmem": VERSION, "id": new_id(), "name": name, "created": utc_now()}
+
+
+def utc_now() -> str:
+    """The current time as records store it: UTC, in milliseconds, `2026-11-20T11:58:03.123Z`."""
+    time = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+    return time.removesuffix("+00:00") + "Z"
+
+
+def parse_time(text: str) -> datetime.datetime | None:
+    """A record's time as an aware datetime, or None if it is not a time."""
+    try:
+        parsed = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=datetime.UTC)
+
+
+def new_id() -> str:
+    """A new id: 12 hex digits of the time in milliseconds and 12 random ones, so that ids sort by age."""
+    return f"{int(time.time() * 1000):012x}{os.urandom(6).hex()}"

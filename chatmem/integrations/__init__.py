@@ -1,0 +1,1 @@
+"""Sessions as the memory of other libraries."""

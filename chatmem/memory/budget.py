@@ -1,0 +1,54 @@
+"""The token budget that a context window leaves, and what server responses reveal about the window."""
+
+from __future__ import annotations
+
+from chatmem.errors import ContextLengthError
+from chatmem.history.session import Session
+from chatmem.memory.plan import ContextPlan
+from chatmem.tokens.calibration import looks_truncated, plateaued
+
+ASSUMED_WINDOW = 8192
+"""The context window in tokens of a model whose window is unknown."""
+MAX_REPLY_RESERVE = 4096
+"""The most tokens that are reserved for the reply if its `max_tokens` is not set."""
+
+
+def budget_for_window(window: int | None, reply_tokens: object = None) -> int:
+    """The tokens that messages may take: the window minus a reserve for the reply.
+
+    The reserve is `reply_tokens` (the option `max_tokens`) if set, else at most a quarter of the window.
+    """
+    window = window or ASSUMED_WINDOW
+    if isinstance(reply_tokens, int) and 0 < reply_tokens < window:
+        return window - reply_tokens
+    return window - min(MAX_REPLY_RESERVE, window // 4)
+
+
+def window_after_overflow(
+    error: ContextLengthError, plan: ContextPlan, reply_tokens: object, known: int | None
+) -> int | None:
+    """The window, in our tokens, that a refused request reveals. None if planning again would not help.
+
+    `error.needed` tells how our count of the messages compares with the server's. `known` is the window that was
+    assumed so far.
+    """
+    if error.limit is None:
+        return None
+    ratio = min(1.0, plan.tokens / error.needed) if error.needed else 1.0
+    reserve = error.limit - budget_for_window(error.limit, reply_tokens)
+    window = int((error.limit - reserve) * ratio) + reserve
+    if plan.tokens <= budget_for_window(window, reply_tokens):
+        window = int(window * 0.8)  # our estimate was low; shrink by 20 %
+    return window if window < (known or window + 1) else None
+
+
+def server_truncated(session: Session, counted: int, reported: int) -> bool:
+    """Whether the server seems to have truncated the last prompt silently: it reports fewer tokens than we counted."""
+    if reported >= counted:
+        return False
+    replies = [m for m in session.path if m.role == "assistant" and m.plan_digest and m.usage and m.usage.prompt]
+    previous = replies[-2] if len(replies) > 1 else None
+    if previous is None or not previous.plan_digest or not previous.usage:
+        return looks_truncated(counted, reported)
+    earlier = (int(previous.plan_digest.get("counted") or 0), previous.usage.prompt or 0)
+    return looks_truncated(counted, reported) or plateaued((counted, reported), earlier)

@@ -1,0 +1,63 @@
+"""summary: the newest turns that fit, and a summary of the turns before them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from chatmem.config.schema import option_field
+from chatmem.memory.strategies.base import (
+    LARGE_BUDGET,
+    LowWater,
+    Strategy,
+    TailContext,
+    low_water_field,
+    recall_field,
+)
+
+
+@dataclass(frozen=True)
+class SummaryStrategy(Strategy):
+    """Send the newest turns that fit, and a summary of the older ones that is made in the background."""
+
+    name: ClassVar[str] = "summary"
+    example: ClassVar[str] = "summary:4000,recall_tokens=0"
+    spec_number: ClassVar[str | None] = "max_tokens"
+
+    max_tokens: int | Literal["auto"] = option_field(
+        "auto", "The budget in tokens. auto: at most 16384 of the model's limit.", minimum=1
+    )
+    low_water: LowWater = low_water_field("0.5")
+    summary_tokens: int | Literal["auto"] = option_field(
+        "auto",
+        "Tokens for the summary. auto: a quarter of the budget, more of a small one.",
+        minimum=0,
+        former_name="notes_tokens",
+    )
+    recall_tokens: int | Literal["auto"] = recall_field("auto")
+
+    def budget(self, limit: int) -> int:
+        return min(limit, LARGE_BUDGET if self.max_tokens == "auto" else self.max_tokens)
+
+    def summary_share(self, budget: int) -> int:
+        if self.summary_tokens != "auto":
+            return min(self.summary_tokens, budget)
+        return min(4096, max(budget // 4, min(700, budget // 3)))
+
+    def low_water_share(self, budget: int) -> float:
+        """Lower than the mark of token-trim, since the summary stands for what falls out."""
+        return 0.5 if self.low_water == "auto" else self.low_water
+
+    def tail_start(self, context: TailContext) -> int:
+        """As token-trim, but the cut falls where a summary segment ends, if that leaves enough space to grow."""
+        previous = context.previous_start or 0
+        if context.fits(previous):
+            return previous
+        low_water = self.low_water_share(context.limit)
+        tokens = context.limit - context.reserve
+        ahead = [end for end in context.summary_boundaries if end > previous]
+        fitting = (end for end in ahead if context.tokens_from(end) <= tokens * low_water)
+        best = next(fitting, ahead[-1] if ahead else None)
+        if best is not None and context.tokens_from(best) <= tokens * (1 + low_water) / 2:
+            return best
+        return max(previous, context.longest_tail(low_water))

@@ -1,0 +1,39 @@
+"""token-trim: the newest turns that fit a number of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from chatmem.config.schema import option_field
+from chatmem.memory.strategies.base import (
+    LowWater,
+    Strategy,
+    TailContext,
+    low_water_field,
+    recall_field,
+    resolve_low_water,
+)
+
+
+@dataclass(frozen=True)
+class TokenTrimStrategy(Strategy):
+    """Send the newest whole turns that fit. The cut moves rarely, so that the prompt cache keeps hitting."""
+
+    name: ClassVar[str] = "token-trim"
+    example: ClassVar[str] = "token-trim:4000"
+    spec_number: ClassVar[str | None] = "max_tokens"
+    spec_implies: ClassVar[Mapping[str, Any]] = {"low_water": 1.0}
+
+    max_tokens: int | Literal["auto"] = option_field(
+        "auto", "The budget in tokens. auto: the limit of the model.", minimum=1
+    )
+    low_water: LowWater = low_water_field()
+    recall_tokens: int | Literal["auto"] = recall_field()
+
+    def tail_start(self, context: TailContext) -> int:
+        return context.start_with_hysteresis(self.low_water_share(context.limit))
+
+    def low_water_share(self, budget: int) -> float:
+        return resolve_low_water(self.low_water, budget)

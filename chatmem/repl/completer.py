@@ -1,0 +1,113 @@
+"""Completion while typing: commands with their help, their arguments, and paths."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion, FuzzyCompleter, PathCompleter
+from prompt_toolkit.document import Document
+
+from chatmem.errors import ChatmemError
+from chatmem.memory.strategies import STRATEGIES
+from chatmem.models.base import OPTION_HELP
+from chatmem.repl.commands import COMMANDS
+from chatmem.repl.context import ReplContext
+from chatmem.terminal.sanitize import sanitize_line
+
+MAX_SESSIONS = 500
+
+Words = Iterator[tuple[str, str]]
+"""Completions with their descriptions."""
+
+
+class ReplCompleter(Completer):
+    """Completes `/command`, its argument, or an `@path`. Matching is fuzzy except for paths."""
+
+    def __init__(self, repl: ReplContext) -> None:
+        self.repl = repl
+        self._paths = PathCompleter(expanduser=True)
+        self._arguments: dict[str, Callable[[], Words]] = {
+            "open": self._sessions,
+            "model": self._models,
+            "retry": self._models,
+            "profile": self._profiles,
+            "memory": self._strategies,
+            "set": lambda: iter(OPTION_HELP.items()),
+            "help": lambda: ((command.name, command.help) for command in COMMANDS.values()),
+            "summary": lambda: iter((("edit", "open the summary in your editor"), ("redo", "make the summary again"))),
+        }
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
+        line = document.text_before_cursor
+        if mention := re.search(r"(?:^|\s)@(\"[^\"]*|[^\s@\"]*)$", line):
+            yield from self._files(mention[1], complete_event, quote=True)
+        elif not line.startswith("/") or line.startswith("//") or "\n" in line:
+            return
+        elif " " not in line:
+            words = ((f"/{command.name}", f"{command.usage}  {command.help}".strip()) for command in COMMANDS.values())
+            yield from self._fuzzy(words, document, complete_event)
+        else:
+            name, _, argument = line[1:].partition(" ")
+            if name in ("save", "export"):
+                yield from self._files(argument, complete_event)
+            elif name in self._arguments and not (name == "set" and " " in argument):
+                yield from self._fuzzy(self._arguments[name](), Document(argument), complete_event)
+
+    @staticmethod
+    def _fuzzy(words: Words, document: Document, event: CompleteEvent) -> Iterable[Completion]:
+        yield from FuzzyCompleter(_WholeLineCompleter(words), pattern=r"^.*").get_completions(document, event)
+
+    def _files(self, start: str, event: CompleteEvent, quote: bool = False) -> Iterable[Completion]:
+        for found in self._paths.get_completions(Document(start.removeprefix('"')), event):
+            path = start.removeprefix('"') + found.text
+            if quote and (" " in path or start.startswith('"')):  # a path with spaces has to be quoted
+                yield Completion(f'"{path}"', -len(start), display=found.display)
+            else:
+                yield found
+
+    def _sessions(self) -> Words:
+        try:
+            for session in self.repl.chat.store.list_sessions()[:MAX_SESSIONS]:
+                yield session.name, session.title
+        except ChatmemError:
+            return
+
+    def _profiles(self) -> Words:
+        for name, profile in self.repl.app.config.settings.profiles.items():
+            yield name, profile.model or profile.base_url or ""
+
+    def _strategies(self) -> Words:
+        for name, strategy in STRATEGIES.items():
+            yield name, (strategy.__doc__ or "").splitlines()[0]
+
+    def _models(self) -> Words:
+        yield from self._available_models
+
+    @cached_property
+    def _available_models(self) -> list[tuple[str, str]]:
+        """The models that the server lists, asked once, and the offline model."""
+        offline = ("offline", "built in, needs no server")
+        try:
+            model = self.repl.app.resolve_model(self.repl.app.config.settings)
+            listed = [(str(entry["id"]), model.server) for entry in model.list_models(timeout=2.0)]
+        except ChatmemError:
+            listed = []
+        return [*listed, offline]
+
+
+class _WholeLineCompleter(Completer):
+    """Completes a whole argument from a list of words."""
+
+    def __init__(self, words: Words) -> None:
+        self.words = list(words)
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
+        for word, description in self.words:
+            yield Completion(
+                word,
+                -len(document.text_before_cursor),
+                display=sanitize_line(word),
+                display_meta=sanitize_line(description),
+            )

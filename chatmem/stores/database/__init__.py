@@ -1,0 +1,1 @@
+"""Database stores: SQLite, Redis, PostgreSQL and MongoDB behind one small interface."""

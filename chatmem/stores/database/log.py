@@ -1,0 +1,204 @@
+"""One session of a database, open for reading and appending, whether the database can be reached or not.
+
+While it cannot, the session continues in the outbox, a file of this machine. When the database answers again, the
+outbox is appended to it: by record id, so that nothing is stored twice. The processes of one machine take turns under a
+file lock, and hold the session's lease in the database within it: so the outbox and the draft of a session belong to
+one process at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from chatmem.errors import ChatmemError, StoreUnavailableError
+from chatmem.history.records import Record
+from chatmem.history.session import Session
+from chatmem.stores.base import SessionLog
+from chatmem.stores.database.base import SLOW_FAILURE
+from chatmem.stores.database.catalog import Catalog
+from chatmem.stores.database.outbox import Outbox
+from chatmem.stores.database.remote_log import RemoteLog
+from chatmem.stores.database.row_codec import encode_line, has_id, with_record_id, without_record_id
+from chatmem.stores.file.log import FileLog
+from chatmem.stores.file.posix_io import DraftFile
+from chatmem.text import pluralize
+
+RECONNECT_INTERVAL = 2.0
+"""Seconds between two attempts to reach the database again."""
+
+
+class DatabaseLog(SessionLog):
+    """One session of a database, or of the outbox while the database cannot be reached."""
+
+    unavailable: StoreUnavailableError | None
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        outbox: Outbox,
+        name: str,
+        ident: str | None,
+        first: Sequence[Record] = (),
+        cause: StoreUnavailableError | None = None,
+    ) -> None:
+        """`ident` is the session's id in the database. None: it exists only in the outbox, because of `cause`."""
+        self.outbox = outbox
+        self.unavailable = None
+        self._remote = RemoteLog(catalog, name, ident)
+        self._local: FileLog | None = None
+        self._draft = DraftFile(outbox.directory.system)
+        self._pending: list[Record] = []
+        self._held = contextlib.ExitStack()
+        self._is_slow = False
+        self._lock = threading.RLock()
+        self._closed = threading.Event()
+        if ident is None:
+            with self.outbox.exclusive(self._file, True, self.name):
+                self._use_outbox(
+                    cause or StoreUnavailableError("The session is in the outbox."), first, announce=cause is not None
+                )
+
+    @property
+    def name(self) -> str:  # type: ignore[override]  # the remote log follows renames
+        return self._remote.name
+
+    def read(self) -> tuple[list[Record], bool]:
+        pending, self._pending = self._pending, []
+        if self._local:
+            records, replaced = self._local.read()
+            kept = (r for r in records if r.get("type") != "session" or not self._remote.ident)
+            return pending + [without_record_id(record) for record in kept], replaced
+        records, replaced = self._remote.read()
+        return (records if replaced else pending + records), replaced
+
+    def append(self, records: Iterable[Record]) -> None:
+        records = list(records)
+        if not self._local:
+            try:
+                self._remote.append(records)
+                return
+            except StoreUnavailableError as cause:
+                self._held.enter_context(self._use_outbox(cause).exclusive())
+        assert self._local
+        self._local.append(map(with_record_id, records))
+
+    @contextlib.contextmanager
+    def exclusive(self, wait: bool = True) -> Iterator[None]:
+        with (
+            self._lock,
+            self.outbox.exclusive(self._file, wait, self.name),
+            contextlib.ExitStack() as self._held,
+        ):
+            if not self._local or not self._is_slow:
+                try:
+                    self._timed(lambda: self._enter(wait))
+                except StoreUnavailableError as cause:
+                    self._use_outbox(cause)
+            if self._local:
+                self._held.enter_context(self._local.exclusive(wait))
+            yield
+
+    def open_draft(self, skeleton: Record) -> Callable[[str], None]:
+        with contextlib.suppress(ChatmemError):
+            self.outbox.directory.make_dir()
+        return self._draft.start(self.outbox.path(self._file, ".partial"), skeleton)
+
+    def close_draft(self, stored: bool = True) -> None:
+        self._draft.finish(self.outbox.path(self._file, ".partial"), stored)
+
+    def close(self) -> None:
+        self._closed.set()
+        self._draft.close()
+        if self._local:
+            self._local.close()
+
+    @property
+    def _file(self) -> str:
+        """The file of this session in the outbox, whether it exists or not."""
+        return self._local.name if self._local else self.outbox.file_for(self.name, self._remote.ident)
+
+    # From the database to the outbox
+
+    def _use_outbox(self, cause: StoreUnavailableError, first: Sequence[Record] = (), announce: bool = True) -> FileLog:
+        """Continue in the outbox, and try in the background to reach the database again."""
+        previous, self.unavailable = self.unavailable, cause
+        if self._local is None:
+            self._local = self.outbox.open(self.name, self._remote.ident, list(first))
+            self._local.draft = self._draft
+            if announce:
+                path = self.outbox.path(self._local.name)
+                self._remote.catalog.notify(f"{cause.message} Store unreachable; saving to {path} until it returns.")
+        if previous is None:
+            threading.Thread(target=self._reconnect, daemon=True, name="reconnect").start()
+        return self._local
+
+    def _timed(self, request: Callable[[], object]) -> None:
+        """Note whether a request fails slowly: then only the background thread tries again."""
+        started = time.monotonic()
+        try:
+            request()
+            self._is_slow = False
+        except StoreUnavailableError:
+            self._is_slow = time.monotonic() - started > SLOW_FAILURE
+            raise
+
+    # From the outbox to the database
+
+    def _reconnect(self) -> None:
+        """Try between turns to reach the database, until it answers."""
+        while self.unavailable and not self._closed.wait(RECONNECT_INTERVAL):
+            with contextlib.suppress(ChatmemError):
+                self._timed(lambda: self._remote.catalog.row(self.name))  # without the lock: no turn waits for this
+                if self._lock.acquire(blocking=False):
+                    try:
+                        with (
+                            self.outbox.exclusive(self._file, False, self.name),
+                            contextlib.ExitStack() as self._held,
+                        ):
+                            self._enter(wait=False)
+                    finally:
+                        self._lock.release()
+
+    def _enter(self, wait: bool) -> None:
+        """Take the lease, and bring the session up to date: the outbox, and the draft of a process that died."""
+        self._remote.enter(wait, self.outbox.headers(self._file), self._held)
+        self._flush_outbox()
+
+    def _flush_outbox(self) -> None:
+        """Move the records of the outbox to the session in the database."""
+        ident, count = self._remote.ident, 0
+        assert ident is not None
+        files = self.outbox.files_for(self.name, ident)
+        if ident not in files:
+            self._recover_draft(ident)  # before what was said after it
+        for file in files:
+            local = self._local if self._local and self._local.name == file else self.outbox.open_existing(file)
+            with local.exclusive(wait=False):
+                records = self.outbox.records(file)
+                if records:
+                    self._remote.append_lines([encode_line(r) for r in self._attach(file, ident, records)])
+                self.outbox.remove(file)
+            local.close()
+            count += len(records)
+            self._remote.replaced = True
+        self._local, self.unavailable = None, None
+        if count:
+            url = self._remote.catalog.database.display_url
+            self._remote.catalog.notify(f"{url} is back. Moved {pluralize(count, 'record')} of {self.name!r} to it.")
+
+    def _attach(self, file: str, ident: str, records: list[Record]) -> Iterator[Record]:
+        """Append messages without a parent to the current end, if they were written without knowing the session."""
+        head = None if file == ident else Session.replay(self.name, self._remote.catalog.read(ident)[0]).head
+        for record in records:
+            yield {**record, "parent": head} if head and has_id(record) and record.get("parent") is None else record
+
+    def _recover_draft(self, ident: str) -> None:
+        """Turn the draft of a process of this machine that died into an interrupted message."""
+        if not self._draft.in_use and (draft := self.outbox.records(ident)):
+            self._pending += self._remote.read_new()
+            self._remote.append_lines([encode_line(record) for record in draft])
+            self._pending += draft
+            self.outbox.remove(ident, ".partial")

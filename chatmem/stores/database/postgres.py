@@ -1,0 +1,130 @@
+"""postgresql://user:password@host:5432/database: sessions in PostgreSQL (psycopg 3)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import Any
+
+from chatmem.errors import ChatmemError, StorageError, StoreUnavailableError, UsageError
+from chatmem.stores.database.address import Address
+from chatmem.stores.database.base import LEASE_SECONDS, TIMEOUT, Line
+from chatmem.stores.database.postgres_connection import connection_class, is_broken
+from chatmem.stores.database.sql import SCHEMA, Execute, SqlDatabase
+
+_SCHEMA_LOCK = 0x63686174
+"""The advisory lock under which the tables are created."""
+
+
+class PostgresDatabase(SqlDatabase):
+    """One connection, opened on first use and again when it breaks."""
+
+    clock = "extract(epoch FROM clock_timestamp())"
+    schema_exists = "SELECT to_regclass('chatmem_schema') IS NOT NULL"
+
+    def __init__(self, url: str, ttl: float | None = None) -> None:
+        self._address = address = Address.parse(url)
+        self.display_url, self.identity = address.display_url, address.identity
+        self.unencrypted = address.is_remote and address.query.get("sslmode") not in (
+            "require",
+            "verify-ca",
+            "verify-full",
+        )
+        super().__init__()
+
+    def append(self, session: str, holder: str, lines: Sequence[Line]) -> int | None:
+        """The same as elsewhere in one statement, to save a round trip."""
+        with self.session(atomic=False) as execute:
+            rows, _ = execute(
+                f"WITH held AS (UPDATE chatmem_sessions SET last = last + :count, changed = {self.clock}, "
+                f"until = {self.clock} + {LEASE_SECONDS} WHERE id = :session AND holder = :holder RETURNING last), "
+                "added AS (INSERT INTO chatmem_records (session, number, id, record) "
+                "SELECT :session, held.last - :count + n, new.id, new.record FROM held, "
+                "unnest(:ids ::text[], :records ::text[]) WITH ORDINALITY AS new (id, record, n) "
+                "ON CONFLICT DO NOTHING) SELECT last FROM held",
+                session=session,
+                holder=holder,
+                count=len(lines),
+                ids=[ident for ident, _ in lines],
+                records=[record for _, record in lines],
+            )
+        return int(rows[0][0]) if rows else None
+
+    def add(self, execute: Execute, session: str, first: int, lines: Sequence[Line]) -> None:
+        execute(
+            "INSERT INTO chatmem_records (session, number, id, record) "
+            "SELECT :session, :first - 1 + n, id, record "
+            "FROM unnest(:ids ::text[], :records ::text[]) WITH ORDINALITY AS new (id, record, n) "
+            "ON CONFLICT DO NOTHING",
+            session=session,
+            first=first,
+            ids=[ident for ident, _ in lines],
+            records=[record for _, record in lines],
+        )
+
+    def connect(self) -> None:
+        """Open a new connection if the old one was cut, which is checked before anything is sent."""
+        if self.connection is not None and not is_broken(self.connection):
+            return
+        self.close()
+        connection = self._connected()
+        execute = self.executor(connection)
+        if self.version(execute) < len(SCHEMA):
+            with connection.transaction():
+                execute("SELECT pg_advisory_xact_lock(:number)", number=_SCHEMA_LOCK)
+                self.migrate(execute)
+        self.connection = connection
+
+    def begin(self, connection: Any) -> AbstractContextManager[Any]:
+        found: AbstractContextManager[Any] = connection.transaction()
+        return found
+
+    @staticmethod
+    @cache
+    def dialect(statement: str) -> str:
+        return re.sub(r"(?<!:):([a-z]+)", r"%(\1)s", statement)
+
+    def driver_errors(self) -> tuple[type[Exception], ...]:
+        import psycopg
+
+        return (psycopg.Error,)
+
+    def _connected(self) -> Any:
+        address = self._address
+        known = {"user": address.user, "password": address.password, "dbname": address.path}
+        known |= {
+            "host": ",".join(h for h, _ in address.hosts),
+            "port": ",".join(p or "5432" for _, p in address.hosts),
+        }
+        options: dict[str, Any] = {"connect_timeout": TIMEOUT, "keepalives_idle": 10, "application_name": "chatmem"}
+        options |= {"tcp_user_timeout": TIMEOUT * 1000, "autocommit": True}
+        options["options"] = f"-c statement_timeout={TIMEOUT}s -c lock_timeout={TIMEOUT}s -c client_min_messages=error"
+        return connection_class().connect(
+            **options | {name: value for name, value in known.items() if value} | address.query
+        )
+
+    def map_error(self, error: Any) -> ChatmemError:
+        """Translate an exception of the driver. Its text may contain secrets, so only its kind is shown."""
+        import psycopg
+
+        state, text = error.sqlstate or "", str(error)
+        if state.startswith("28") or "password" in text.lower():
+            return UsageError(f"{self.display_url} refused the user or the password.", "Check the store's URL.")
+        # While connecting there is no error code, only the server's message.
+        if state.startswith("3D") or (not state and "does not exist" in text):
+            return UsageError(f"{self.display_url} has no such database or user.", "Check the store's URL.")
+        if not state and re.search(r"SSL|certificate|pg_hba", text):
+            return UsageError(
+                f"{self.display_url} and this side do not agree on TLS.", "Check sslmode in the store's address."
+            )
+        if state == "42501":
+            return UsageError(f"{self.display_url} denied permission to this user.", "Ask its owner for it.")
+        if isinstance(error, psycopg.ProgrammingError) and not state:
+            return UsageError(
+                "An option in the store's address is unknown to PostgreSQL.", "Check what stands after its ?."
+            )
+        if not state or state.startswith(("08", "57", "55P03")):
+            return StoreUnavailableError(f"Cannot reach {self.display_url}.", "Check that it is running.")
+        return StorageError(f"{self.display_url} refused: {error.diag.message_primary or type(error).__name__}.")

@@ -1,0 +1,111 @@
+"""sqlite:///path: all sessions in one SQLite database, on this machine or on a shared disk (standard library).
+
+URLs are those of SQLAlchemy: `sqlite:///chats.db` is relative to the current directory, `sqlite:////home/me/chats.db`
+is absolute. A write is on the disk when it returns (`synchronous = FULL`). Write-ahead logging is used except on
+network file systems, where it would lose data (https://www.sqlite.org/wal.html).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from chatmem.errors import StorageError, StoreUnavailableError, UsageError
+from chatmem.paths import open_private
+from chatmem.stores.database.address import Address
+from chatmem.stores.database.base import TIMEOUT, Line
+from chatmem.stores.database.sql import Execute, SqlDatabase
+
+_NETWORK_FILE_SYSTEMS = {
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "9p",
+    "ceph",
+    "glusterfs",
+    "lustre",
+    "afs",
+    "fuse.sshfs",
+}
+
+
+class SqliteDatabase(SqlDatabase):
+    """One file, opened on first use."""
+
+    clock = "((julianday('now') - 2440587.5) * 86400.0)"
+    schema_exists = "SELECT COUNT(*) FROM sqlite_master WHERE name = 'chatmem_schema'"
+
+    def __init__(self, url: str, ttl: float | None = None) -> None:
+        path = Address.parse(url).path
+        if not url.lower().startswith("sqlite:///") or not path:
+            raise UsageError(
+                "A SQLite store needs a path.",
+                "sqlite:///chats.db is relative to this directory, sqlite:////home/me/chats.db is absolute.",
+            )
+        self.path = Path(os.path.abspath(os.path.expanduser(path)))
+        self.display_url = self.identity = f"sqlite:///{self.path}"
+        super().__init__()
+
+    def add(self, execute: Execute, session: str, first: int, lines: Sequence[Line]) -> None:
+        self.connection.executemany(
+            "INSERT OR IGNORE INTO chatmem_records (session, number, id, record) VALUES (?, ?, ?, ?)",
+            ((session, number, *line) for number, line in enumerate(lines, first)),
+        )
+
+    def connect(self) -> None:
+        if self.connection is not None:
+            return
+        import sqlite3
+
+        if not self.path.parent.is_dir():
+            raise UsageError(
+                f"The directory {str(self.path.parent)!r} of the store does not exist.",
+                "An absolute path has four slashes: sqlite:////home/me/chats.db",
+            )
+        os.close(open_private(self.path, os.O_RDWR | os.O_CREAT))
+        connection = sqlite3.connect(self.path, timeout=TIMEOUT, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute(f"PRAGMA journal_mode = {'DELETE' if is_network_file(self.path) else 'WAL'}")
+            connection.execute("PRAGMA synchronous = FULL")
+            with self.begin(connection):
+                self.migrate(self.executor(connection))
+        except BaseException:
+            connection.close()
+            raise
+        self.connection = connection
+
+    @contextmanager
+    def begin(self, connection: Any) -> Iterator[None]:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+
+    def driver_errors(self) -> tuple[type[Exception], ...]:
+        import sqlite3
+
+        return sqlite3.Error, OSError
+
+    def map_error(self, error: Any) -> StorageError:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        kind = StoreUnavailableError if "locked" in str(error) or "busy" in str(error) else StorageError
+        return kind(f"Cannot use the store {self.path}: {reason}.", "Check the disk and the file's permissions.")
+
+
+def is_network_file(path: Path, mounts: Path = Path("/proc/self/mounts")) -> bool:
+    """Whether a file is on a network file system, as far as the system tells."""
+    try:
+        lines = mounts.read_text(errors="replace").splitlines()
+    except OSError:
+        return False
+    kinds = {fields[1].replace("\\040", " "): fields[2] for line in lines if len(fields := line.split(" ")) > 2}
+    place = next((p for p in (path, *path.parents) if str(p) in kinds), None)
+    return place is not None and kinds[str(place)] in _NETWORK_FILE_SYSTEMS

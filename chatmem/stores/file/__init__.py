@@ -1,0 +1,1 @@
+"""The file store: one append-only JSON Lines file per session."""

@@ -1,0 +1,103 @@
+"""The directory of session files: paths, locks and durable changes of names."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from chatmem.errors import Notify, SessionLockedError, ignore_notices
+from chatmem.history.names import validate
+from chatmem.paths import make_private_dir
+from chatmem.stores.file.posix_io import escape_glob, storage_error
+
+SUFFIX = ".jsonl"
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EBADF, errno.ENOSYS)
+"""The errors of file systems without locks."""
+
+
+class SessionDirectory:
+    """The directory that holds the session files of one user. `system` is the module of system calls it uses."""
+
+    def __init__(self, path: Path, notify: Notify = ignore_notices, system: Any = os) -> None:
+        self.root, self.notify, self.system = path, notify, system
+
+    def path(self, name: str, suffix: str = SUFFIX) -> Path:
+        """The file of a session. Raises UsageError for an invalid name, so that no name leaves the directory."""
+        return self.root / (validate(name) + suffix)
+
+    @contextlib.contextmanager
+    def lock(self, name: str, wait: bool = True, suffix: str = ".lock", label: str = "") -> Iterator[None]:
+        """Hold the lock file of a session, which messages call `label`. Raises SessionLockedError.
+
+        On file systems without locks a notice is shown, and the block runs without one.
+        """
+        from filelock import FileLock, Timeout
+
+        label = label or name
+        lock = FileLock(self.path(name, suffix), mode=0o600, fallback_to_soft=False, thread_local=False)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not wait:
+                raise SessionLockedError(
+                    f"Session {label!r} is in use by another process.", "Try again when its turn is done."
+                ) from None
+            self.notify(
+                f"Session {label!r} is in use by another process. Waiting for its turn to end (Ctrl-C cancels)."
+            )
+            lock.acquire()
+        except (OSError, NotImplementedError) as error:
+            if getattr(error, "errno", errno.ENOSYS) not in _NO_LOCKS:
+                raise storage_error(f"Cannot lock session {label!r}", error) from error
+            self.notify("This file system has no locks. Do not use a session from two places at the same time.")
+            yield
+            return
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def make_dir(self, path: Path | None = None) -> Path:
+        """Create this directory, or another one, with mode 0700. Raises StorageError."""
+        path = path or self.root
+        try:
+            return make_private_dir(path, self.system)
+        except OSError as error:
+            raise storage_error(f"Cannot create the directory {path}", error) from error
+
+    def sync(self, path: Path | None = None) -> None:
+        """Make changes of names durable. Best effort: NFS and FUSE may refuse it."""
+        with contextlib.suppress(OSError):
+            descriptor = self.system.open(path or self.root, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                self.system.fsync(descriptor)
+            finally:
+                self.system.close(descriptor)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file if that is possible."""
+        with contextlib.suppress(OSError):
+            self.system.unlink(path)
+
+    def move(self, old: Path, new: Path) -> None:
+        """Rename a file durably. Raises StorageError."""
+        try:
+            self.system.rename(old, new)
+        except OSError as error:
+            raise storage_error(f"Cannot rename {old.name}", error) from error
+        self.sync(new.parent)
+
+    def torn_files(self, name: str) -> list[Path]:
+        """The files that hold torn tails of a session."""
+        return sorted(self.root.glob(f"{escape_glob(name)}.torn-*"))
+
+    def move_torn_files(self, name: str, target: Path, new: str) -> None:
+        """Move the torn tails of a session to where the session is moved."""
+        for torn in self.torn_files(name):
+            with contextlib.suppress(OSError):
+                self.system.rename(torn, target / f"{new}{torn.name[len(name) :]}")

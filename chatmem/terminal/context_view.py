@@ -1,0 +1,128 @@
+"""The context view: what would be sent next, what each part takes of the budget, and why each turn is where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from chatmem.history.records import Message
+from chatmem.history.session import Session
+from chatmem.memory.compare import ComparisonRow
+from chatmem.memory.plan import ContextPlan, Decision
+from chatmem.memory.strategies import format_spec
+from chatmem.terminal.sanitize import sanitize_line
+from chatmem.terminal.tables import pad, print_columns
+from chatmem.terminal.terminal import Terminal, cell_width, wrap
+from chatmem.text import pluralize
+
+MARKS = {"sent": "●", "pinned": "◆", "summarised": "◐", "recalled": "↩", "dropped": "○", "excluded": "✕"}
+PIPE_WIDTH = 100
+MAX_BAR_WIDTH = 72
+MIN_TITLE_WIDTH = 8
+
+_PARTS = (
+    ("system", "█", "accent"),
+    ("summary", "▓", "good"),
+    ("pins", "◆", "warn"),
+    ("tail", "▒", "accent"),
+    ("recalled", "↩", "good"),
+    ("question", "?", "bold"),
+    ("free", "·", "dim"),
+)
+"""The parts of the bar: name, character and style."""
+
+
+def print_context(terminal: Terminal, context: ContextPlan, session: Session) -> None:
+    """Print a context as a bar, its figures, and one line per turn."""
+    usage = f"{context.tokens:,} of {context.budget:,} tokens ({context.counter.method})"
+    messages = pluralize(len(context.messages), "message")
+    terminal.write_wrapped(f"{session.name} · {format_spec(context.strategy)} · {usage} · {messages}")
+    breakdown = context.token_breakdown
+    terminal.raw(_bar(terminal, breakdown, max(10, min(terminal.width - 2, MAX_BAR_WIDTH))) + "\n")
+    legend = (f"{mark} {name} {breakdown[name]:,}" for name, mark, _ in _PARTS if breakdown[name])
+    terminal.write_wrapped("  ".join(legend) + "\n")
+    for notice in context.notices:
+        terminal.write_wrapped(f"! {terminal.notice_text(notice)}")
+    for line in _turn_lines(context, terminal.width if terminal.interactive else PIPE_WIDTH):
+        terminal.write(line)
+
+
+def print_comparison(terminal: Terminal, rows: Sequence[ComparisonRow]) -> None:
+    """Print the strategies side by side, shares as bars."""
+    heads = ("strategy", "messages", "tokens", "verbatim turns", "prefix reuse", "facts kept")
+    cells = [
+        (r.strategy, str(r.messages), f"{r.tokens:,}", str(r.verbatim_turns), _share(r.prefix_reuse), _share(r.kept))
+        for r in rows
+    ]
+    print_columns(terminal, heads, cells, numbers={1, 2, 3})
+
+
+def print_why(terminal: Terminal, session: Session, number: int) -> None:
+    """Print what the model was sent for the replies of a turn, from the digests stored with them."""
+    turn = session.turn(number)
+    replies = [m for m in turn.messages if m.role == "assistant" and m.plan_digest] if turn else []
+    if not replies:
+        terminal.info(f"Turn {number} has no record of what the model was sent.")
+    for reply in replies:
+        for line in _digest_lines(session, reply, number):
+            terminal.info(line)
+
+
+def _digest_lines(session: Session, reply: Message, number: int) -> Iterator[str]:
+    sent, index = reply.plan_digest or {}, session.turn_index
+    size = f"{_figure(sent.get('tokens'))} of {_figure(sent.get('budget'))} tokens ({sent.get('counting')})"
+    yield f"Turn {number} · {reply.model} · {sent.get('strategy')} · {size}"
+    first, last = index.get(str(sent.get("tail"))), number - 1
+    if first is not None and first + 1 < last:
+        yield f"  ● sent verbatim: turns {first + 1} to {last}"
+    elif first is not None and first + 1 == last:
+        yield f"  ● sent verbatim: turn {last}"
+    for name, label in (("pins", "◆ pinned"), ("recalled", "↩ retrieved from")):
+        turns = sorted({index[i] + 1 for i in sent.get(name, []) if i in index})
+        if turns:
+            yield f"  {label}: turn {', '.join(map(str, turns))}"
+    if segments := sent.get("parts"):
+        yield f"  ◐ summary: {pluralize(len(segments), 'segment')}"
+    if isinstance(evicted := sent.get("left_out"), int) and evicted:
+        yield f"  ○ {pluralize(evicted, 'earlier turn')} not sent verbatim"
+    if reply.usage and reply.usage.prompt:
+        cached = f", {reply.usage.cached:,} of them cached" if reply.usage.cached else ""
+        yield f"  the server counted {reply.usage.prompt:,} tokens{cached}"
+
+
+def _bar(terminal: Terminal, breakdown: dict[str, int], width: int) -> str:
+    """The parts of the budget as one line. Every part that is not empty has at least one character."""
+    total = max(1, sum(breakdown.values()))
+    cells = {name: max(1, round(breakdown[name] * width / total)) if breakdown[name] else 0 for name, _, _ in _PARTS}
+    widest = max(cells, key=lambda name: cells[name])
+    cells[widest] = max(1, cells[widest] + width - sum(cells.values()))
+    return "".join(
+        terminal.styled(mark * cells[name], style, terminal.out) for name, mark, style in _PARTS if cells[name]
+    )
+
+
+def _turn_lines(context: ContextPlan, width: int) -> Iterator[str]:
+    """One line per turn: its decision, number, tokens, first words and reason."""
+    by_turn: dict[int, list[Decision]] = {}
+    for decision in context.decisions():
+        by_turn.setdefault(decision.turn, []).append(decision)
+    for number, decisions in by_turn.items():
+        turn = context.session.turn(number)
+        main = next((d for d in decisions if d.decision == "recalled"), decisions[0])
+        title = sanitize_line(turn.question.content[:200]) if turn else "(before the first question)"
+        tokens = sum(d.tokens for d in decisions)
+        head = f"{MARKS[main.decision]} {number:>4} {tokens:>6,}  "
+        reason = f"  {main.reason}"
+        title_width = width - cell_width(head) - cell_width(reason)
+        if title_width < MIN_TITLE_WIDTH:  # too narrow for both: the reason gets a line of its own
+            yield head + pad(title, max(1, width - cell_width(head))).rstrip()
+            yield wrap(f"    {main.reason}", width)
+        else:
+            yield head + pad(title, title_width) + reason
+
+
+def _figure(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _share(share: float | None) -> str:
+    return "" if share is None else f"{'▇' * round(share * 8):<8} {share:.2f}"

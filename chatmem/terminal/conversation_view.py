@@ -1,0 +1,62 @@
+"""Conversations as text: all messages, the tree of branches, or the last turn."""
+
+from __future__ import annotations
+
+from chatmem.errors import Action
+from chatmem.history.records import Message
+from chatmem.history.session import Session
+from chatmem.terminal.sanitize import sanitize, sanitize_line
+from chatmem.terminal.tables import pad
+from chatmem.terminal.terminal import Terminal, cell_width
+
+PIPE_WIDTH = 120
+
+
+def print_conversation(terminal: Terminal, session: Session) -> None:
+    """Print all messages of the path, each under a line with its speaker."""
+    for message in session.path:
+        terminal.dim_line(_speaker(session, message))
+        terminal.write(sanitize(message.content.rstrip("\n")) + "\n")
+
+
+def print_tree(terminal: Terminal, session: Session) -> None:
+    """Print all branches: one line per message, indented where the conversation branches."""
+    path = {message.id for message in session.path}
+    children: dict[str | None, list[Message]] = {}
+    for message in session.messages.values():
+        children.setdefault(message.parent, []).append(message)
+    stack = [(message, 0) for message in reversed(children.get(None, []))]
+    while stack:
+        message, depth = stack.pop()
+        mark = "●" if message.id in path else "○"
+        speaker = ">" if message.role == "user" else " "
+        status = f" ({message.status})" if message.status != "complete" else ""
+        total = terminal.width if terminal.interactive else PIPE_WIDTH
+        width = max(20, total - 2 * depth - len(status) - 4)
+        text = sanitize_line(" ".join(message.content[:200].split()))
+        text = pad(text, width).rstrip() if cell_width(text) > width else text
+        terminal.write(f"{mark} {'  ' * depth}{speaker} {text}{status}")
+        following = children.get(message.id, [])
+        stack += [(child, depth + (len(following) > 1)) for child in reversed(following)]
+
+
+def print_last_turn(terminal: Terminal, session: Session, max_lines: int = 12) -> None:
+    """Print the last turn, dimmed, in at most `max_lines` lines."""
+    for message in session.turns[-1].messages if session.turns else ():
+        mark = ">" if message.role == "user" else " "
+        lines = message.content.strip().split("\n")
+        lines = lines if len(lines) <= max_lines // 2 else [*lines[: max_lines // 2 - 1], "…"]
+        for line in lines:
+            terminal.info(f"{mark} {line[: terminal.width * 2]}")
+        if message.role == "assistant" and message.status != "complete":
+            terminal.info(f"  ({message.status})")
+    if session.unanswered:
+        terminal.notify("This question has no reply yet.", Action("retry"))
+
+
+def _speaker(session: Session, message: Message) -> str:
+    index = session.turn_index.get(message.id)
+    parts = [str(index + 1)] if index is not None and message.role == "user" else []
+    parts += [message.role, *([message.model] if message.model else [])]
+    parts += [message.status] if message.status != "complete" else []
+    return sanitize_line(" · ".join(parts))

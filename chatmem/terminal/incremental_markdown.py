@@ -1,0 +1,201 @@
+"""Parsing Markdown that is still arriving into final parts and an open one.
+
+A top-level block is final as soon as another one has begun on a complete line after it. Fenced code is split by lines
+and bullet lists by items, since they may be long. Tables and ordered lists are final at their end: their columns and
+the width of their numbers depend on all rows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, MutableMapping, Set
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from markdown_it import MarkdownIt
+from markdown_it.common.utils import normalizeReference
+from markdown_it.token import Token
+
+_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
+_LABEL = re.compile(r"\[([^\[\]]+)\]")
+
+
+@cache
+def parser() -> MarkdownIt:
+    """CommonMark with tables and strikethrough. Raw HTML is shown as text."""
+    return MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+
+
+@dataclass(frozen=True)
+class MarkdownPart:
+    """Something to render: Markdown tokens, or lines of one fenced code block."""
+
+    tokens: tuple[Token, ...] = ()
+    code: str | None = None
+    language: str = ""
+    blank_before: bool = False
+    """Whether an empty line precedes it."""
+
+
+@dataclass
+class _Fence:
+    """A fenced code block that is still open."""
+
+    mark: str
+    indent: int
+    language: str
+    begun: bool = False
+    blanks: int = 0
+
+
+class IncrementalMarkdown:
+    """Takes Markdown as it arrives, and returns parts as soon as they are final."""
+
+    def __init__(self) -> None:
+        self._rest = ""
+        self._references: MutableMapping[str, Any] = {}
+        self._fence: _Fence | None = None
+        self._blank_before = False
+        self._is_continued = False
+        self._parsed_to = 0
+        self._unresolved: set[str] = set()
+        """Texts in brackets so far, normalized as link labels: they may refer to a definition that follows."""
+
+    def feed(self, text: str) -> Iterator[MarkdownPart]:
+        """Add text, and return the parts that became final."""
+        self._rest += text
+        end = self._rest.rfind("\n") + 1
+        if end <= self._parsed_to and not self._fence:
+            return
+        yield from self._parse_lines()
+        self._parsed_to = self._rest.rfind("\n") + 1
+
+    def open(self) -> list[MarkdownPart]:
+        """The part that is not final yet."""
+        if self._fence:
+            blanks = "\n" * self._fence.blanks if self._rest.strip() else ""
+            line = self._rest if not self._closes(self._rest) else ""
+            return (
+                [MarkdownPart(code=blanks + self._code_line(line), language=self._fence.language)]
+                if line.strip()
+                else []
+            )
+        tokens = self._parse(self._rest, self._copy_references()) if self._rest.strip() else []
+        return (
+            [MarkdownPart(tuple(tokens), blank_before=self._blank_before and not self._is_continued)] if tokens else []
+        )
+
+    def finish(self) -> Iterator[MarkdownPart]:
+        """Return everything that is left."""
+        if self._rest and not self._rest.endswith("\n"):
+            self._rest += "\n"
+        yield from self._parse_lines()
+        if self._rest.strip() and not self._fence:
+            yield from self._final(self._rest)
+        self._rest, self._fence = "", None
+
+    def _parse_lines(self) -> Iterator[MarkdownPart]:
+        while True:
+            if self._fence:
+                yield from self._code_lines()
+                if self._fence:
+                    return
+            end = self._rest.rfind("\n") + 1
+            complete = self._rest[:end]
+            if not complete.strip():
+                return
+            tokens = self._parse(complete, self._copy_references())
+            tops = [t for t in tokens if t.level == 0 and t.map]
+            if not tops:
+                return
+            last = tops[-1]
+            assert last.map is not None
+            lines = [line + "\n" for line in complete.split("\n")[:-1]]
+            start = last.map[0]
+            if start > 0:
+                yield from self._final("".join(lines[:start]))
+                lines = lines[start:]
+            if last.type == "fence" and (opening := _FENCE.match(lines[0])):
+                yield from self._begin_fence(lines[0], opening)
+                self._rest = "".join(lines[1:]) + self._rest[end:]
+                continue
+            if last.type == "bullet_list_open" and (items := _item_starts(tokens, start)) and items[-1] > 0:
+                yield from self._final("".join(lines[: items[-1]]))
+                self._is_continued = True
+                lines = lines[items[-1] :]
+            self._rest = "".join(lines) + self._rest[end:]
+            return
+
+    def _final(self, source: str) -> Iterator[MarkdownPart]:
+        before = self._references.get("references", {}).keys() | set()
+        tokens = self._parse(source, self._references)
+        if any(t.level == 0 for t in tokens):
+            yield MarkdownPart(tuple(tokens), blank_before=self._blank_before and not self._is_continued)
+            self._blank_before = True
+            self._is_continued = False
+        yield from self._late_targets(before)
+        self._unresolved |= {normalizeReference(name) for t in tokens for name in _LABEL.findall(t.content)}
+
+    def _late_targets(self, before: Set[str]) -> Iterator[MarkdownPart]:
+        """Link definitions that follow their use. Printed text cannot change, so they are shown as they are."""
+        found = self._references.get("references", {})
+        late = [label for label in found if label in self._unresolved and label not in before]
+        if late:
+            yield MarkdownPart(
+                code="\n".join(f"[{label.lower()}]: {found[label]['href']}" for label in late),
+                blank_before=self._blank_before,
+            )
+
+    def _begin_fence(self, line: str, opening: re.Match[str]) -> Iterator[MarkdownPart]:
+        indent = len(line) - len(line.lstrip(" "))
+        words = opening[2].split()
+        self._fence = _Fence(opening[1], indent, words[0] if words else "")
+        self._is_continued = False
+        yield MarkdownPart(code="", language=self._fence.language, blank_before=self._blank_before)
+
+    def _code_lines(self) -> Iterator[MarkdownPart]:
+        fence = self._fence
+        assert fence is not None
+        *lines, rest = self._rest.split("\n")
+        done: list[str] = []
+        for index, line in enumerate(lines):
+            if self._closes(line):
+                self._fence, self._blank_before = None, True
+                rest = "\n".join([*lines[index + 1 :], rest])
+                break
+            code = self._code_line(line)
+            if code.strip():
+                done += [""] * fence.blanks + [code]
+                fence.blanks = 0
+            else:
+                fence.blanks += 1  # blank lines at the end of code are not shown
+        self._rest = rest
+        if done:
+            fence.begun = True
+            yield MarkdownPart(code="\n".join(done), language=fence.language)
+
+    def _code_line(self, line: str) -> str:
+        assert self._fence is not None
+        spaces = len(line) - len(line.lstrip(" "))
+        return line[min(spaces, self._fence.indent) :]
+
+    def _closes(self, line: str) -> bool:
+        assert self._fence is not None
+        text = line.strip(" \t")
+        mark = self._fence.mark
+        return len(text) >= len(mark) and not text.strip(mark[0]) and len(line) - len(line.lstrip(" ")) < 4
+
+    def _copy_references(self) -> MutableMapping[str, Any]:
+        """A copy of the link references of the final parts, for parsing text that is not final."""
+        return {name: dict(value) for name, value in self._references.items()}
+
+    @staticmethod
+    def _parse(source: str, references: MutableMapping[str, Any]) -> list[Token]:
+        return parser().parse(source, references)
+
+
+def _item_starts(tokens: list[Token], start: int) -> list[int]:
+    """The lines at which the items of the last top-level list begin, relative to its first line."""
+    first = max(i for i, t in enumerate(tokens) if t.level == 0 and t.type == "bullet_list_open")
+    return [t.map[0] - start for t in tokens[first:] if t.type == "list_item_open" and t.level == 1 and t.map]

@@ -1,0 +1,39 @@
+"""Sanitizing foreign text, so that it cannot control the terminal.
+
+Control characters become caret notation (`^[`), C1 and bidi controls become visible escapes, tag characters are
+removed. Newlines, tabs and the joiners that emoji and many scripts need stay. Without ESC and C1 no escape sequence can
+begin, so there is nothing to parse. See CWE-150 and Unicode TR 36 for what such text can do.
+"""
+
+from __future__ import annotations
+
+import re
+
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def sanitize(text: str) -> str:
+    """The text as it may be printed on a terminal."""
+    if text.isascii() and text.isprintable():
+        return text
+    return _UNSAFE.sub(_escape, text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def sanitize_line(text: str) -> str:
+    """The text as it may be printed on one line of a terminal."""
+    return " ".join(sanitize(text).split())
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if code < 0x20:
+        return "^" + chr(code + 0x40)
+    if code == 0x7F:
+        return "^?"
+    if code < 0xA0:
+        return f"\\x{code:02x}"
+    if 0xD800 <= code <= 0xDFFF:
+        return "\ufffd"
+    return "" if code >= 0xE0000 else f"\\u{code:04x}"

@@ -1,0 +1,100 @@
+"""Tables on a terminal, tab-separated lines into a pipe."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Collection, Iterable, Sequence
+
+from chatmem.history.records import parse_time
+from chatmem.stores import SessionInfo
+from chatmem.terminal.sanitize import sanitize_line
+from chatmem.terminal.terminal import Terminal, cell_width
+
+MIN_FLEXIBLE_WIDTH = 12
+
+_UNITS = (
+    ("min", 60, 90),
+    ("h", 3600, 36),
+    ("days", 86400, 14),
+    ("weeks", 604800, 9),
+    ("months", 2629800, 18),
+)
+"""Units of relative times: name, seconds, and up to how many of them are shown."""
+
+
+def print_sessions(terminal: Terminal, sessions: Sequence[SessionInfo]) -> None:
+    heads = ("name", "title", "last used", "turns", "model", "memory")
+    rows = [
+        (s.name, _title(s), relative_time(s.last_active), str(s.turns), s.model or "", s.memory or "") for s in sessions
+    ]
+    print_columns(terminal, heads, rows, numbers={3}, flexible=1)
+
+
+def print_columns(
+    terminal: Terminal,
+    heads: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    numbers: Collection[int] = (),
+    flexible: int = 0,
+) -> None:
+    """Print rows in columns. Columns in `numbers` are right-aligned.
+
+    If the terminal is too narrow, the last columns are dropped and the `flexible` one shrinks.
+    """
+    rows = [[sanitize_line(cell) for cell in row] for row in rows]
+    if not terminal.interactive:
+        for row in rows:
+            terminal.write("\t".join(row))
+        return
+    table = [list(heads), *rows]
+    widths = _column_widths(table, terminal.width, flexible)
+    for number, row in enumerate(table):
+        cells = [pad(cell, width, i in numbers) for i, (cell, width) in enumerate(zip(row, widths, strict=False))]
+        line = "  ".join(cells).rstrip()
+        terminal.raw((terminal.styled(line, "dim", terminal.out) if number == 0 else line) + "\n")
+
+
+def _column_widths(table: Sequence[Sequence[str]], total: int, flexible: int) -> list[int]:
+    """The widths of the columns that fit into `total`, which are the first ones."""
+    widths = [max(cell_width(row[i]) for row in table) for i in range(len(table[0]))]
+    if flexible and sum(widths) + 2 * len(widths) > total:
+        widths[0] = min(widths[0], max(MIN_FLEXIBLE_WIDTH, total // 3))  # one long name must not hide all columns
+    while len(widths) > 1 and sum(widths) + 2 * (len(widths) - 1) - widths[flexible] + MIN_FLEXIBLE_WIDTH > total:
+        if len(widths) - 1 == flexible:
+            break
+        widths.pop()
+    excess = sum(widths) + 2 * (len(widths) - 1) - total
+    if excess > 0:
+        widths[flexible] = max(1, widths[flexible] - excess)
+    return widths
+
+
+def pad(text: str, width: int, right: bool = False) -> str:
+    """The text in exactly `width` columns, truncated with an ellipsis if necessary."""
+    if cell_width(text) > width:
+        while text and cell_width(text) > width - 1:
+            text = text[:-1]
+        text += "…"
+    spaces = " " * (width - cell_width(text))
+    return spaces + text if right else text + spaces
+
+
+def relative_time(time: str) -> str:
+    """How long ago a record's time is, in words."""
+    then = parse_time(time)
+    if then is None:
+        return ""
+    seconds = (datetime.datetime.now(datetime.UTC) - then).total_seconds()
+    if seconds < 90:
+        return "just now"
+    for unit, size, limit in _UNITS:
+        if seconds < size * limit:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds / 31557600:.0f} years ago"
+
+
+def _title(session: SessionInfo) -> str:
+    """The title, and the owner if another user shares the session."""
+    if session.owner is None:
+        return session.title
+    return f"shared by {session.owner or 'the default user'}: {session.title}"

@@ -1,0 +1,191 @@
+"""The terminal: whether output goes to one, its size and colors, and plain lines for it.
+
+Nothing slow is imported here, so that the first lines are printed before the prompt's library is loaded.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import errno
+import io
+import os
+import sys
+from collections.abc import Callable
+from typing import IO
+
+from chatmem.errors import Action, ChatmemError, Notice
+from chatmem.terminal.sanitize import sanitize, sanitize_line
+
+DescribeAction = Callable[[Action], str]
+"""Puts an action in the words of a front end. Empty if the front end does not offer it."""
+
+_STYLES = {"dim": "2", "bold": "1", "error": "31", "warn": "33", "good": "32", "accent": "36"}
+MIN_WIDTH = 20
+"""On narrower terminals replies are shown as plain text instead of Markdown."""
+
+
+class Terminal:
+    """Where answers go (`out`), and where everything else goes (`err`)."""
+
+    def __init__(
+        self,
+        out: IO[str] | None = None,
+        err: IO[str] | None = None,
+        theme: str = "auto",
+        describe_action: DescribeAction = lambda action: "",
+    ) -> None:
+        self.out: IO[str] = out or sys.stdout or _Closed()
+        self.err: IO[str] = err or sys.stderr or _Closed()
+        self.theme = theme
+        self.describe_action = describe_action
+        for stream in (self.out, self.err):
+            reconfigure = getattr(stream, "reconfigure", None)
+            if reconfigure:  # characters that the encoding lacks are replaced
+                reconfigure(errors="replace")
+
+    @property
+    def interactive(self) -> bool:
+        """Whether `out` is a terminal that supports cursor movement."""
+        return is_tty(self.out) and os.environ.get("TERM", "") not in ("", "dumb")
+
+    @property
+    def color(self) -> bool:
+        return self.theme != "plain" and not os.environ.get("NO_COLOR")
+
+    @property
+    def width(self) -> int:
+        return max(1, self.size().columns)
+
+    @property
+    def reflows(self) -> bool:
+        """Whether this terminal is known to rewrap its content when it becomes narrower."""
+        names = (
+            "TMUX",
+            "VTE_VERSION",
+            "TERM_PROGRAM",
+            "KONSOLE_VERSION",
+            "WT_SESSION",
+            "KITTY_WINDOW_ID",
+            "ALACRITTY_WINDOW_ID",
+        )
+        return "XTERM_VERSION" not in os.environ and any(name in os.environ for name in names)
+
+    def size(self) -> os.terminal_size:
+        """Columns and lines of the terminal behind `out`, 80 by 24 if they are unknown."""
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            size = os.get_terminal_size(self.out.fileno())
+            if size.columns and size.lines:
+                return size
+        return os.terminal_size((80, 24))
+
+    def styled(self, text: str, style: str, stream: IO[str] | None = None) -> str:
+        """Trusted text with a style, if the stream (by default `err`) shows styles."""
+        if not is_tty(stream or self.err) or os.environ.get("TERM", "") in ("", "dumb"):
+            return text
+        if style in ("dim", "bold") or self.color:
+            return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
+        return text
+
+    def info(self, text: str, style: str = "dim") -> None:
+        """Print one line on `err`."""
+        self._write(self.err, self.styled(self._fitted(sanitize_line(text)), style) + "\n")
+
+    def info_line(self, text: str) -> None:
+        """Print one line of a list on `err`, keeping its columns."""
+        self._write(self.err, self.styled(self._fitted(sanitize(text).replace("\n", " ")), "dim") + "\n")
+
+    def copy(self, text: str) -> None:
+        """Copy a text to the clipboard through the terminal (OSC 52). The text is base64-encoded."""
+        coded = base64.b64encode(text.encode("utf-8", "replace")).decode()
+        self.raw(f"\x1b]52;c;{coded}\x07" if is_tty(self.out) else "")
+
+    def error(self, error: ChatmemError) -> None:
+        """Print a failure: what happened, and what to do about it."""
+        message = sanitize_line(error.message)
+        hint = " ".join(filter(None, (sanitize_line(error.hint), self._describe(error.action))))
+        message += "." if message and hint and message[-1] not in ".!?…:" else ""
+        text = self._fitted(f"{message} {hint}" if hint else message)
+        message, gap, hint = text[: len(message)], text[len(message) :][:1], text[len(message) + 1 :]
+        styled_hint = gap + self.styled(hint, "dim") if hint else ""
+        self._write(self.err, self.styled(message, "error") + styled_hint + "\n")
+
+    def notice(self, notice: Notice) -> None:
+        """Print a notice and what can be done about it on `err`."""
+        self.info(self.notice_text(notice))
+
+    def notify(self, text: str, action: Action | None = None) -> None:
+        """Print a notice: a `Notify`."""
+        self.notice(Notice(text, action))
+
+    def notice_text(self, notice: Notice) -> str:
+        return " ".join(filter(None, (notice.text, self._describe(notice.action))))
+
+    def _describe(self, action: Action | None) -> str:
+        return self.describe_action(action) if action else ""
+
+    def _fitted(self, text: str) -> str:
+        """The text with line breaks between words where the terminal would break a word."""
+        return wrap(text, self.width) if is_tty(self.err) and is_tty(self.out) else text
+
+    def write(self, text: str, end: str = "\n") -> None:
+        """Print part of an answer: sanitized on a terminal, unchanged into a pipe."""
+        self._write(self.out, (sanitize(text) if is_tty(self.out) else text) + end)
+
+    def dim_line(self, text: str) -> None:
+        """Print a dimmed heading above an answer."""
+        self._write(self.out, self.styled(sanitize_line(text), "dim", self.out) + "\n")
+
+    def write_wrapped(self, text: str) -> None:
+        """Print part of an answer, wrapped between words on a terminal."""
+        self.write(wrap(text, self.width) if is_tty(self.out) else text)
+
+    def raw(self, text: str) -> None:
+        """Print trusted or sanitized text on `out`, and flush."""
+        self._write(self.out, text)
+
+    def _write(self, stream: IO[str], text: str) -> None:
+        if stream is self.err:
+            with contextlib.suppress(OSError, ValueError):  # nobody reads it
+                stream.write(text)
+                stream.flush()
+            return
+        stream.write(text.encode("utf-8", "replace").decode())
+        stream.flush()
+
+
+class _Closed(io.StringIO):
+    """Stands for a stream that was closed before the program started."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
+def wrap(text: str, width: int) -> str:
+    """The text with spaces replaced by newlines, so that lines have at most `width` columns unless a word is longer."""
+    words = text.split(" ")
+    wrapped = words[0]
+    column = cell_width(words[0])
+    for word in words[1:]:
+        size = cell_width(word)
+        column += 1 + size
+        if column > width:
+            column = size
+        wrapped += ("\n" if column == size and wrapped.strip() and word else " ") + word
+    return wrapped
+
+
+def cell_width(text: str) -> int:
+    """The columns a line of text takes on a terminal."""
+    if text.isascii():
+        return len(text)
+    from wcwidth import wcswidth  # imported lazily: slow
+
+    return max(0, wcswidth(text))
+
+
+def is_tty(stream: IO[str] | None) -> bool:
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:  # closed
+        return False

@@ -1,0 +1,363 @@
+"""The real program in a pseudo-terminal. All of its output goes through a terminal emulator."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import pyte
+import pytest
+
+from chatmem.history.records import header
+from chatmem.stores import open_store
+from tests.conftest import Run
+from tests.fakes import wait_until
+from tests.server import OK, Server, delta
+
+CTRL_C, CTRL_D = "\x03", "\x04"
+
+
+class TerminalSession:
+    """The program in a terminal: type, wait until something is shown, read the screen."""
+
+    def __init__(
+        self, *arguments: str, columns: int = 80, lines: int = 24, program: list[str] | None = None, **env: str
+    ) -> None:
+        self.screen = pyte.HistoryScreen(columns, lines, history=10_000, ratio=0.5)
+        self.feeder = pyte.ByteStream(self.screen)
+        environment = {**os.environ, "TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1", **env}
+        first, *rest = program or [sys.executable, "-m", "chatmem", *arguments]
+        self.process: Any = pexpect.spawn(first, rest, env=environment, dimensions=(lines, columns), timeout=20)
+        self.raw = b""
+
+    def type(self, text: str) -> None:
+        self.process.send(text)
+
+    def until(self, seen: Callable[[str], bool] | str, seconds: float = 10.0) -> str:
+        """Read until something is on the screen or in the scrollback. Fails after `seconds`."""
+        found = seen if callable(seen) else lambda text: seen in text
+        end = time.monotonic() + seconds
+        while not found(self.everything):
+            assert time.monotonic() < end, f"never seen: {seen}\n{self.everything}"
+            try:
+                data = self.process.read_nonblocking(65536, timeout=0.1)
+            except pexpect.TIMEOUT:
+                continue
+            except pexpect.EOF:
+                assert found(self.everything), f"exited, and never seen: {seen}\n{self.everything}"
+                break
+            self.raw += data
+            self.feeder.feed(data)
+        return self.everything
+
+    def wait_for_exit(self) -> int:
+        """Wait until the program exits. Returns its exit code, 128 plus the signal if it was killed."""
+        try:
+            while True:
+                data = self.process.read_nonblocking(65536, timeout=20)
+                self.raw += data
+                self.feeder.feed(data)
+        except (pexpect.EOF, OSError):
+            pass
+        self.process.wait()
+        return int(self.process.exitstatus if self.process.exitstatus is not None else 128 + self.process.signalstatus)
+
+    @property
+    def everything(self) -> str:
+        width = self.screen.columns
+        history = ["".join(row[x].data for x in range(width)).rstrip() for row in self.screen.history.top]
+        return "\n".join([*history, *(row.rstrip() for row in self.screen.display)])
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., TerminalSession]]:
+    sessions: list[TerminalSession] = []
+
+    def start(*arguments: str, **more: Any) -> TerminalSession:
+        sessions.append(TerminalSession("chat", *arguments, **more))
+        return sessions[-1]
+
+    yield start
+    for session in sessions:
+        session.process.close(force=True)
+
+
+Start = Callable[..., TerminalSession]
+
+
+class Gate:
+    """A server that pauses at a phase of its reply until `go` is set. `paused` is set when it pauses."""
+
+    def __init__(self, server: Server, phase: str) -> None:
+        self.paused, self.go = threading.Event(), threading.Event()
+        self.phase = phase
+        server.answers = [self.answer]
+
+    def answer(self, request: Any, connection: Any) -> None:
+        if self.phase == "connecting":
+            self.wait()
+        connection.sendall(OK)
+        if self.phase == "headers":
+            self.wait()
+        connection.sendall(delta("What arrived. "))
+        self.wait()
+        connection.sendall(delta("The rest.", "stop"))
+
+    def wait(self) -> None:
+        self.paused.set()
+        self.go.wait(20)
+
+
+def messages(run: Run, name: str = "t") -> list[Any]:
+    found: list[Any] = json.loads(run("sessions", "show", name, "--json").stdout)["messages"]
+    return found
+
+
+def ready(session: TerminalSession) -> None:
+    session.until(lambda text: "Ctrl-D to quit" in text or "Session 't'" in text)
+    session.until(lambda text: "\n>" in text)
+
+
+def test_a_question_is_answered_and_ctrl_d_quits(start: Start, server: Server) -> None:
+    one = start("-s", "t")
+    ready(one)
+    one.type("hello\r")
+    one.until("last: hello")
+    one.type(CTRL_D)
+    one.until("chatmem chat -s t")
+    assert one.wait_for_exit() == 0
+
+
+@pytest.mark.parametrize("phase", ["connecting", "headers", "streaming"])
+def test_ctrl_c_stops_the_reply_and_stores_what_arrived(start: Start, server: Server, run: Run, phase: str) -> None:
+    gate = Gate(server, phase)
+    one = start("-s", "t")
+    ready(one)
+    one.type("stop me\r")
+    assert gate.paused.wait(20)
+    if phase == "streaming":
+        one.until("What arrived.")
+    one.type(CTRL_C)
+    one.until("Stopped.")
+    gate.go.set()
+    one.type("next\r")
+    one.until("last: next")
+    one.type(CTRL_D)
+    assert one.wait_for_exit() == 0
+    stored = [(m["role"], m["status"]) for m in messages(run)]
+    draft = [("assistant", "interrupted")] if phase == "streaming" else []
+    assert stored == [("user", None), *draft, ("user", None), ("assistant", "complete")]
+
+
+def test_input_typed_during_a_reply_waits_for_the_prompt(start: Start, server: Server) -> None:
+    gate = Gate(server, "streaming")
+    one = start("-s", "t")
+    ready(one)
+    one.type("first\r")
+    one.until("What arrived.")
+    one.type("second\r")
+    gate.go.set()
+    one.until("last: second")
+    assert "second" not in one.everything.partition("The rest.")[0]
+
+
+def test_a_paste_of_three_lines_is_one_message(start: Start, server: Server) -> None:
+    one = start("-s", "t")
+    ready(one)
+    one.type("\x1b[200~one\r/exit\rthree\x1b[201~")
+    one.until("three")
+    one.type("\r")
+    one.until("messages; last:")
+    assert [c["messages"][-1]["content"] for c in server.chats] == ["one\n/exit\nthree"]
+
+
+def test_a_long_paste_shows_its_number_of_lines_and_is_sent_completely(start: Start, server: Server) -> None:
+    text = "\n".join(f"line {n} " + "x" * 60 for n in range(48))
+    one = start("-s", "t")
+    ready(one)
+    one.type(f"Look: \x1b[200~{text}\x1b[201~ thanks")
+    one.until("[pasted 48 lines] thanks")
+    one.type("\r")
+    one.until("messages; last:")
+    assert server.chats[0]["messages"][-1]["content"] == f"Look: {text} thanks"
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_during_a_reply_stores_it_and_exits(
+    start: Start, server: Server, run: Run, sent: signal.Signals, code: int
+) -> None:
+    gate = Gate(server, "streaming")
+    one = start("-s", "t")
+    ready(one)
+    one.type("go\r")
+    one.until("What arrived.")
+    one.process.kill(sent)
+    assert one.wait_for_exit() == code
+    gate.go.set()
+    assert [(m["content"], m["status"]) for m in messages(run)][1] == ("What arrived. ", "interrupted")
+
+
+def test_a_terminal_that_is_closed_during_a_reply_loses_nothing(start: Start, server: Server, run: Run) -> None:
+    gate = Gate(server, "streaming")
+    one = start("-s", "t")
+    ready(one)
+    one.type("go\r")
+    one.until("What arrived.")
+    one.process.close(force=False)
+    gate.go.set()
+    wait_until(lambda: not one.process.isalive())
+    assert messages(run)[1]["content"].startswith("What arrived.")
+
+
+def test_a_resize_during_a_reply_is_handled(start: Start, server: Server) -> None:
+    gate = Gate(server, "streaming")
+    one = start("-s", "t")
+    ready(one)
+    one.type("go\r")
+    one.until("What arrived.")
+    for columns in (40, 100, 20, 80):
+        one.process.setwinsize(24, columns)
+        one.screen.resize(24, columns)
+    gate.go.set()
+    one.until("The rest.")
+    one.type(CTRL_D)
+    assert one.wait_for_exit() == 0
+
+
+def test_suspend_and_resume_at_the_prompt(start: Start, server: Server) -> None:
+    one = start("-s", "t")
+    ready(one)
+    one.process.kill(signal.SIGSTOP)
+    one.process.kill(signal.SIGCONT)
+    one.type("after\r")
+    one.until("last: after")
+
+
+def test_ctrl_z_suspends_a_reply_and_fg_resumes_it(server: Server) -> None:
+    gate = Gate(server, "open paragraph")
+    one = TerminalSession(program=["bash", "--norc", "-i"], PS1="shell> ")
+    one.until("shell>")
+    one.type(f"{sys.executable} -m chatmem chat -s t\r")
+    ready(one)
+    one.type("go\r")
+    one.until("What arrived")
+    one.type("\x1a")
+    one.until("Stopped")
+    one.type("echo bet''ween\r")
+    one.until("between")
+    one.type("fg\r")
+    one.until(lambda text: "What arrived" in text.rpartition("fg")[2])
+    gate.go.set()
+    one.until("The rest.")
+    one.type("typed afterwards\r")
+    one.until("> typed afterwards")
+    everything = one.everything
+    for line in ("Stopped", "\nbetween", "What arrived. The rest."):
+        assert everything.count(line) == 1, everything
+    assert everything.count("What arrived") == 1, everything
+    one.process.close(force=True)
+
+
+@pytest.mark.parametrize(
+    "env",
+    [{"TERM": "dumb"}, {"TERM": ""}, {"NO_COLOR": "1"}, {"LANG": "C", "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}],
+)
+def test_simple_terminals_work(start: Start, server: Server, env: dict[str, str]) -> None:
+    one = start("-s", "t", **env)
+    one.until("Ctrl-D to quit")
+    one.type("hello\r")
+    one.until("last: hello")
+    if "NO_COLOR" in env:
+        assert b"\x1b[31m" not in one.raw and b"\x1b[36m" not in one.raw
+    one.type(CTRL_D)
+    assert one.wait_for_exit() == 0
+
+
+def test_a_dumb_terminal_edits_lines_itself(start: Start, server: Server) -> None:
+    one = start("-s", "t", TERM="dumb")
+    one.until("\n>")
+    one.type("hellp\x7fo\r")
+    one.until("last: hello")
+    one.type("\x04")
+    assert one.wait_for_exit() == 0
+
+
+def test_waiting_is_shown_after_a_while_and_erased(start: Start, server: Server) -> None:
+    gate = Gate(server, "headers")
+    one = start("-s", "t")
+    ready(one)
+    one.type("go\r")
+    one.until("waiting for the first token: 2 s", 20)
+    gate.go.set()
+    one.until("The rest.")
+    assert "waiting" not in one.everything and one.everything.count("What arrived. The rest.") == 1
+
+
+@pytest.mark.parametrize("columns", [1, 5, 12, 20])
+def test_narrow_terminals_work(start: Start, server: Server, columns: int) -> None:
+    one = start("-s", "t", columns=columns)
+    one.until(lambda text: b"\x1b[?2004h" in one.raw)
+    one.type("hi\r")
+    one.until(lambda text: len(server.chats) == 1)
+    one.type(CTRL_D)
+    assert one.wait_for_exit() == 0
+
+
+def test_control_sequences_in_a_reply_do_not_reach_the_terminal(start: Start, server: Server) -> None:
+    from tests.server import event
+    from tests.terminal.test_sanitize import PAYLOADS
+
+    hostile = "".join(PAYLOADS)
+    server.otherwise = lambda request: (
+        OK + event({"choices": [{"delta": {"content": f"{hostile}\n\nend of it"}, "finish_reason": "stop"}]})
+    )
+    one = start("-s", "t")
+    ready(one)
+    one.type("attack\r")
+    one.until("end of it")
+    for bad in (
+        b"\x1b]52",
+        b"\x1b]8;",
+        b"\x1b]0;",
+        b"\x1bP+q",
+        b"\x1b[?1049h",
+        b"\x1bc",
+        "\x9b".encode(),
+        "\u202e".encode(),
+        b"\x07",
+    ):
+        assert bad not in one.raw
+    one.type(CTRL_D)
+    assert one.wait_for_exit() == 0
+
+
+def test_captions_are_dimmed_and_no_escape_code_is_shown_as_text(run: Run, server: Server) -> None:
+    run("ask", "hello there", "-s", "t")
+    for arguments in (["sessions", "search", "hello"], ["sessions", "show", "t"], ["sessions", "show", "t", "--tree"]):
+        one = TerminalSession(program=[sys.executable, "-m", "chatmem", *arguments])
+        assert one.wait_for_exit() == 0
+        assert "hello there" in one.everything and "^[" not in one.everything and "[2m" not in one.everything
+
+
+def test_long_tasks_show_progress_and_erase_it(home: Path) -> None:
+    store = open_store("file", home / "data")
+    old = {"type": "message", "id": "m", "parent": None, "role": "user", "content": "x", "time": "2020-01-01T00:00:00Z"}
+    for number in range(40):
+        store.open(f"old {number}", [header("x"), old]).close()
+    for arguments, task in (
+        (["sessions", "list", "-n", "1"], b"Indexing"),
+        (["doctor", "--fix"], b"Indexing"),
+        (["sessions", "prune", "--older-than", "1y", "-y"], b"Deleting"),
+    ):
+        one = TerminalSession(program=[sys.executable, "-m", "chatmem", *arguments])
+        one.wait_for_exit()
+        assert task in one.raw and task.decode() not in one.everything
+    assert store.names() == []

@@ -1,0 +1,494 @@
+"""The interactive chat, through the real prompt: keys in, output out."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.input import PipeInput, create_pipe_input
+from prompt_toolkit.output import DummyOutput
+
+from chatmem.app import App
+from chatmem.repl import commands
+from chatmem.repl.repl import Repl
+from chatmem.terminal.terminal import Terminal
+from tests.server import OK, Server, delta, stream
+
+ENTER, ALT_ENTER, CTRL_C, CTRL_D, CTRL_J, CTRL_R = "\r", "\x1b\r", "\x03", "\x04", "\n", "\x12"
+Play = Callable[..., str]
+
+
+@pytest.fixture
+def keys() -> Iterator[PipeInput]:
+    with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
+        yield keys
+
+
+@pytest.fixture
+def play(keys: PipeInput, server: Server) -> Play:
+    """Types keys into a new chat on session 'work' until it exits, and returns the output."""
+
+    def play(*typed: str, name: str = "work", **settings: Any) -> str:
+        screen = io.StringIO()
+        app = App(offline=True)
+        repl = Repl(app.chat(name, settings), app, Terminal(screen, screen))
+        keys.send_text("".join(typed) + CTRL_D)
+        play.code = repl.run()  # type: ignore[attr-defined]
+        return screen.getvalue()
+
+    return play
+
+
+def questions(server: Server) -> list[str]:
+    return [chat["messages"][-1]["content"] for chat in server.chats]
+
+
+def test_enter_sends_and_the_reply_is_shown(play: Play, server: Server) -> None:
+    assert "1 messages; last: hello" in play("hello" + ENTER)
+    assert questions(server) == ["hello"]
+
+
+def test_ctrl_d_quits_and_prints_the_command_that_resumes(play: Play) -> None:
+    assert play("hello" + ENTER).endswith("Resume: chatmem chat -s work\n")
+    assert "chatmem chat -s 'two words'" in play("hello" + ENTER, name="two words")
+
+
+def test_without_a_question_there_is_nothing_to_resume(play: Play) -> None:
+    assert "Resume:" not in play()
+
+
+@pytest.mark.parametrize("key", [ALT_ENTER, CTRL_J, "\x1b[13;2u", "\x1b[27;2;13~"])
+def test_alt_enter_and_its_alternatives_insert_a_new_line(play: Play, server: Server, key: str) -> None:
+    play("one" + key + "two" + ENTER)
+    assert questions(server) == ["one\ntwo"]
+
+
+def test_a_paste_of_several_lines_is_one_message_and_never_a_command(play: Play, server: Server) -> None:
+    play("\x1b[200~/exit\r\ntwo\nthree\x1b[201~" + ENTER)
+    assert questions(server) == ["/exit\ntwo\nthree"]
+
+
+def test_ctrl_c_clears_the_line_and_on_an_empty_one_tells_how_to_quit(play: Play, server: Server) -> None:
+    shown = play("never sent" + CTRL_C, CTRL_C, "sent" + ENTER)
+    assert questions(server) == ["sent"] and "Ctrl-D to quit" in shown
+
+
+def test_ctrl_r_finds_earlier_input(play: Play, server: Server) -> None:
+    play("find me" + ENTER)
+    play(CTRL_R + "find" + ENTER + ENTER)
+    assert questions(server) == ["find me", "find me"]
+
+
+def test_a_line_that_starts_with_a_space_is_not_added_to_the_history(play: Play, home: Any) -> None:
+    play(" secret" + ENTER, "known" + ENTER)
+    history = (home / "data" / "state" / "history").read_text()
+    assert "known" in history and "secret" not in history
+
+
+def test_an_unknown_command_suggests_the_nearest(play: Play, server: Server) -> None:
+    assert "Did you mean /help?" in play("/hlp" + ENTER) and server.chats == []
+
+
+def test_two_slashes_send_a_message_that_starts_with_one(play: Play, server: Server) -> None:
+    play("//etc/hosts" + ENTER)
+    assert questions(server) == ["/etc/hosts"]
+
+
+def test_help_names_every_command(play: Play) -> None:
+    shown = play("/help" + ENTER)
+    assert all(f"/{name}" in shown for name in commands.COMMANDS)
+
+
+def test_exit_quits(play: Play, server: Server) -> None:
+    play("/exit" + ENTER, "never" + ENTER)
+    assert server.chats == []
+
+
+def test_an_error_is_one_line_and_the_chat_continues(play: Play, server: Server) -> None:
+    server.answers = [b"HTTP/1.1 401 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", stream("fine")]
+    shown = play("one" + ENTER, "two" + ENTER)
+    assert "refused the API key" in shown and "fine" in shown and "Traceback" not in shown
+
+
+def test_retry_asks_the_last_question_again(play: Play, server: Server) -> None:
+    server.answers = [OK + delta("half"), stream("whole")]
+    play("again" + ENTER, "/retry" + ENTER)
+    assert questions(server) == ["again", "again"]
+
+
+def test_opening_a_session_shows_its_title_and_last_turn(play: Play) -> None:
+    play("the question" + ENTER)
+    shown = play()
+    assert (
+        "Session 'work' · the question · 1 turn ·" in shown
+        and "> the question" in shown
+        and "last: the question" in shown
+    )
+
+
+def test_a_pasted_line_with_its_newline_is_not_a_command(play: Play, server: Server) -> None:
+    play("\x1b[200~/exit\n\x1b[201~" + ENTER)
+    assert questions(server) == ["/exit\n"]
+
+
+def test_a_file_named_in_a_paste_is_not_attached_but_a_typed_one_is(play: Play, server: Server, home: Path) -> None:
+    (home / "secret.txt").write_text("the key")
+    shown = play(f"\x1b[200~see @{home}/secret.txt\x1b[201~" + ENTER, f"@{home}/secret.txt" + ENTER)
+    first, second = questions(server)
+    assert "the key" not in first and "the key" in second and "not attached" in shown
+
+
+def test_ctrl_c_leaves_the_search_and_keeps_the_prompt(play: Play, server: Server) -> None:
+    play("one" + ENTER, "\x12on" + CTRL_C, "two" + ENTER)
+    assert questions(server) == ["one", "two"]
+
+
+def test_undo_of_more_turns_than_there_are_is_an_error(play: Play, server: Server) -> None:
+    shown = play("one" + ENTER, "/undo 9" + ENTER, "/undo 0" + ENTER, "two" + ENTER)
+    assert shown.count("There are only 1 turn") == 1 and "'0' is not a turn number" in shown
+    assert [m["content"] for m in server.chats[-1]["messages"] if m["role"] == "user"] == ["one", "two"]
+
+
+def test_a_missing_editor_is_reported_and_the_line_stays(
+    play: Play, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDITOR", "/no/such/editor")
+    assert "Cannot run the editor" in play("kept\x18\x05" + ENTER)
+    assert questions(server) == ["kept"]
+
+
+def test_an_ephemeral_chat_leaves_no_file(keys: PipeInput, server: Server, home: Any) -> None:
+    from chatmem.stores.memory import MemoryStore
+
+    screen, app = io.StringIO(), App(offline=True)
+    repl = Repl(app.chat("x", store=MemoryStore()), app, Terminal(screen, screen))
+    keys.send_text("secret thing" + ENTER + CTRL_D)
+    assert repl.run() == 0 and "This chat is not saved" in screen.getvalue() and "Resume:" not in screen.getvalue()
+    assert not any(b"secret" in p.read_bytes() for p in (home / "data").rglob("*") if p.is_file())
+
+
+def test_a_question_that_was_not_stored_returns_to_the_prompt(keys: PipeInput, server: Server) -> None:
+    screen, app = io.StringIO(), App(offline=True, wait=False)
+    first = app.chat("work")
+    list(first.send("one"))
+    assert first.journal._log
+    with first.journal._log.exclusive():
+        repl = Repl(app.chat("work"), app, Terminal(screen, screen))
+        repl.handle_line("my precious text")
+    assert "in use" in screen.getvalue()
+    keys.send_text(ENTER + CTRL_D)
+    repl.run()
+    assert questions(server) == ["one", "my precious text"]
+
+
+def test_pins_and_exclusions_are_set_by_number_and_shown(play: Play, server: Server) -> None:
+    shown = play(
+        *(f"question {n}" + ENTER for n in range(4)),
+        "/pin 1" + ENTER,
+        "/exclude 2" + ENTER,
+        "/memory window:1" + ENTER,
+        "last" + ENTER,
+        "/context" + ENTER,
+    )
+    sent = [m["content"] for m in server.chats[-1]["messages"] if m["role"] == "user"]
+    assert sent == ["question 0", "question 3", "last"]
+    assert "pinned by you" in shown and "excluded by you" in shown and "Memory: window:1" in shown
+
+
+def test_the_plan_is_what_is_sent_next(play: Play, server: Server) -> None:
+    play("one" + ENTER, "two" + ENTER)
+    app = App(offline=True)
+    expected = list(app.chat("work", read_only=True).plan("three").messages)
+    play("three" + ENTER)
+    assert server.chats[-1]["messages"] == expected
+
+
+def test_why_explains_which_context_a_reply_had(play: Play) -> None:
+    shown = play("one" + ENTER, "two" + ENTER, "/why 2" + ENTER)
+    assert "Turn 2 · test-model · summary" in shown and "sent verbatim: turn 1" in shown
+
+
+def test_the_first_turn_that_is_left_out_is_named_with_the_offer_to_pin_it(play: Play) -> None:
+    shown = play("/memory window:1" + ENTER, *(f"question {n}" + ENTER for n in range(4)))
+    assert shown.count("is no longer sent verbatim") == 1 and "Turn 1 (“question 0”)" in shown and "/pin 1" in shown
+
+
+def test_compare_has_a_row_per_strategy(play: Play) -> None:
+    shown = play("one" + ENTER, "two" + ENTER, "/compare" + ENTER)
+    assert all(name in shown for name in ("buffer", "window", "token-trim", "summary"))
+
+
+def test_summary_says_when_there_is_none_yet(play: Play) -> None:
+    assert "There is no summary yet" in play("/summary" + ENTER)
+
+
+@pytest.mark.parametrize("line", ["/pin", "/pin x", "/pin 99", "/memory windw", "/summary x", "/why x"])
+def test_an_invalid_argument_is_one_line(play: Play, line: str) -> None:
+    shown = play("one" + ENTER, line + ENTER)
+    assert "Traceback" not in shown
+
+
+def complete(repl: Repl, line: str) -> list[str]:
+    from prompt_toolkit.completion import CompleteEvent
+    from prompt_toolkit.document import Document
+
+    from chatmem.repl.completer import ReplCompleter
+
+    return [c.text for c in ReplCompleter(repl).get_completions(Document(line), CompleteEvent())]
+
+
+@pytest.fixture
+def repl(keys: PipeInput, server: Server) -> Repl:
+    server.models = [{"id": "test-model"}, {"id": "other-model", "context_length": 32768}]
+    app = App(offline=True)
+    list(app.chat("holiday").send("Where to?"))
+    return Repl(app.chat("work"), app, Terminal(io.StringIO(), io.StringIO()))
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("/und", "/undo"),
+        ("/cxt", "/context"),
+        ("/open hol", "holiday"),
+        ("/model oth", "other-model"),
+        ("/model off", "offline"),
+        ("/memory win", "window"),
+        ("/set temp", "temperature"),
+        ("/help und", "undo"),
+    ],
+)
+def test_commands_and_their_arguments_are_completed_fuzzily(repl: Repl, line: str, found: str) -> None:
+    assert found in complete(repl, line)
+
+
+@pytest.mark.parametrize("line", ["hello", "//und", "/set temperature 0", "a /und", "/und\nx"])
+def test_nothing_else_is_completed(repl: Repl, line: str) -> None:
+    assert complete(repl, line) == []
+
+
+def test_paths_are_completed_after_an_at_sign_and_where_a_file_is_written(repl: Repl, home: Any) -> None:
+    (home / "notes.txt").write_text("x")
+    assert complete(repl, f"see @{home}/not") == ["es.txt"] == complete(repl, f"/save {home}/not")
+
+
+def test_the_toolbar_shows_what_fits(repl: Repl) -> None:
+    from chatmem.repl.toolbar import fit_to_width
+
+    repl.prompt.refresh()
+    items = repl.prompt._items
+    assert [item[0] for item in items[:3]] == ["work", "test-model", "summary"] and "/6,144" in items[3][0]
+    assert fit_to_width(items, 60).count("▱") == 10 and fit_to_width(items, 50).endswith("calibrated")
+    assert fit_to_width(items, 32).endswith("%") and fit_to_width(items, 3) in ("wo…", "wor")
+    long = [("x" * 64, "x" * 19 + "…", "x" * 7 + "…"), *items[1:]]
+    assert "test-model" in fit_to_width(long, 80) and "6,144" in fit_to_width(long, 80)
+
+
+def test_undo_removes_a_turn_and_branches_restores_it(play: Play, server: Server) -> None:
+    shown = play(
+        "one" + ENTER,
+        "two" + ENTER,
+        "/undo" + ENTER,
+        "three" + ENTER,
+        "/branches" + ENTER,
+        "/branches 1" + ENTER,
+        "four" + ENTER,
+    )
+    sent = [[m["content"] for m in c["messages"] if m["role"] == "user"] for c in server.chats]
+    assert sent == [["one"], ["one", "two"], ["one", "three"], ["one", "two", "four"]] and "Removed turn 2" in shown
+
+
+def test_edit_asks_a_changed_question(play: Play, server: Server, home: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    editor = home / "editor"
+    editor.write_text('#!/bin/sh\necho "changed" > "$1"\n')
+    editor.chmod(0o755)
+    monkeypatch.setenv("EDITOR", str(editor))
+    play("one" + ENTER, "two" + ENTER, "/edit 1" + ENTER)
+    assert questions(server) == ["one", "two", "changed"] and len(server.chats[-1]["messages"]) == 1
+
+
+def test_retry_with_another_model_applies_to_one_turn(play: Play, server: Server) -> None:
+    play("one" + ENTER, "/retry other" + ENTER, "two" + ENTER)
+    assert [c["model"] for c in server.chats] == ["test-model", "other", "test-model"]
+
+
+def test_settings_are_stored_in_the_session_and_can_be_removed(play: Play, server: Server) -> None:
+    play("/model other" + ENTER, "/set temperature 0.3" + ENTER, "/system Be brief." + ENTER, "one" + ENTER)
+    play("/set temperature -" + ENTER, "/system -" + ENTER, "two" + ENTER)
+    first, second = server.chats
+    assert (first["model"], first["temperature"], first["messages"][0]["content"]) == ("other", 0.3, "Be brief.")
+    assert second["model"] == "other" and "temperature" not in second and second["messages"][0]["role"] == "user"
+
+
+def test_fork_open_new_and_title_move_between_sessions(play: Play, server: Server) -> None:
+    shown = play(
+        "one" + ENTER,
+        "/title Counting" + ENTER,
+        "/fork other" + ENTER,
+        "two" + ENTER,
+        "/open work" + ENTER,
+        "three" + ENTER,
+        "/new third" + ENTER,
+        "four" + ENTER,
+        "/sessions" + ENTER,
+    )
+    sent = [[m["content"] for m in c["messages"] if m["role"] == "user"] for c in server.chats]
+    assert sent == [["one"], ["one", "two"], ["one", "three"], ["four"]] and "Counting" in shown
+
+
+def test_clear_starts_an_empty_path_in_the_same_session(play: Play, server: Server) -> None:
+    play("one" + ENTER, "/clear" + ENTER, "two" + ENTER)
+    assert [len(c["messages"]) for c in server.chats] == [1, 1]
+
+
+def test_copy_sends_a_code_block_to_the_clipboard(play: Play, server: Server) -> None:
+    server.answers = [stream("Here:\n\n```python\nprint(1)\n```\n")]
+    shown = play("code" + ENTER, "/copy 1" + ENTER, "/copy 2" + ENTER)
+    assert "Copied 9 characters" in shown and "has 1 code block." in shown
+
+
+def test_save_writes_a_copy_and_never_overwrites_a_file(play: Play, home: Any) -> None:
+    target = home / "out.json"
+    shown = play("one" + ENTER, f"/save {target}" + ENTER, f"/save {target}" + ENTER, f"/export {home}/out.md" + ENTER)
+    assert "one" in target.read_text() and "already exists" in shown and (home / "out.md").read_text().startswith("---")
+
+
+def test_tokens_stats_multiline_and_help_print_something(play: Play) -> None:
+    shown = play(
+        "one" + ENTER,
+        "/tokens" + ENTER,
+        "/stats" + ENTER,
+        "/help undo" + ENTER,
+        "/multiline" + ENTER,
+        "/multiline" + ALT_ENTER,
+    )
+    assert (
+        "tokens (" in shown
+        and "1 session" in shown
+        and "/undo [N]" in shown
+        and "Alt-Enter (or Esc, then Enter) sends" in shown
+    )
+
+
+def test_a_slash_command_takes_precedence_over_flags(keys: PipeInput, server: Server) -> None:
+    from chatmem.cli.runner import CommandContext
+
+    context = CommandContext()
+    initial = context.apply_flags(model="flag-model", memory="window:2", system="SYSA")
+    context.app.offline = True
+    one = context.app.chat("work", initial)
+    for name in initial:
+        del context.flags[name]
+    screen = io.StringIO()
+    keys.send_text(
+        "first"
+        + ENTER
+        + "/model m2"
+        + ENTER
+        + "/memory buffer"
+        + ENTER
+        + "/system SYSB"
+        + ENTER
+        + "second"
+        + ENTER
+        + "/retry m3"
+        + ENTER
+        + "/new other"
+        + ENTER
+        + "third"
+        + ENTER
+        + CTRL_D
+    )
+    Repl(one, context.app, Terminal(screen, screen)).run()
+    assert [c["model"] for c in server.chats] == ["flag-model", "m2", "m3", "test-model"]
+    assert [c["messages"][0]["content"] for c in server.chats] == ["SYSA", "SYSB", "SYSB", "third"]
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity"])
+def test_a_number_that_is_not_finite_is_refused(play: Play, server: Server, value: str) -> None:
+    shown = play(f"/set temperature {value}" + ENTER, "hello" + ENTER)
+    assert "cannot be sent" in shown and questions(server) == ["hello"]
+
+
+def test_undo_removes_no_turn_that_was_never_shown(keys: PipeInput, server: Server) -> None:
+    screen, app = io.StringIO(), App(offline=True)
+    repl = Repl(app.chat("work"), app, Terminal(screen, screen))
+    repl.handle_line("q1")
+    repl.handle_line("q2")
+    list(App(offline=True).chat("work").send("q3"))
+    repl.handle_line("/undo")
+    assert "Another process has continued this session" in screen.getvalue()
+    repl.handle_line("/context")
+    assert "q3" in screen.getvalue()
+
+
+def test_the_configured_system_prompt_applies_when_another_process_created_the_session(
+    keys: PipeInput, server: Server, home: Any
+) -> None:
+    (home / "config.toml").write_text('system = "CONFIGSYS"\n')
+    screen, app = io.StringIO(), App(offline=True)
+    repl = Repl(app.chat("work", {"model": "mine"}), app, Terminal(screen, screen))
+    repl.chat.plan()
+    list(App(offline=True).chat("work").send("from other"))
+    repl.handle_line("hello")
+    assert (
+        server.chats[-1]["messages"][0] == {"role": "system", "content": "CONFIGSYS"}
+        and server.chats[-1]["model"] == "mine"
+    )
+    assert len(server.chats[-1]["messages"]) == 4
+
+
+def test_a_server_that_truncates_silently_is_noticed(play: Play, server: Server) -> None:
+    server.otherwise = lambda request: stream("ok", usage={"prompt_tokens": 200, "completion_tokens": 2})
+    shown = play(*(f"{n} " + "word " * 60 + ENTER for n in range(6)))
+    assert "If its context window is smaller" in shown
+
+
+def test_options_are_validated_before_they_are_sent(play: Play, server: Server) -> None:
+    shown = play("/set temperature warm" + ENTER, "/set tempreature 1" + ENTER, "/set top_p 2" + ENTER, "hi" + ENTER)
+    assert "temperature must be a number of at least 0, not 'warm'" in shown
+    assert "Did you mean temperature?" in shown and "top_p must be a number from 0 to 1, not 2" in shown
+    assert server.chats[-1]["tempreature"] == 1 and "top_p" not in server.chats[-1]
+
+
+def test_commands_report_what_they_cannot_do(play: Play, server: Server, home: Path) -> None:
+    (home / "prompt.txt").write_text("Be brief.")
+    shown = play(
+        "/sessions -1" + ENTER,
+        "/open nothing-like-it" + ENTER,
+        "/summary edit" + ENTER,
+        "/system @" + str(home / "prompt.txt") + ENTER,
+        "/help" + ENTER,
+        "hi" + ENTER,
+    )
+    assert "'-1' is not a number of sessions" in shown and "/new NAME starts one" in shown
+    assert "There is no summary yet" in shown and "@path attaches" in shown and "Ctrl-R" in shown
+    assert server.chats[-1]["messages"][0] == {"role": "system", "content": "Be brief."}
+
+
+def test_a_path_that_does_not_exist_keeps_the_line_in_the_prompt(play: Play, server: Server, home: Path) -> None:
+    shown = play("see @no/such/file.txt" + ENTER, "\x03" + "see nothing" + ENTER)
+    assert "does not exist" in shown and questions(server) == ["see nothing"]
+
+
+def test_quitting_with_an_unsaved_reply_warns_once(play: Play, server: Server, home: Path) -> None:
+    (home / "data").mkdir()
+    (home / "data" / "sessions").write_text("a file where the directory should be")
+    shown = play("hello" + ENTER, "/exit" + ENTER, "/exit" + ENTER)
+    assert shown.count("Quit again to discard it") == 1
+
+
+def test_switches_and_minus_work(play: Play, server: Server) -> None:
+    shown = play("/multiline off" + ENTER, "/toolbar maybe" + ENTER, "/title One" + ENTER, "/title -" + ENTER)
+    assert "Enter sends, Alt-Enter inserts a new line" in shown and "on or off, not 'maybe'" in shown
+    assert "Title: One" in shown and "Title: (none)" in shown
+
+
+def test_new_never_opens_and_fork_needs_something_to_copy(play: Play, server: Server) -> None:
+    shown = play("/fork two" + ENTER, "one" + ENTER, "/new WORK" + ENTER, "/retry nosuch" + ENTER)
+    assert "nothing to copy yet" in shown and "There is already a session 'WORK'" in shown
+    assert "does not list 'nosuch'" in shown and "> one" in shown

@@ -1,0 +1,367 @@
+"""The file store: kills, full disks, other processes and edited files."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatmem.errors import StorageError, UsageError
+from chatmem.history.records import header, new_id, utc_now
+from chatmem.history.session import Session
+from chatmem.stores.codec import MALFORMED, decode, decode_all, encode
+from chatmem.stores.file.store import FileStore
+from tests.conftest import RecordProperty
+from tests.fakes import Notices
+
+
+def message(text: str, parent: str | None = None, role: str = "user") -> dict[str, Any]:
+    return {"type": "message", "id": new_id(), "parent": parent, "role": role, "content": text, "time": utc_now()}
+
+
+@pytest.fixture
+def notices() -> Notices:
+    return Notices()
+
+
+@pytest.fixture
+def store(tmp_path: Path, notices: Notices) -> FileStore:
+    return FileStore(tmp_path / "data" / "sessions", notices)
+
+
+DYING_WRITER = """
+import os, signal, sys
+from pathlib import Path
+from chatmem.stores.codec import decode
+from chatmem.stores.file.store import FileStore
+root, reply, stored, *pieces = sys.argv[1:]
+log = FileStore(Path(root)).open("work")
+with log.exclusive():
+    add = log.open_draft(decode(reply.encode()))
+    for piece in pieces:
+        add(piece.encode().decode("unicode_escape"))
+    if stored:
+        log.append([decode(reply.encode()) | {"content": stored}])
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def die_in_reply(store: FileStore, reply: dict[str, Any], *pieces: str, stored: str = "") -> None:
+    """A process receives the pieces of a reply, with escapes, perhaps stores it, and is killed."""
+    arguments = [str(store.directory.root), encode(reply).decode().strip(), stored, *pieces]
+    died = subprocess.run([sys.executable, "-c", DYING_WRITER, *arguments], check=False)
+    assert died.returncode == -signal.SIGKILL
+
+
+def begin(store: FileStore, *texts: str) -> Path:
+    store.open("work", [header("work"), *(message(t) for t in texts)]).close()
+    return store.path("work")
+
+
+def contents(store: FileStore) -> list[str]:
+    return [r["content"] for r in store.records("work") if r.get("type") == "message"]
+
+
+def repair(store: FileStore) -> None:
+    log = store.open("work")
+    with log.exclusive():
+        log.read()
+    log.close()
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_files_are_0600_and_directories_0700_under_any_umask(store: FileStore, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        begin(store, "x")
+        log = store.open("work")
+        with log.exclusive():
+            log.open_draft(message("", role="assistant"))("text")
+        log.close()
+    finally:
+        os.umask(before)
+    for path in [store.directory.root.parent, *store.directory.root.parent.rglob("*")]:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+
+
+def test_a_torn_tail_is_moved_aside_with_a_notice_before_the_next_append(store: FileStore, notices: Notices) -> None:
+    path = begin(store, "kept")
+    with path.open("ab") as file:
+        file.write(b'{"type":"message","id":"x","ro')
+    repair(store)
+    (torn,) = store.directory.root.glob("work.torn-*")
+    assert torn.read_bytes() == b'{"type":"message","id":"x","ro' and torn.name in notices[0]
+    assert contents(store) == ["kept"] and path.read_bytes().endswith(b"\n")
+
+
+def test_a_tail_of_zeros_is_moved_aside(store: FileStore) -> None:
+    path = begin(store, "kept")
+    with path.open("ab") as file:
+        file.write(b"\0" * 700 + b"\n" + b"\0" * 20)
+    repair(store)
+    assert contents(store) == ["kept"] and b"\0" not in path.read_bytes()
+
+
+def test_a_complete_record_without_a_newline_is_kept(store: FileStore) -> None:
+    path = begin(store, "one")
+    with path.open("ab") as file:
+        file.write(encode(message("two"))[:-1])
+    assert contents(store) == ["one", "two"]
+    repair(store)
+    assert contents(store) == ["one", "two"] and path.read_bytes().endswith(b"\n")
+
+
+def test_a_malformed_line_in_the_middle_is_skipped_counted_and_never_removed(store: FileStore) -> None:
+    path = begin(store, "one")
+    with path.open("ab") as file:
+        file.write(b"not json\n" + encode(message("two")))
+    repair(store)
+    assert contents(store) == ["one", "two"] and b"not json\n" in path.read_bytes()
+    assert Session.replay("work", store.records("work")).malformed_count == 1
+
+
+def test_reading_repairs_nothing(store: FileStore) -> None:
+    path = begin(store, "one")
+    with path.open("ab") as file:
+        file.write(b'{"half')
+    before = path.read_bytes()
+    assert contents(store) == ["one"] and path.read_bytes() == before
+
+
+def test_the_draft_of_a_killed_process_is_read_and_later_stored_as_interrupted(store: FileStore) -> None:
+    begin(store, "question")
+    die_in_reply(store, message("", role="assistant") | {"model": "m"}, "Hel", r"lo \ud83c", r"\udf89!")
+    shown = store.records("work")[-1]
+    assert (shown["content"], shown["status"]) == ("Hello 🎉!", "interrupted")
+    assert "Hello" not in store.path("work").read_text()
+    repair(store)
+    assert store.records("work")[-1] == shown and "Hello" in store.path("work").read_text()
+    assert not store.path("work", ".partial").exists()
+
+
+def test_a_draft_whose_reply_was_stored_is_removed(store: FileStore) -> None:
+    begin(store, "question")
+    die_in_reply(store, message("", role="assistant"), "Hel", stored="Hello")
+    assert store.path("work", ".partial").exists()
+    assert contents(store) == ["question", "Hello"]
+    repair(store)
+    assert contents(store) == ["question", "Hello"] and not store.path("work", ".partial").exists()
+
+
+@pytest.mark.parametrize("cut", range(0, 60, 7))
+def test_a_torn_draft_gives_its_complete_pieces(store: FileStore, cut: int) -> None:
+    begin(store, "question")
+    die_in_reply(store, message("", role="assistant"), "one ", "two ", "three ")
+    partial = store.path("work", ".partial")
+    partial.write_bytes(partial.read_bytes()[: -cut or None])
+    repair(store)
+    assert "".join(contents(store)[1:]) in ("", "one ", "one two ", "one two three ")
+
+
+def test_a_deleted_file_is_created_again_with_its_content(store: FileStore, notices: Notices) -> None:
+    path = begin(store, "one")
+    log = store.open("work")
+    log.read()
+    path.unlink()
+    with log.exclusive():
+        log.append([message("two")])
+    assert contents(store) == ["one", "two"] and "deleted" in notices[0]
+
+
+def test_a_replaced_file_is_read_again(store: FileStore, notices: Notices) -> None:
+    path = begin(store, "old")
+    log = store.open("work")
+    log.read()
+    other = path.with_name("other")
+    other.write_bytes(encode(header("work")) + encode(message("new")))
+    other.replace(path)
+    with log.exclusive():
+        records, replaced = log.read()
+        log.append([message("after")])
+    assert replaced and [r.get("content") for r in records] == [None, "new"] and "replaced" in notices[0]
+    assert contents(store) == ["new", "after"]
+
+
+def test_deleting_moves_to_the_trash_and_purging_erases(store: FileStore) -> None:
+    begin(store, "secret")
+    store.delete("work")
+    (kept,) = (store.directory.root.parent / "trash").iterdir()
+    assert b"secret" in kept.read_bytes()
+    begin(store, "secret two")
+    store.delete("work", purge=True)
+    assert len(list((store.directory.root.parent / "trash").iterdir())) == 1 and store.names() == []
+
+
+@pytest.mark.parametrize("kind", ["symlink", "fifo", "directory"])
+def test_anything_but_a_regular_file_is_refused_and_never_followed(store: FileStore, tmp_path: Path, kind: str) -> None:
+    store.directory.make_dir(store.directory.root)
+    target = tmp_path / "target"
+    target.write_text("outside")
+    path = store.path("work")
+    create: dict[str, Callable[[], None]] = {
+        "symlink": lambda: path.symlink_to(target),
+        "fifo": lambda: os.mkfifo(path),
+        "directory": path.mkdir,
+    }
+    create[kind]()
+    attempts: list[Callable[[], object]] = [
+        lambda: store.records("work"),
+        lambda: store.open("work"),
+        lambda: store.open("work", [header("work")]),
+    ]
+    for attempt in attempts:
+        with pytest.raises(UsageError):
+            attempt()
+    assert target.read_text() == "outside"
+
+
+def test_lines_are_split_at_newlines_only() -> None:
+    record = {"type": "message", "content": "a\u2028b\u0085c\x0bd\re"}
+    assert list(decode_all(encode(record).split(b"\n"))) == [record]
+
+
+def test_lines_decoded_together_equal_lines_decoded_one_by_one(rng: random.Random) -> None:
+    good = [encode(message("x" * rng.randrange(50)))[:-1] for _ in range(300)]
+    bad = [
+        b"{",
+        b"}",
+        b"[]",
+        b"1",
+        b"null",
+        b'{"a":1},{"b":2}',
+        b'{"a":[1',
+        b"2]}",
+        b"\xff",
+        b"[" * 5000,
+        b'{"n":' + b"9" * 5000 + b"}",
+    ]
+    for _ in range(50):
+        lines = [rng.choice(bad) if rng.random() < 0.02 else rng.choice(good) for _ in range(400)]
+        assert list(decode_all(lines)) == [decode(line) or MALFORMED for line in lines]
+
+
+def mutate(data: bytes, rng: random.Random) -> bytes:
+    place = rng.randrange(len(data) + 1)
+    length = rng.randrange(1, 40)
+    kind = rng.randrange(4)
+    if kind == 0:
+        return data[:place] + bytes(b ^ (1 << rng.randrange(8)) for b in data[place : place + 1]) + data[place + 1 :]
+    if kind == 1:
+        return data[:place] + data[place + length :]
+    if kind == 2:
+        return data[:place] + rng.randbytes(length) + data[place:]
+    return data[:place] + b"\0" * length + data[place + length :]
+
+
+def check_mutations(store: FileStore, rng: random.Random, times: int) -> None:
+    path = begin(store, *(f"message {n} " * rng.randrange(1, 20) for n in range(12)))
+    whole = path.read_bytes()
+    intact = set(whole.split(b"\n"))
+    for _ in range(times):
+        data = whole
+        for _ in range(rng.randrange(1, 4)):
+            data = mutate(data, rng)
+        path.write_bytes(data)
+        survivors = [decode(line) for line in data.split(b"\n") if line in intact and line]
+        found = store.records("work")
+        assert all(record in found for record in survivors)
+        Session.replay("work", found).turns  # noqa: B018
+        repair(store)
+        assert all(record in store.records("work") for record in survivors)
+        for torn in store.directory.root.glob("work.torn-*"):
+            torn.unlink()
+
+
+@pytest.mark.no_cover
+@pytest.mark.claim("damaged session files: intact lines not read")
+def test_every_intact_line_of_1000_mutated_files_is_read(
+    store: FileStore, rng: random.Random, record_property: RecordProperty
+) -> None:
+    record_property("cases", 1000)
+    check_mutations(store, rng, 1000)
+
+
+@pytest.mark.claim("damaged session files: intact lines not read")
+@pytest.mark.long
+def test_every_intact_line_of_20000_mutated_files_is_read(
+    store: FileStore, rng: random.Random, record_property: RecordProperty
+) -> None:
+    record_property("cases", 20_000)
+    check_mutations(store, rng, 20_000)
+
+
+def test_a_file_truncated_at_any_byte_opens_with_all_complete_records(store: FileStore) -> None:
+    path = begin(store, "one", "zwei ü", "三")
+    whole = path.read_bytes()
+    for end in range(len(whole) + 1):
+        path.write_bytes(whole[:end])
+        lines = whole[:end].split(b"\n")
+        expected = [r for line in lines if (r := decode(line))]
+        repair(store)
+        assert store.records("work") == expected
+        for torn in store.directory.root.glob("work.torn-*"):
+            torn.unlink()
+
+
+class FaultySystem:
+    """The `os` module, of which call number `at` fails."""
+
+    def __init__(self, at: int, code: int) -> None:
+        self.calls, self.at, self.code, self.failed = 0, at, code, ""
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(os, name)
+        if name in ("fstat", "stat", "lstat", "close", "pread", "scandir"):
+            return real
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            self.calls += 1
+            if self.calls == self.at:
+                self.failed = name
+                if name == "write" and len(arguments[1]) > 1:
+                    real(arguments[0], bytes(arguments[1])[: len(arguments[1]) // 2])
+                raise OSError(self.code, os.strerror(self.code))
+            return real(*arguments, **options)
+
+        return call
+
+
+@pytest.mark.parametrize("code", [28, 5, 122])
+def test_a_failure_of_any_system_call_loses_nothing_acknowledged(tmp_path: Path, code: int) -> None:
+    at = 0
+    while True:
+        at += 1
+        directory = tmp_path / f"{code}-{at}"
+        faulty = FaultySystem(at, code)
+        store = FileStore(directory / "sessions", system=faulty)
+        acknowledged: list[str] = []
+        log = None
+        for text in ("one", "two", "three"):
+            try:
+                if log is None:
+                    log = store.open("work", [header("work"), message(text)])
+                else:
+                    with log.exclusive():
+                        log.read()
+                        log.append([message(text)])
+                acknowledged.append(text)
+            except (StorageError, OSError):
+                pass
+            except UsageError:  # it was created, but the call that created it failed later
+                log = store.open("work")
+        intact = FileStore(directory / "sessions")
+        if acknowledged:
+            repair(intact)
+            assert [t for t in contents(intact) if t in acknowledged] == acknowledged, (at, faulty.failed)
+            assert Session.replay("work", intact.records("work")).malformed_count <= 1
+        if not faulty.failed:
+            assert acknowledged == ["one", "two", "three"] and at > 8
+            return

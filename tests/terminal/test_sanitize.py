@@ -1,0 +1,92 @@
+"""Text from elsewhere cannot control the terminal."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatmem.errors import ServerError
+from chatmem.terminal.markdown_renderer import MarkdownRenderer
+from chatmem.terminal.markdown_stream import MarkdownStream
+from chatmem.terminal.sanitize import sanitize
+from chatmem.terminal.terminal import Terminal, wrap
+
+PAYLOADS = [
+    "\x1b[31mred", "\x1b]0;title\x07", "\x1b]52;c;aGk=\x07", "\x1b]52;c;aGk=\x1b\\", "\x1b]8;;https://evil.example\x1b\\x\x1b]8;;\x1b\\",
+    "\x1bP+q544e\x1b\\", "\x1b_apc\x1b\\", "\x1b^pm\x1b\\", "\x1bc", "\x1b[2J", "\x1b[6n", "\x1b[?1049h", "\x9b31m", "\x9d0;t\x9c", "\x90q\x9c",
+    "\x07", "\x08\x08", "\x0b", "\x0c", "\x0e", "\x0f", "\x05", "\x00", "\x7f", "a\rb", "\u202egnp.exe", "\u2066x\u2069", "\u200f", "\u061c",
+    "\U000e0041\U000e0042", "\ud800", "\ufeff", "\u2028", "[/nope]", "[bold]x[/bold]", "[link=https://evil.example]x[/link]",
+]  # fmt: skip
+OURS = re.compile(r"\x1b\[[0-9;]*m|\x1b\[[0-9]*A|\x1b\[J|\x1b\[K|\x1b\[\?7[lh]|\r?\n|\r")
+CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+class Tty(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.claim("hostile text: control sequences let through")
+@pytest.mark.parametrize("payload", PAYLOADS)
+@pytest.mark.parametrize(
+    "channel", ["sanitize", "write", "info", "error", "reply", "reply split", "code", "link", "table", "heading"]
+)
+def test_only_our_own_control_sequences_reach_the_terminal(
+    payload: str, channel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    out = Tty()
+    terminal = Terminal(out, out)
+    if channel == "sanitize":
+        out.write(sanitize(payload))
+    elif channel == "write":
+        terminal.write(payload)
+    elif channel == "info":
+        terminal.info(payload)
+    elif channel == "error":
+        terminal.error(ServerError(payload, payload))
+    else:
+        text = {
+            "code": f"```{payload}\n{payload}\n```",
+            "link": f"[{payload}](https://x/{payload})",
+            "table": f"|a|\n|-|\n|{payload}|",
+            "heading": f"# {payload}",
+        }.get(channel, payload)
+        with MarkdownStream(terminal, frame=0) as stream:
+            for piece in text if channel == "reply split" else [text]:
+                stream.feed(piece, piece)
+                stream.draw()
+    rest = OURS.sub("", out.getvalue())
+    assert not CONTROL.search(rest), repr(rest)
+
+
+@given(st.text())
+def test_sanitize_removes_control_characters_and_is_idempotent(text: str) -> None:
+    assert not CONTROL.search(sanitize(text)) and sanitize(sanitize(text)) == sanitize(text)
+
+
+@given(
+    st.text(alphabet=st.characters(whitelist_categories=["L", "N", "P", "Zs"], whitelist_characters="\n\t👩‍👩‍👧\u200d"))
+)
+def test_sanitize_leaves_ordinary_text_unchanged(text: str) -> None:
+    assert sanitize(text) == text
+
+
+@given(st.text(min_size=1), st.integers(0, 20))
+def test_rendered_markdown_contains_no_control_characters(text: str, at: int) -> None:
+    for line in MarkdownRenderer(40).render(sanitize(text)):
+        assert not CONTROL.search(OURS.sub("", line))
+
+
+@pytest.mark.parametrize("width", [1, 8, 20, 80])
+def test_a_notice_wraps_between_words_and_keeps_all_of_them(width: int) -> None:
+    text = "  Ctrl-C stops a reply and keeps what arrived; averyveryverylongword stays whole."
+    wrapped = wrap(text, width)
+    assert wrapped.replace("\n", " ") == text
+    assert all(len(line) <= width or " " not in line.strip() for line in wrapped.split("\n"))
