@@ -1,4 +1,4 @@
-"""What people install is what was tested."""
+"""The wheel that users install."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 def test_the_wheel_starts_in_an_empty_environment(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path, ROOT], check=True)
-    (wheel,) = tmp_path.glob("chatmem-*.whl")
+    (wheel,) = tmp_path.glob("chatmem_cli-*.whl")
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "-q", wheel], check=True)
@@ -25,7 +25,7 @@ def test_the_wheel_starts_in_an_empty_environment(tmp_path: Path) -> None:
     assert subprocess.run([chatmem, "sessions", "list"], capture_output=True, text=True).stdout.startswith("t\t")
 
 
-def test_nothing_else_stands_at_the_top_of_the_project() -> None:
+def test_the_top_level_has_only_the_agreed_files() -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     tops = {line.split("/")[0] for line in tracked.stdout.splitlines()}
     allowed = {"pyproject.toml", "README.md", "chatmem", "tests", "config.example.toml", "CHANGELOG.md", "LICENSE"}
