@@ -26,7 +26,6 @@ from chatmem.models.discovery import context_window_of, find_local_servers
 from chatmem.models.model_facts import ModelFacts
 from chatmem.models.offline import NAME as OFFLINE
 from chatmem.models.offline import OfflineModel
-from chatmem.models.openai.client import NO_KEY, OpenAIModel
 from chatmem.paths import Paths
 from chatmem.stores import SessionStore, open_store
 from chatmem.stores.base import Progress, no_progress
@@ -192,6 +191,8 @@ class App:
 
     def _local_model(self, settings: Settings) -> Model | None:
         """The configured model, or the first one, on a server that runs on this machine. Raises ServerError."""
+        from chatmem.models.openai.client import OpenAIModel  # imported lazily: commands without a model start faster
+
         servers = find_local_servers()
         for server in servers:
             names = [str(m["id"]) for m in server.models]
@@ -211,6 +212,8 @@ class App:
         return None
 
     def _configured_model(self, settings: Settings, base_url: str) -> Model:
+        from chatmem.models.openai.client import NO_KEY, OpenAIModel
+
         name = settings.model or (OPENAI_MODEL if base_url == OPENAI_URL else "")
         model = OpenAIModel(
             name,

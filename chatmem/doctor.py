@@ -49,7 +49,7 @@ def run_checks(app: App, fix: bool = False) -> Iterator[CheckResult]:
     if path.exists():
         yield CheckResult("config", "good", str(path))
     else:
-        yield CheckResult("config", "missing", str(path), "It is optional.")
+        yield CheckResult("config", "missing", str(path), "There is none. It is optional.")
     yield from _check_model(app, settings)
     yield from _check_encodings(app, fix)
     yield from _check_permissions(app, fix)
@@ -128,7 +128,9 @@ def _download(what: str, encoding: EncodingFile, directory: Path) -> CheckResult
         reason = getattr(error, "reason", error)
         return CheckResult(what, "missing", f"download failed: {reason}", "Token counts stay estimates.")
     if hashlib.sha256(data).hexdigest() != encoding.sha256:
-        return CheckResult(what, "bad", "the downloaded file has the wrong hash", "Is there a proxy in between?")
+        return CheckResult(
+            what, "bad", "the downloaded file has the wrong hash", "Check whether a proxy changes downloads."
+        )
     path = directory / encoding.file_name
     try:
         atomic_write(path, data)

@@ -135,7 +135,7 @@ class Journal:
         """Create the session in the store. If it exists by now, join it."""
         try:
             if not any(record["type"] == "session" for record in self._unsaved):
-                raise UsageError("The session exists, and could not be opened before.")
+                raise UsageError("The session exists but could not be opened.")
             self._log = self.store.open(self.name, self._unsaved)
         except UsageError:
             name = self.store.find(self.name)

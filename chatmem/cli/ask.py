@@ -99,7 +99,7 @@ def _read_question(text: str | None) -> str:
     if not is_tty(sys.stdin):
         data = sys.stdin.buffer.read(MAX_INPUT_BYTES + 1)
         if len(data) > MAX_INPUT_BYTES:
-            raise UsageError(f"The input is larger than {MAX_INPUT_BYTES >> 20} MB.", "No model takes that much.")
+            raise UsageError(f"The input is larger than {MAX_INPUT_BYTES >> 20} MB.", "Send a part of it.")
         piped = data.decode("utf-8", "replace").replace("\r\n", "\n")
         piped = piped[:-1] if piped.endswith("\n") else piped
     if text and text != "-" and piped.strip():

@@ -40,7 +40,7 @@ def show(
     ] = False,
     json_: Json = False,
 ) -> None:
-    """Show the settings in force. Secrets are masked."""
+    """Show the current settings. Secrets are masked."""
     config = context.app.config
     settings = config.settings
     rows = [

@@ -34,7 +34,7 @@ def show_context(
     system: System = None,
     json_: Json = False,
 ) -> None:
-    """Show what would be sent next, byte for byte, and the decision on every message."""
+    """Show what would be sent next, and why. --json prints the exact messages."""
     chat = _open_read_only(context, name, memory, model, system)
     plan = chat.plan(ask)
     if not json_:

@@ -129,7 +129,9 @@ def import_(
         body = {"format": source_format.name, "imported": imported, "skipped": skipped}
         context.terminal.raw(json.dumps(body, ensure_ascii=False, indent=1) + "\n")
         return
-    result = f"Imported {len(imported)}" + (f", skipped {skipped} imported before" if skipped else "")
+    result = f"Imported {len(imported)}" + (
+        f", skipped {skipped} that {'exists' if skipped == 1 else 'exist'} already" if skipped else ""
+    )
     hint = f" Open it with: chatmem chat -s {imported[0]!r}" if len(imported) == 1 else ""
     context.terminal.info(f"{result}.{hint}")
 

@@ -178,11 +178,11 @@ def prune(
     purge: Purge = False,
     yes: Yes = False,
 ) -> None:
-    """Delete sessions that were not used for long. Lists them and asks first."""
+    """Delete sessions that have not been used for a long time. Lists them and asks first."""
     store = context.app.store
     old = unused_since(store.list_sessions()[keep:], parse_duration(older_than))
     if not old:
-        context.terminal.info("No session is that old.")
+        context.terminal.info("No session has been unused for that long.")
         return
     print_sessions(context.terminal, old)
     _confirm(context, f"{'Permanently delete' if purge else 'Delete'} {pluralize(len(old), 'session')}?", yes)

@@ -127,4 +127,4 @@ def content_text(content: object) -> str:
 
 def import_error(what: str) -> UsageError:
     """The error for a file that cannot be imported."""
-    return UsageError(f"{what} Nothing was imported.", "Set the format, or export the file again.")
+    return UsageError(f"{what} Nothing was imported.", "Pass the format with -f, or export the file again.")

@@ -1,4 +1,4 @@
-"""The context view: what would be sent next, what each part takes of the budget, and why each turn is where it is."""
+"""The context view: what would be sent next, what each part takes of the budget, and why."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _digest_lines(session: Session, reply: Message, number: int) -> Iterator[str
     for name, label in (("pins", "◆ pinned"), ("recalled", "↩ retrieved from")):
         turns = sorted({index[i] + 1 for i in sent.get(name, []) if i in index})
         if turns:
-            yield f"  {label}: turn {', '.join(map(str, turns))}"
+            yield f"  {label}: {'turn' if len(turns) == 1 else 'turns'} {', '.join(map(str, turns))}"
     if segments := sent.get("parts"):
         yield f"  ◐ summary: {pluralize(len(segments), 'segment')}"
     if isinstance(evicted := sent.get("left_out"), int) and evicted:

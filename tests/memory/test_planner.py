@@ -464,3 +464,14 @@ def test_threads_that_plan_at_once_get_the_same_plan() -> None:
                 assert [f.result() == wanted for f in [pool.submit(plan_once) for _ in range(4)]] == [True] * 4
     finally:
         sys.setswitchinterval(interval)
+
+
+def test_an_excluded_turn_does_not_count_as_one_that_does_not_fit() -> None:
+    session = talk(1)
+    session.apply({"type": "mark", "message": "q1", "excluded": True})
+    assert plan_with(session, "window:6").notices == ()
+
+
+def test_a_window_that_exceeds_the_budget_is_reported() -> None:
+    context = plan_with(talk(20), "window:15", 300)
+    assert 0 < len(numbers(context)) < 15 and "do not fit into the token budget" in context.notices[0].text

@@ -149,7 +149,7 @@ def test_ctrl_c_leaves_the_search_and_keeps_the_prompt(play: Play, server: Serve
 
 def test_undo_of_more_turns_than_there_are_is_an_error(play: Play, server: Server) -> None:
     shown = play("one" + ENTER, "/undo 9" + ENTER, "/undo 0" + ENTER, "two" + ENTER)
-    assert shown.count("There are only 1 turn") == 1 and "'0' is not a turn number" in shown
+    assert shown.count("The conversation has only 1 turn.") == 1 and "'0' is not a turn number" in shown
     assert [m["content"] for m in server.chats[-1]["messages"] if m["role"] == "user"] == ["one", "two"]
 
 

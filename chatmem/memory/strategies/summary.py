@@ -25,12 +25,12 @@ class SummaryStrategy(Strategy):
     spec_number: ClassVar[str | None] = "max_tokens"
 
     max_tokens: int | Literal["auto"] = option_field(
-        "auto", "The budget in tokens. auto: at most 16384 of the model's limit.", minimum=1
+        "auto", "The budget in tokens. auto: the limit of the model, at most 16384.", minimum=1
     )
     low_water: LowWater = low_water_field("0.5")
     summary_tokens: int | Literal["auto"] = option_field(
         "auto",
-        "Tokens for the summary. auto: a quarter of the budget, more of a small one.",
+        "Tokens for the summary. auto: a quarter of the budget, or more if the budget is small.",
         minimum=0,
         former_name="notes_tokens",
     )

@@ -31,9 +31,10 @@ class WindowStrategy(Strategy):
         return max(start, context.start_with_hysteresis(resolve_low_water("auto", context.limit)))
 
     def notice(self, context: TailContext, start: int) -> str:
-        if start <= self._window_start(context):
+        left_out = context.turns[self._window_start(context) : start]
+        if all(context.turn_cost(turn) is None for turn in left_out):
             return ""
-        return f"{self.turns} turns do not fit. The oldest of them are not sent."
+        return f"{self.turns} turns do not fit into the token budget. The oldest of them are not sent."
 
     def _window_start(self, context: TailContext) -> int:
         newest = self._start_of_last(context, self.turns)

@@ -115,7 +115,8 @@ def error_for_status(
         )
     if status == 402 or (status == 429 and _QUOTA.search(all_text(body))):
         return RateLimitError(
-            f"{host}: the quota is used up ({status}){reason}", "Top up the account, or use another model or profile."
+            f"{host}: the quota is used up ({status}){reason}",
+            "Add credit to the account, or use another model or profile.",
         )
     if status == 429:
         wait = f" Retry after {retry_after:.0f} s." if retry_after else ""

@@ -37,7 +37,7 @@ def help(repl: ReplContext, argument: str) -> None:
 
 @command("exit")
 def exit(repl: ReplContext, argument: str) -> None:
-    """Quit, as Ctrl-D does."""
+    """Quit, like Ctrl-D."""
     repl.exit()
 
 
@@ -68,7 +68,7 @@ def undo(repl: ReplContext, argument: str) -> None:
     """Remove the last turn, or the last N, from the conversation. They stay on a branch."""
     count, total = parse_number(argument) if argument else 1, len(repl.chat.session.turns)
     if total and count > total:
-        raise UsageError(f"There are only {pluralize(total, 'turn')}.", "/undo alone removes the last one.")
+        raise UsageError(f"The conversation has only {pluralize(total, 'turn')}.", "/undo alone removes the last one.")
     removed = repl.chat.undo(count)
     title = " ".join(removed.question.content.split())[:40]
     repl.terminal.info(f"Removed turn {removed.number} (“{title}”) and what followed. /branches lists it.")
@@ -78,7 +78,7 @@ def undo(repl: ReplContext, argument: str) -> None:
 def clear(repl: ReplContext, argument: str) -> None:
     """Start over in the same session: nothing before is sent. It stays on a branch."""
     repl.chat.checkout(None)
-    repl.terminal.info("Started over. The model is sent nothing from before. /branches leads back.")
+    repl.terminal.info("Started over. Earlier turns are no longer sent. /branches lists them.")
 
 
 @command("copy", "[N]")

@@ -11,7 +11,7 @@ from chatmem.terminal.context_view import print_comparison, print_context, print
 
 @command("context", "[QUESTION]")
 def context(repl: ReplContext, argument: str) -> None:
-    """Show what would be sent next, and why each turn is where it is."""
+    """Show what would be sent next, and why."""
     repl.chat.refresh()
     print_context(repl.terminal, repl.chat.plan(argument or None), repl.chat.session)
 
@@ -73,7 +73,7 @@ def include(repl: ReplContext, argument: str) -> None:
 
 @command("summary", "[edit|redo]")
 def summary(repl: ReplContext, argument: str) -> None:
-    """Show the summary of earlier turns. edit opens it in your editor, redo makes it again."""
+    """Show the summary of earlier turns. edit opens it in your editor, redo regenerates it."""
     repl.chat.refresh()
     segments = repl.chat.summaries()
     index = repl.chat.session.turn_index
@@ -83,14 +83,14 @@ def summary(repl: ReplContext, argument: str) -> None:
         repl.terminal.info("There is no summary yet. One is made when turns leave the context (memory summary).")
     elif argument == "redo":
         repl.chat.reset_summaries()
-        repl.terminal.info("The summary was discarded. It is made again after the next reply.")
+        repl.terminal.info("The summary was discarded. It is regenerated after the next reply.")
     elif argument == "edit":
         for segment in segments:
             repl.terminal.info(f"Summary of turns {index[segment.start] + 1} to {index[segment.end] + 1}:")
             text = repl.prompt.edit_in_editor(segment.text).strip()
             if text != segment.text.strip():
                 repl.chat.edit_summary(segment, text)
-                repl.terminal.info("Changed." if text else "Discarded. It is made again.")
+                repl.terminal.info("Changed." if text else "Discarded. It will be regenerated.")
     else:
         for segment in segments:
             span = f"turns {index[segment.start] + 1} to {index[segment.end] + 1}"

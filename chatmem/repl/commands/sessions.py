@@ -69,7 +69,7 @@ def branches(repl: ReplContext, argument: str) -> None:
     if argument:
         number = parse_number(argument, "branch number", "/branches lists them.")
         if number > len(leaves):
-            raise UsageError(f"There are branches 1 to {len(leaves)}." if leaves else "There are no branches yet.")
+            raise UsageError(f"There is no branch {number}." if leaves else "There are no branches yet.")
         repl.chat.checkout(leaves[number - 1].id)
         print_last_turn(repl.terminal, repl.chat.session)
         return

@@ -123,7 +123,7 @@ class PostgresDatabase(SqlDatabase):
             return UsageError(f"{self.display_url} denied permission to this user.", "Ask its owner for it.")
         if isinstance(error, psycopg.ProgrammingError) and not state:
             return UsageError(
-                "An option in the store's address is unknown to PostgreSQL.", "Check what stands after its ?."
+                "PostgreSQL does not know an option of the store's URL.", "Check the options after the ? of the URL."
             )
         if not state or state.startswith(("08", "57", "55P03")):
             return StoreUnavailableError(f"Cannot reach {self.display_url}.", "Check that it is running.")
