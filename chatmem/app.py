@@ -72,6 +72,9 @@ class App:
     """Whether the offline model is used if no other model is configured."""
 
     _reported: list[list[str]] = field(default_factory=list)
+    _layers: tuple[object, list[Layer]] | None = None
+    _config: tuple[list[Layer], Config] | None = None
+    _turn_config: tuple[list[Layer], dict[str, Any], TurnConfig] | None = None
 
     @cached_property
     def paths(self) -> Paths:
@@ -79,10 +82,13 @@ class App:
 
     # Settings
 
-    @cached_property
+    @property
     def config(self) -> Config:
         """The settings in force outside any session."""
-        return self.settings_for({})
+        layers = self._base_layers()
+        if self._config is None or self._config[0] is not layers:
+            self._config = layers, self.settings_for({})
+        return self._config[1]
 
     def settings_for(self, session: Mapping[str, Any]) -> Config:
         """The settings in force for the stored settings of a session."""
@@ -91,11 +97,14 @@ class App:
             self._reported.append(invalid)
             self.notify(f"Ignored invalid settings of this session: {', '.join(invalid)}.")
         layers = [Layer("session", SCHEMA.nested(valid)), Layer("flags", SCHEMA.nested(self.flags))]
-        return loading.resolve(SCHEMA, [*self._base_layers, *layers])
+        return loading.resolve(SCHEMA, [*self._base_layers(), *layers])
 
-    @cached_property
     def _base_layers(self) -> list[Layer]:
-        return loading.base_layers(SCHEMA, self.paths.config)
+        """The config file and the environment. Read again when the file changes."""
+        version = loading.file_version(self.paths.config)
+        if self._layers is None or self._layers[0] != version:
+            self._layers = version, loading.base_layers(SCHEMA, self.paths.config)
+        return self._layers[1]
 
     # Stores
 
@@ -128,7 +137,14 @@ class App:
         return Chat(store or self.store, name, self.resolve_turn, self._forward, self.wait, initial_settings, read_only)
 
     def resolve_turn(self, session: Mapping[str, Any]) -> TurnConfig:
-        """What the turns of a session use, from its stored settings."""
+        """What the turns of a session use, from its stored settings. The same object until a setting changes."""
+        layers = self._base_layers()
+        if self._turn_config and self._turn_config[0] is layers and self._turn_config[1] == session:
+            return self._turn_config[2]
+        self._turn_config = layers, dict(session), self._make_turn_config(session)
+        return self._turn_config[2]
+
+    def _make_turn_config(self, session: Mapping[str, Any]) -> TurnConfig:
         settings = self.settings_for(session).settings
         model = LazyModel(settings, self)
         summary_model = settings.summaries.model

@@ -28,6 +28,7 @@ from chatmem.memory.compare import ComparisonRow, compare
 from chatmem.memory.plan import ContextPlan, turn_tokens
 from chatmem.memory.planner import plan
 from chatmem.memory.retrieval import FullTextIndex
+from chatmem.memory.strategies import current_names
 from chatmem.memory.strategies.base import Strategy
 from chatmem.memory.summaries import select_summaries
 from chatmem.models.base import StreamChunk
@@ -61,13 +62,14 @@ class Chat:
         self.journal = Journal(store, name, notify, wait)
         self.background = BackgroundSummaries()
         self.last_question: Message | None = None
-        """The question of the current or last turn, once it was appended to the session."""
+        """The question of the current or last turn, from the moment it is about to be stored."""
         self.last_reply: Message | None = None
         """The last reply that was stored. None if nothing arrived."""
         self._resolve = resolve
         self._overrides: Record = {}
+        self._resolved: TurnConfig | None = None
         self._turn_config: TurnConfig | None = None
-        self._config_version = -1
+        self._settings_version = -1
         self._index: FullTextIndex | None = None
         self._index_generation = 0
         if read_only:
@@ -76,7 +78,10 @@ class Chat:
         initial_settings = initial_settings or {}
         self.journal.open(initial_settings)
         stored = self.session.settings
-        if changed := {name: value for name, value in initial_settings.items() if stored.get(name) != value}:
+        changed = {
+            n: v for n, v in initial_settings.items() if current_names({n: stored.get(n)}) != current_names({n: v})
+        }
+        if changed:
             self.update_settings(**changed)
 
     # The turn
@@ -86,8 +91,10 @@ class Chat:
         self.last_question = None
         with self._transaction():
             question = Message(new_id(), self.session.head, "user", fix_surrogates(text), utc_now())
+            self.last_question = (
+                question  # before it is stored: an interrupt must not return a stored one to the prompt
+            )
             self.journal.append(question.record())
-            self.last_question = question
             yield from self._answer(question)
 
     def retry(self, number: int | None = None, text: str | None = None) -> Generator[StreamChunk]:
@@ -184,6 +191,7 @@ class Chat:
         with self.journal.transaction():
             if self.journal.is_locked and (records := self.background.take_records(self.session)):
                 self.journal.append(*records)
+            self._settings_version = -1  # the config may have changed since the last turn
             yield
 
     # Reading
@@ -212,10 +220,12 @@ class Chat:
 
     @property
     def turn_config(self) -> TurnConfig:
-        """What turns use. Resolved once per change of the session's settings."""
-        if self._turn_config is None or self._config_version != self.journal.settings_version:
-            self._config_version = self.journal.settings_version
-            self._turn_config = self._resolve({**self.session.settings, **self._overrides})
+        """What turns use. Resolved again at each turn, and when the session's settings change."""
+        if self._turn_config is None or self._settings_version != self.journal.settings_version:
+            self._settings_version = self.journal.settings_version
+            resolved = self._resolve({**self.session.settings, **self._overrides})
+            if resolved is not self._resolved or self._turn_config is None:
+                self._resolved = self._turn_config = resolved
         if self.session.system_override != self._turn_config.system:
             self.session.system_override = self._turn_config.system
         return self._turn_config

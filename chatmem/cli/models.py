@@ -58,9 +58,9 @@ def doctor(
     results: list[CheckResult] = []
     terminal = context.terminal
     for result in run_checks(context.app, fix):
-        results.append(result)
+        hint = result.hint or ("chatmem doctor --fix fixes it." if result.fixable else "")
+        results.append(result._replace(hint=hint))
         if not json_:
-            hint = result.hint or ("chatmem doctor --fix fixes it." if result.fixable else "")
             terminal.write(f"{MARKS[result.status]} {result.name}: ", end="")
             terminal.write(result.detail, end="")
             terminal.raw(f" · {terminal.styled(hint, 'dim', terminal.out)}\n" if hint else "\n")

@@ -58,6 +58,15 @@ def base_layers(schema: ConfigSchema, path: Path) -> list[Layer]:
     ]
 
 
+def file_version(path: Path) -> tuple[int, int, int] | None:
+    """Differs whenever the file was changed. None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
 def load_file(schema: ConfigSchema, path: Path) -> dict[str, Any]:
     """The content of the config file, empty if there is none. Raises UsageError with line and column."""
     try:

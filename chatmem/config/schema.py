@@ -61,13 +61,14 @@ def from_mapping(cls: type[T], table: object, path: str = "") -> T:
     if not isinstance(table, Mapping):
         raise SettingError(path, f"{path or 'The configuration'} must be a table, not {_display(table)}.")
     kinds = field_types(cls)  # type: ignore[arg-type]
+    given: dict[str, Any] = {}
     values = {}
-    for key, value in with_current_names(cls, table).items():
-        name = str(key).replace("-", "_")
+    for name, key, value in _by_current_name(cls, table):
         if name not in kinds:
-            raise unknown_setting(str(key), list(kinds), path)
+            raise unknown_setting(key, list(kinds), path)
+        given[name] = _merged(given.get(name), value)
         field = cls.__dataclass_fields__[name]  # type: ignore[attr-defined]
-        values[name] = _validate(kinds[name], value, f"{path}.{key}" if path else str(key), field.metadata)
+        values[name] = _validate(kinds[name], given[name], f"{path}.{key}" if path else key, field.metadata)
     return cls(**values)
 
 
@@ -75,15 +76,25 @@ def with_current_names(cls: Any, table: Mapping[Any, Any]) -> dict[Any, Any]:
     """The mapping with former names of settings replaced by current ones, in nested mappings too."""
     kinds, renamed = field_types(cls), former_names(cls)
     current: dict[Any, Any] = {}
-    for key, value in table.items():
-        name = renamed.get(str(key).replace("-", "_"), key)
-        if name != key and name in table:
-            continue  # both names are set: the current one wins
-        kind = kinds.get(str(name).replace("-", "_"))
-        if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
-            value = with_current_names(kind, value)
-        current[name] = value
+    for name, key, value in _by_current_name(cls, table):
+        if dataclasses.is_dataclass(kinds.get(name)) and isinstance(value, Mapping):
+            value = with_current_names(kinds[name], value)
+        key = name if key.replace("-", "_") in renamed else key
+        current[key] = _merged(current.get(key), value)
     return current
+
+
+def _by_current_name(cls: Any, table: Mapping[Any, Any]) -> list[tuple[str, str, Any]]:
+    """The current name, the given name and the value of each setting, those under former names first."""
+    renamed = former_names(cls)
+    names = [(str(key).replace("-", "_"), str(key), value) for key, value in table.items()]
+    names.sort(key=lambda item: item[0] not in renamed)
+    return [(renamed.get(name, name), key, value) for name, key, value in names]
+
+
+def _merged(former: object, value: Any) -> Any:
+    """A value, with what only the table under its former name sets."""
+    return {**former, **value} if isinstance(former, Mapping) and isinstance(value, Mapping) else value
 
 
 @cache

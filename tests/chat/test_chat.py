@@ -303,3 +303,39 @@ def test_turns_added_by_another_chat_are_loaded_and_reported_once(store: Session
     texts(one, "fourth")
     assert notices == ["2 new messages from another window."]
     assert [m["content"] for m in model.sent[-1] if m["role"] == "user"] == ["first", "second", "third", "fourth"]
+
+
+def test_a_question_whose_storing_is_interrupted_counts_as_asked(tmp_path: Path) -> None:
+    import os
+
+    class InterruptedSync:
+        armed = False
+
+        def __getattr__(self, name: str) -> Any:
+            def fsync(descriptor: int) -> None:
+                os.fsync(descriptor)
+                if self.armed:
+                    raise KeyboardInterrupt
+
+            return fsync if name == "fsync" else getattr(os, name)
+
+    system = InterruptedSync()
+    chat = chat_with(FileStore(tmp_path / "s", system=system), ScriptedModel())
+    texts(chat, "first")
+    system.armed = True
+    with pytest.raises(KeyboardInterrupt):
+        texts(chat, "second")
+    system.armed = False
+    assert chat.last_question and chat.last_question.content == "second"
+    assert chat.session.path[-1].content == "second" or chat.store.session("work").path[-1].content == "second"
+
+
+def test_reopening_with_settings_under_former_names_stores_nothing(store: SessionStore) -> None:
+    former = {"memory": {"strategy": "summary", "notes_tokens": 100}}
+    current = {"memory": {"strategy": "summary", "summary_tokens": 100}}
+    texts(chat_with(store, ScriptedModel(), initial_settings=former), "hi")
+    before = store.records("work")
+    chat_with(store, ScriptedModel(), initial_settings=current).close()
+    assert store.records("work") == before
+    chat_with(store, ScriptedModel(), initial_settings={"memory": {"strategy": "buffer"}}).close()
+    assert len(store.records("work")) == len(before) + 1

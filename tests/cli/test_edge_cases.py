@@ -224,3 +224,10 @@ def test_a_discovered_server_receives_no_key(server: Server, monkeypatch: pytest
     model = app.App().resolve_model(app.SCHEMA.settings_class(api_key_env=""))
     list(model.stream([{"role": "user", "content": "hi"}], {}))
     assert [r.headers.get("authorization") for r in server.requests] == [None, "Bearer none"]
+
+
+def test_doctor_tells_scripts_how_to_fix_what_it_can_fix(run: Run, home: Path) -> None:
+    run("chat", "-s", "t", "-m", "offline", input="hi\n")
+    (home / "data" / "sessions" / "t.jsonl").chmod(0o644)
+    results = {r["what"]: r for r in json.loads(run("doctor", "--json").stdout)}
+    assert results["permissions"]["hint"] == "chatmem doctor --fix fixes it."

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatmem.app import SCHEMA
+from chatmem.app import SCHEMA, App
 from chatmem.config.example import example_config, iter_settings
 from chatmem.config.loading import Config, Layer, base_layers, load_file, resolve
 from chatmem.config.schema import from_mapping, option_field
@@ -253,3 +253,32 @@ def test_the_prices_of_the_example_config_differ() -> None:
     text = (ROOT / "config.example.toml").read_text()
     prices = re.findall(r"^# (?:prompt|completion|cached) = ([\d.]+)", text, re.M)
     assert len(set(prices)) == 3
+
+
+def test_an_error_under_a_former_name_is_reported_with_that_name_and_its_line(home: Path) -> None:
+    path = home / "config.toml"
+    path.write_text("[timeouts]\nsilence = 0\n")
+    with pytest.raises(UsageError) as caught:
+        load_file(SCHEMA, path)
+    assert "line 2, column 1: timeouts.silence must be" in caught.value.message
+
+
+def test_settings_under_former_and_current_names_are_merged_and_all_validated(home: Path) -> None:
+    path = home / "config.toml"
+    path.write_text('[fold]\nmodel = "cheap"\nwait = 9\n[summaries]\nwait = 3\n')
+    summaries = config_of(path).settings.summaries
+    assert (summaries.model, summaries.wait) == ("cheap", 3.0)
+    path.write_text('[timeouts]\nfirst = "junk"\nfirst_token = 3\n')
+    with pytest.raises(UsageError, match="timeouts\\.first must be"):
+        load_file(SCHEMA, path)
+
+
+def test_a_change_of_the_config_file_is_used_from_the_next_turn_on(home: Path) -> None:
+    path = home / "config.toml"
+    path.write_text('model = "a"\n')
+    app = App()
+    first = app.resolve_turn({})
+    assert app.resolve_turn({}) is first and app.config.settings.model == "a"
+    path.write_text('model = "bb"\n[profiles.x]\nmodel = "px"\n')
+    assert app.resolve_turn({}) is not first and app.config.settings.model == "bb"
+    assert app.settings_for({"profile": "x"}).settings.model == "px"

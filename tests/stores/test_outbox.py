@@ -246,3 +246,27 @@ def test_an_unreachable_server_is_reported_in_one_line(run: Run, tmp_path: Path)
         done = run("sessions", "list", "--store", url)
         assert done.returncode == 7 and done.stderr.count("\n") == 1 and "Cannot reach" in done.stderr
         assert "Traceback" not in done.stderr and "pass@" not in done.stderr
+
+
+def test_the_lease_is_left_to_expire_when_the_server_is_lost_during_a_turn(
+    own_server: tuple[DatabaseServer, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_log, "RECONNECT_INTERVAL", 3600.0)
+    server, url = own_server
+    store = open_store(url, tmp_path, "")
+    chat, unlocked = chat_on(store, "work"), list[str]()
+    ask(chat, "one")
+    unlock = store.database.unlock  # type: ignore[attr-defined]
+
+    def count_calls(session: str, holder: str) -> None:
+        unlocked.append(holder)
+        unlock(session, holder)
+
+    monkeypatch.setattr(store.database, "unlock", count_calls)  # type: ignore[attr-defined]
+    ask(chat, "two")
+    assert len(unlocked) == 1
+    pieces = chat.send("three")
+    next(pieces)
+    server.kill()
+    list(pieces)
+    assert len(unlocked) == 1

@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from chatmem.config.schema import field_types, former_names, from_mapping, parse_value, unknown_setting
+from chatmem.config.schema import (
+    field_types,
+    former_names,
+    from_mapping,
+    parse_value,
+    unknown_setting,
+    with_current_names,
+)
 from chatmem.errors import UsageError
 from chatmem.memory.strategies.base import Strategy
 from chatmem.memory.strategies.buffer import BufferStrategy
@@ -74,6 +81,13 @@ def canonical_spec(spec: str) -> str:
         return format_spec(strategy_from_mapping(parse_spec(spec)))
     except UsageError:
         return spec
+
+
+def current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as a session stores them, with the current names of those of its memory strategy."""
+    memory = settings.get("memory")
+    cls = STRATEGIES.get(str(memory.get("strategy"))) if isinstance(memory, Mapping) else None
+    return {**settings, "memory": with_current_names(cls, memory)} if cls and memory else dict(settings)
 
 
 def _find(name: str) -> type[Strategy]:

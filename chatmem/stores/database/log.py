@@ -125,6 +125,7 @@ class DatabaseLog(SessionLog):
     def _use_outbox(self, cause: StoreUnavailableError, first: Sequence[Record] = (), announce: bool = True) -> FileLog:
         """Continue in the outbox, and try in the background to reach the database again."""
         previous, self.unavailable = self.unavailable, cause
+        self._remote.unreachable = True
         if self._local is None:
             self._local = self.outbox.open(self.name, self._remote.ident, list(first))
             self._local.draft = self._draft
@@ -164,7 +165,7 @@ class DatabaseLog(SessionLog):
 
     def _enter(self, wait: bool) -> None:
         """Take the lease, and bring the session up to date: the outbox, and the draft of a process that died."""
-        self._remote.enter(wait, self.outbox.headers(self._file), self._held)
+        self._remote.enter(wait, lambda: self.outbox.headers(self._file), self._held)
         self._flush_outbox()
 
     def _flush_outbox(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from chatmem.errors import ChatmemError, SessionLockedError, StorageError
 from chatmem.history.names import canonical_key, unique_name
@@ -25,6 +25,8 @@ class RemoteLog:
         self.catalog, self.name, self.ident = catalog, name, ident
         self.replaced = False
         """Whether everything read before is invalid."""
+        self.unreachable = False
+        """Whether the server became unreachable during this turn. Then its lease is left to expire."""
         self._holder = new_id()
         self._last = 0
         self._known_ids: set[str] = set()
@@ -59,11 +61,13 @@ class RemoteLog:
         self._last = last or self._last
         self._known_ids.update(line_id for line_id, _ in lines)
 
-    def enter(self, wait: bool, headers: Sequence[Record], held: contextlib.ExitStack) -> None:
+    def enter(self, wait: bool, headers: Callable[[], Sequence[Record]], held: contextlib.ExitStack) -> None:
         """Take the lease until `held` is closed, and learn the session's current name.
 
-        `headers` are used if the session has to be created. Raises SessionLockedError if `wait` is false.
+        `headers` returns the first records of the session, if it has to be created. Raises SessionLockedError if `wait`
+        is false.
         """
+        self.unreachable = False
         if self.ident is None:
             self._find_or_create(headers)
         self._acquire(wait, headers)
@@ -74,7 +78,7 @@ class RemoteLog:
 
     # The lease
 
-    def _acquire(self, wait: bool, headers: Sequence[Record]) -> None:
+    def _acquire(self, wait: bool, headers: Callable[[], Sequence[Record]]) -> None:
         pause, told = 0.005, False
         while True:
             acquired = self.catalog.database.lock(self._known_ident, self._holder)
@@ -100,16 +104,17 @@ class RemoteLog:
 
     def _release(self, stop: threading.Event) -> None:
         stop.set()
-        with contextlib.suppress(ChatmemError):  # the lease expires by itself
-            self.catalog.database.unlock(self._known_ident, self._holder)
+        if not self.unreachable:
+            with contextlib.suppress(ChatmemError):  # the lease expires by itself
+                self.catalog.database.unlock(self._known_ident, self._holder)
 
     # The session behind the name
 
-    def _find_or_create(self, headers: Sequence[Record]) -> None:
+    def _find_or_create(self, headers: Callable[[], Sequence[Record]]) -> None:
         row = self.catalog.row(self.name)
-        self.ident = row.id if row else self.catalog.create(self.name, encode_lines(headers or [header(self.name)]))
+        self.ident = row.id if row else self.catalog.create(self.name, encode_lines(headers() or [header(self.name)]))
 
-    def _create_again(self, headers: Sequence[Record]) -> None:
+    def _create_again(self, headers: Callable[[], Sequence[Record]]) -> None:
         """The session was purged or has expired: create it again."""
         self.catalog.notify(f"Session {self.name!r} was erased elsewhere; started again under the same name.")
         self.ident = None
