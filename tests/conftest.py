@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -82,6 +83,11 @@ def databases() -> Iterator[Databases]:
     running = Databases()
     yield running
     running.close()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Restore SIGINT. Background jobs of a shell ignore it, and so would every process that a test starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
