@@ -86,8 +86,10 @@ def databases() -> Iterator[Databases]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Restore SIGINT. Background jobs of a shell ignore it, and so would every process that a test starts."""
+    """Restore SIGINT and SIGHUP. Background jobs ignore them, and so would every process that a test starts."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
