@@ -306,7 +306,7 @@ def test_narrow_terminals_work(start: Start, server: Server, columns: int) -> No
     one = start("-s", "t", columns=columns)
     one.until(lambda text: b"\x1b[?2004h" in one.raw)
     one.type("hi\r")
-    one.until(lambda text: len(server.chats) == 1)
+    one.until(lambda text: len(server.chats) == 1 and one.raw.count(b"\x1b[?2004h") == 2)
     one.type(CTRL_D)
     assert one.wait_for_exit() == 0
 
