@@ -140,7 +140,7 @@ def _download(what: str, encoding: EncodingFile, directory: Path) -> CheckResult
 
 
 def _check_permissions(app: App, fix: bool) -> Iterator[CheckResult]:
-    """A data directory that is not writable, and files of ours that other users can read."""
+    """Check that the data directory is writable and that other users cannot read its files."""
     paths = app.paths
     existing = next(path for path in (paths.data, *paths.data.parents) if path.exists())
     if not os.access(existing, os.W_OK):

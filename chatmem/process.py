@@ -56,7 +56,7 @@ def raise_on_termination() -> None:
 def on_suspend(before: Callable[[], None], after: Callable[[], None]) -> Iterator[None]:
     """Call `before` when Ctrl-Z suspends the process, and `after` when it resumes. Blocks may be nested.
 
-    Does nothing where there is no SIGTSTP, where it is ignored, and outside the main thread.
+    Does nothing on platforms without SIGTSTP, if SIGTSTP is ignored, or outside the main thread.
     """
     number = getattr(signal, "SIGTSTP", None)
     previous = signal.getsignal(number) if number else signal.SIG_IGN

@@ -34,7 +34,7 @@ from chatmem.memory.summaries import select_summaries
 from chatmem.models.base import StreamChunk
 from chatmem.process import defer_signals
 from chatmem.stores.base import SessionStore
-from chatmem.text import fix_surrogates, truncate
+from chatmem.text import fix_surrogates, pluralize, truncate
 from chatmem.tokens.calibration import calibrate
 from chatmem.tokens.counter import Counter
 
@@ -176,13 +176,13 @@ class Chat:
             )
 
     def _first_eviction_notice(self, context: ContextPlan) -> Iterator[Notice]:
-        """A notice the first time that a turn is no longer sent verbatim."""
+        """The notice for the first turn that is left out of the context."""
         last = next((m.plan_digest for m in reversed(self.session.path) if m.plan_digest), {})
         evicted = next(context.evicted, None)
         if evicted and not last.get("left_out"):
             title = truncate(" ".join(evicted.question.content.split()), 40)
             yield Notice(
-                f"Turn {evicted.number} (“{title}”) is no longer sent verbatim.", Action("pin", str(evicted.number))
+                f"Turn {evicted.number} (“{title}”) is now left out of the context.", Action("pin", str(evicted.number))
             )
 
     @contextlib.contextmanager
@@ -257,10 +257,10 @@ class Chat:
         turns = self.session.turns
         turn = self.session.turn(number) if number is not None else (turns[-1] if turns else None)
         if turn is None and number is None:
-            raise UsageError("There is no question yet.", "Ask one first.")
+            raise UsageError("This session has no questions.", "Ask a question first.")
         if turn is None:
-            hint = f"There are turns 1 to {len(turns)}." if turns else "Ask a question first."
-            raise UsageError(f"There is no turn {number}.", hint)
+            hint = f"The session has {pluralize(len(turns), 'turn')}." if turns else "Ask a question first."
+            raise UsageError(f"Turn {number} does not exist.", hint)
         return turn
 
     def summaries(self) -> list[Summary]:

@@ -87,7 +87,7 @@ class CommandContext:
         """The name of the most recent session. Raises SessionNotFoundError if there is none."""
         sessions = self.app.store.list_sessions()
         if not sessions:
-            raise SessionNotFoundError("There are no sessions yet.", action=Action("start_session"))
+            raise SessionNotFoundError("No sessions found.", action=Action("start_session"))
         return sessions[0].name
 
     @staticmethod

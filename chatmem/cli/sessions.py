@@ -67,7 +67,7 @@ def list_(
     elif sessions:
         print_sessions(context.terminal, sessions)
     else:
-        context.terminal.notify("There are no sessions yet.", Action("start_session"))
+        context.terminal.notify("No sessions found.", Action("start_session"))
 
 
 @command(app, "show")

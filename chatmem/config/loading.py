@@ -161,7 +161,7 @@ def _with_profile(layers: list[Layer]) -> list[Layer]:
         profiles |= layer.table.get("profiles", {})
     if name not in profiles:
         hint = unknown_setting(name, list(profiles)).hint if profiles else "Add [profiles.NAME] to the config."
-        raise UsageError(f"There is no profile {name!r}.", hint.replace("Known settings", "Profiles"))
+        raise UsageError(f"Unknown profile {name!r}.", hint.replace("Known settings", "Profiles"))
     table = dict(profiles[name])
     keys = {"api_key_env", "api_key_cmd", "api_key_keyring", "api_key"}
     if "base_url" in table or table.keys() & keys:  # never send the key of one server to another

@@ -55,7 +55,7 @@ class ProviderSettings:
 
 @dataclass(frozen=True)
 class SummarySettings:
-    """How old turns are summarised."""
+    """Settings for summaries of older turns."""
 
     model: str | None = option_field(
         None, "A cheaper model for summaries. Unset: the model of the chat.", example="gpt-4o-mini"
@@ -130,7 +130,9 @@ class Settings(ProviderSettings):
     )
     options: dict[str, Any] = option_field({}, "Sampling options sent with each request, such as temperature = 0.7.")
     memory: Any = None
-    summaries: SummarySettings = option_field(SummarySettings, "How old turns are summarised.", former_name="fold")
+    summaries: SummarySettings = option_field(
+        SummarySettings, "Settings for summaries of older turns.", former_name="fold"
+    )
     timeouts: TimeoutSettings = option_field(TimeoutSettings, "Time limits for servers.")
     sessions: RetentionSettings = option_field(RetentionSettings, "How long sessions are kept.")
     screen: UISettings = option_field(UISettings, "Appearance and key bindings.")

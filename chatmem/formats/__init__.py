@@ -42,5 +42,5 @@ def format_for(name: str | None, file: str = "") -> Format:
             raise UsageError(f"No format has the suffix {truncate(suffix)!r}.", f"Formats: {', '.join(WRITABLE)}")
         return max(matching, key=lambda f: len(f.suffix), default=markdown.FORMAT)
     if name not in WRITABLE:
-        raise UsageError(f"There is no export format {truncate(name)!r}.", f"Formats: {', '.join(WRITABLE)}")
+        raise UsageError(f"Unknown export format {truncate(name)!r}.", f"Formats: {', '.join(WRITABLE)}")
     return FORMATS[name]

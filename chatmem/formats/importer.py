@@ -37,7 +37,7 @@ def read_conversations(
 ) -> tuple[Format, list[ImportedConversation]]:
     """The format of a file, or of piped input, and the conversations in it that have messages."""
     if form is not None and form not in READABLE:
-        raise UsageError(f"There is no import format {truncate(form)!r}.", f"Formats: {', '.join(READABLE)}")
+        raise UsageError(f"Unknown import format {truncate(form)!r}.", f"Formats: {', '.join(READABLE)}")
     chosen: Format | None = None
     found: list[ImportedConversation] = []
     for data in _contents(path, piped):

@@ -59,9 +59,7 @@ def open_store(
     if scheme == "memory":
         return MemoryStore(notify)
     if scheme not in DATABASES:
-        raise UsageError(
-            f"There is no store for {truncate(scheme)!r}.", f"Stores: file, memory:, {', '.join(DATABASES)}"
-        )
+        raise UsageError(f"Unknown store type {truncate(scheme)!r}.", f"Stores: file, memory:, {', '.join(DATABASES)}")
     kind = DATABASES[scheme]
     if kind.driver and not importlib.util.find_spec(kind.driver):
         raise UsageError(f"The driver for {scheme} is not installed.", f"pip install '{kind.requirement}'")

@@ -21,7 +21,7 @@ from chatmem.history.session import Session
 from chatmem.stores.codec import encode
 from chatmem.stores.search import Hit, Query, find_hits
 from chatmem.stores.verify import CheckReport, check_session
-from chatmem.text import fix_surrogates, truncate
+from chatmem.text import fix_surrogates, pluralize, truncate
 
 Progress = Callable[[Sequence[str], str], Iterable[str]]
 """Iterates over the items of a long task, which is named in a word, and may show how far it is."""
@@ -153,7 +153,7 @@ class SessionStore(ABC):
 
     @abstractmethod
     def delete(self, name: str, purge: bool = False) -> None:
-        """Move a session to the trash, where there is one, or delete it for good."""
+        """Move a session to the trash if the store has one, otherwise delete it. `purge` deletes it in either case."""
 
     def session(self, name: str) -> Session:
         """The current state of a session. Raises SessionNotFoundError."""
@@ -179,7 +179,9 @@ class SessionStore(ABC):
         path = session.path
         if at is not None:
             if session.turn(at) is None:
-                raise UsageError(f"There is no turn {at}.", f"There are turns 1 to {len(session.turns)}.")
+                raise UsageError(
+                    f"Turn {at} does not exist.", f"The session has {pluralize(len(session.turns), 'turn')}."
+                )
             path = session.preamble + [m for turn in session.turns[:at] for m in turn.messages]
         kept = {message.id for message in path}
         origin = {"id": session.id, "message": path[-1].id if path else None}
@@ -207,7 +209,7 @@ class SessionStore(ABC):
         """The error for a session that does not exist, with similar names."""
         from difflib import get_close_matches
 
-        message = f"There is no session {truncate(name)!r}."
+        message = f"Session {truncate(name)!r} not found."
         near = get_close_matches(canonical_key(name), by_key := {canonical_key(n): n for n in names}, 3, 0.5)
         if near:
             return SessionNotFoundError(message, f"Did you mean {' or '.join(repr(by_key[k]) for k in near)}?")

@@ -214,7 +214,7 @@ def test_why_explains_which_context_a_reply_had(play: Play) -> None:
 
 def test_the_first_turn_that_is_left_out_is_named_with_the_offer_to_pin_it(play: Play) -> None:
     shown = play("/memory window:1" + ENTER, *(f"question {n}" + ENTER for n in range(4)))
-    assert shown.count("is no longer sent verbatim") == 1 and "Turn 1 (“question 0”)" in shown and "/pin 1" in shown
+    assert shown.count("is now left out of the context") == 1 and "Turn 1 (“question 0”)" in shown and "/pin 1" in shown
 
 
 def test_compare_has_a_row_per_strategy(play: Play) -> None:
@@ -223,7 +223,7 @@ def test_compare_has_a_row_per_strategy(play: Play) -> None:
 
 
 def test_summary_says_when_there_is_none_yet(play: Play) -> None:
-    assert "There is no summary yet" in play("/summary" + ENTER)
+    assert "No summary yet" in play("/summary" + ENTER)
 
 
 @pytest.mark.parametrize("line", ["/pin", "/pin x", "/pin 99", "/memory windw", "/summary x", "/why x"])
@@ -466,7 +466,7 @@ def test_commands_report_what_they_cannot_do(play: Play, server: Server, home: P
         "hi" + ENTER,
     )
     assert "'-1' is not a number of sessions" in shown and "/new NAME starts one" in shown
-    assert "There is no summary yet" in shown and "@path attaches" in shown and "Ctrl-R" in shown
+    assert "No summary yet" in shown and "@path attaches" in shown and "Ctrl-R" in shown
     assert server.chats[-1]["messages"][0] == {"role": "system", "content": "Be brief."}
 
 

@@ -93,5 +93,5 @@ def current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _find(name: str) -> type[Strategy]:
     if name not in STRATEGIES:
         hint = unknown_setting(name, list(STRATEGIES)).hint.replace("Known settings", "Strategies")
-        raise UsageError(f"There is no memory strategy {name!r}.", hint)
+        raise UsageError(f"Unknown memory strategy {name!r}.", hint)
     return STRATEGIES[name]

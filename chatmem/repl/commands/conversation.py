@@ -86,7 +86,7 @@ def copy(repl: ReplContext, argument: str) -> None:
     """Copy the last reply, or its code block N, to the clipboard (OSC 52, works over SSH)."""
     reply = next((m for m in reversed(repl.chat.session.path) if m.role == "assistant"), None)
     if reply is None:
-        raise UsageError("There is no reply yet.")
+        raise UsageError("This session has no replies.")
     text = reply.content
     if argument:
         from markdown_it import MarkdownIt  # imported lazily: slow

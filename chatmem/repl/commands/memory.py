@@ -80,7 +80,9 @@ def summary(repl: ReplContext, argument: str) -> None:
     if argument not in ("", "edit", "redo"):
         raise UsageError(f"/summary takes edit or redo, not {argument!r}.")
     if not segments:
-        repl.terminal.info("There is no summary yet. One is made when turns leave the context (memory summary).")
+        repl.terminal.info(
+            "No summary yet. The summary strategy creates one when turns no longer fit into the context."
+        )
     elif argument == "redo":
         repl.chat.reset_summaries()
         repl.terminal.info("The summary was discarded. It is regenerated after the next reply.")

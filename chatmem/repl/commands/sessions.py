@@ -69,7 +69,7 @@ def branches(repl: ReplContext, argument: str) -> None:
     if argument:
         number = parse_number(argument, "branch number", "/branches lists them.")
         if number > len(leaves):
-            raise UsageError(f"There is no branch {number}." if leaves else "There are no branches yet.")
+            raise UsageError(f"Branch {number} does not exist.")
         repl.chat.checkout(leaves[number - 1].id)
         print_last_turn(repl.terminal, repl.chat.session)
         return
@@ -81,7 +81,7 @@ def branches(repl: ReplContext, argument: str) -> None:
         model = f" · {leaf.model}" if leaf.model else ""
         repl.terminal.info(f"{mark} {number} · {relative_time(leaf.time)}{model} · {' → '.join(texts)}")
     if not leaves:
-        repl.terminal.info("There are no branches yet.")
+        repl.terminal.info("This session has no branches.")
 
 
 @command("stats")
