@@ -59,6 +59,19 @@ SCHEMA = ConfigSchema(STRATEGIES, parse_spec)
 
 
 @dataclass
+class _ConfigCache:
+    """What was read and resolved while the config file and the flags were the same."""
+
+    version: tuple[object, dict[str, Any]]
+    """The version of the config file, and a copy of the flags."""
+    layers: list[Layer]
+    config: Config | None = None
+    turn_config: TurnConfig | None = None
+    session: dict[str, Any] = field(default_factory=dict)
+    """The settings of the session that `turn_config` was made for."""
+
+
+@dataclass
 class App:
     """The flags of a command and what they lead to. Everything is created on first use."""
 
@@ -72,9 +85,7 @@ class App:
     """Whether the offline model is used if no other model is configured."""
 
     _reported: list[list[str]] = field(default_factory=list)
-    _layers: tuple[object, list[Layer]] | None = None
-    _config: tuple[list[Layer], Config] | None = None
-    _turn_config: tuple[list[Layer], dict[str, Any], TurnConfig] | None = None
+    _cache: _ConfigCache | None = None
 
     @cached_property
     def paths(self) -> Paths:
@@ -84,27 +95,27 @@ class App:
 
     @property
     def config(self) -> Config:
-        """The settings in force outside any session."""
-        layers = self._base_layers()
-        if self._config is None or self._config[0] is not layers:
-            self._config = layers, self.settings_for({})
-        return self._config[1]
+        """The current settings outside any session."""
+        cache = self._current_cache()
+        if cache.config is None:
+            cache.config = self.settings_for({})
+        return cache.config
 
     def settings_for(self, session: Mapping[str, Any]) -> Config:
-        """The settings in force for the stored settings of a session."""
+        """The current settings of a session, from its stored settings."""
         valid, invalid = loading.validate_session_settings(SCHEMA, session)
         if invalid and invalid not in self._reported:
             self._reported.append(invalid)
             self.notify(f"Ignored invalid settings of this session: {', '.join(invalid)}.")
         layers = [Layer("session", SCHEMA.nested(valid)), Layer("flags", SCHEMA.nested(self.flags))]
-        return loading.resolve(SCHEMA, [*self._base_layers(), *layers])
+        return loading.resolve(SCHEMA, [*self._current_cache().layers, *layers])
 
-    def _base_layers(self) -> list[Layer]:
-        """The config file and the environment. Read again when the file changes."""
-        version = loading.file_version(self.paths.config)
-        if self._layers is None or self._layers[0] != version:
-            self._layers = version, loading.base_layers(SCHEMA, self.paths.config)
-        return self._layers[1]
+    def _current_cache(self) -> _ConfigCache:
+        """The cache for the config file and the flags as they are now. Empty after a change of either."""
+        version = loading.file_version(self.paths.config), dict(self.flags)
+        if self._cache is None or self._cache.version != version:
+            self._cache = _ConfigCache(version, loading.base_layers(SCHEMA, self.paths.config))
+        return self._cache
 
     # Stores
 
@@ -116,7 +127,7 @@ class App:
         return self.open_store(settings.store, ttl)
 
     def open_store(self, url: str, ttl: float | None = None) -> SessionStore:
-        """The store at a URL, for the user in force."""
+        """The store at a URL, for the current user."""
         store = open_store(url, self.paths.data, self.config.settings.user or "", self._forward, ttl)
         store.progress = self.progress
         return store
@@ -138,11 +149,10 @@ class App:
 
     def resolve_turn(self, session: Mapping[str, Any]) -> TurnConfig:
         """What the turns of a session use, from its stored settings. The same object until a setting changes."""
-        layers = self._base_layers()
-        if self._turn_config and self._turn_config[0] is layers and self._turn_config[1] == session:
-            return self._turn_config[2]
-        self._turn_config = layers, dict(session), self._make_turn_config(session)
-        return self._turn_config[2]
+        cache = self._current_cache()
+        if cache.turn_config is None or cache.session != session:
+            cache.session, cache.turn_config = dict(session), self._make_turn_config(session)
+        return cache.turn_config
 
     def _make_turn_config(self, session: Mapping[str, Any]) -> TurnConfig:
         settings = self.settings_for(session).settings

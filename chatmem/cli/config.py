@@ -1,4 +1,4 @@
-"""chatmem config: the settings in force, where they come from, and the file that holds them."""
+"""chatmem config: the current settings, where they come from, and the file that holds them."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _redact(name: str, value: Any, metadata: Any) -> Any:
 
 
 def _display_key(context: CommandContext) -> str:
-    """The key in force, masked. A key command is not run just to show that there is a key."""
+    """The current key, masked. A key command is not run just to show that there is a key."""
     settings = context.settings
     if settings.api_key_cmd and not settings.api_key:
         return f"(from {' '.join(settings.api_key_cmd.split()[:1])!r})"

@@ -33,7 +33,7 @@ class Layer(NamedTuple):
 
 
 class Config(NamedTuple):
-    """The settings in force, and the origin of each one that is not a default, by its dotted name."""
+    """The current settings, and the origin of each one that is not a default, by its dotted name."""
 
     settings: Settings
     origins: Mapping[str, str]

@@ -146,7 +146,7 @@ class Settings(ProviderSettings):
 
     @property
     def strategy(self) -> Any:
-        """The memory strategy in force, with its settings."""
+        """The current memory strategy, with its settings."""
         return getattr(self.memory, self.memory.strategy.replace("-", "_"))
 
 

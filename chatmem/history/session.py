@@ -68,7 +68,7 @@ class Session:
     marks: dict[str, dict[str, bool]] = field(default_factory=dict)
     head: str | None = None
     system_override: str | None = None
-    """The system prompt in force, where it is not the session's own: a default, or one for a single message."""
+    """The current system prompt, where it is not the session's own: a default, or one for a single message."""
     malformed_count: int = 0
     unknown_count: int = 0
     _path: list[Message] | None = None
@@ -120,7 +120,7 @@ class Session:
 
     @property
     def system(self) -> str:
-        """The system prompt in force, byte for byte. Empty for none."""
+        """The current system prompt, byte for byte. Empty for none."""
         return str(self.settings.get("system") or "") if self.system_override is None else self.system_override
 
     @property

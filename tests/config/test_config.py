@@ -282,3 +282,12 @@ def test_a_change_of_the_config_file_is_used_from_the_next_turn_on(home: Path) -
     path.write_text('model = "bb"\n[profiles.x]\nmodel = "px"\n')
     assert app.resolve_turn({}) is not first and app.config.settings.model == "bb"
     assert app.settings_for({"profile": "x"}).settings.model == "px"
+
+
+def test_a_change_of_the_flags_is_used_from_the_next_turn_on(home: Path) -> None:
+    flags = {"model": "a"}
+    app = App(flags)
+    first = app.resolve_turn({})
+    assert app.resolve_turn({}) is first and app.config.settings.model == "a"
+    flags["model"] = "b"
+    assert app.resolve_turn({}) is not first and app.config.settings.model == "b"
