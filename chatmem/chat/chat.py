@@ -243,8 +243,8 @@ class Chat:
         strategy = strategy or config.strategy
         retrieves = strategy.retrieval_share(strategy.budget(config.limit)) > 0
         question = fix_surrogates(question) if isinstance(question, str) else question
-        asked = question.id if isinstance(question, Message) else ""
-        index = self.index(asked) if retrieves else None
+        question_id = question.id if isinstance(question, Message) else ""
+        index = self.index(question_id) if retrieves else None
         return plan(self.session, question, strategy, self.counter, config.limit, index)
 
     def compare(self, question: str | None, strategies: Sequence[Strategy]) -> list[ComparisonRow]:
@@ -268,11 +268,11 @@ class Chat:
         spans = select_summaries(self.session, self.session.turns, len(self.session.turns))
         return [segment for _, _, segment in spans]
 
-    def index(self, asked: str = "") -> FullTextIndex:
-        """The full-text index of the session, up to date except for the question with the id `asked`."""
+    def index(self, question_id: str = "") -> FullTextIndex:
+        """The full-text index of the session, up to date except for the question with the id `question_id`."""
         if self._index is None or self._index_generation != self.journal.generation:
             self._index, self._index_generation = FullTextIndex(), self.journal.generation
-        self._index.update(self.session, asked)
+        self._index.update(self.session, question_id)
         return self._index
 
     def records(self) -> list[Record]:

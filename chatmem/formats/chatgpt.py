@@ -24,47 +24,47 @@ def detect(data: Any, path: Path | None) -> bool:
 
 
 def read(data: Any, path: Path | None) -> Iterator[ImportedConversation]:
-    for one in data:
-        mapping = {str(k): v for k, v in one["mapping"].items() if isinstance(v, dict)}
-        ident = one.get("conversation_id") or one.get("id") or ""
-        records = list(_records(mapping, one))
-        title = one.get("title") if isinstance(one.get("title"), str) else ""
+    for conversation in data:
+        mapping = {str(k): v for k, v in conversation["mapping"].items() if isinstance(v, dict)}
+        ident = conversation.get("conversation_id") or conversation.get("id") or ""
+        records = list(_records(mapping, conversation))
+        title = conversation.get("title") if isinstance(conversation.get("title"), str) else ""
         yield ImportedConversation(
-            title or "", records, f"chatgpt:{ident}" if ident else "", created=_time(one.get("create_time"))
+            title or "", records, f"chatgpt:{ident}" if ident else "", created=_time(conversation.get("create_time"))
         )
 
 
-def _records(mapping: dict[str, Any], one: dict[str, Any]) -> Iterator[Record]:
+def _records(mapping: dict[str, Any], conversation: dict[str, Any]) -> Iterator[Record]:
     """The visible messages, parents first, and the head."""
     parents = {ident: p if isinstance(p := node.get("parent"), str) else None for ident, node in mapping.items()}
     yield from tree(
         parents,
-        lambda ident, parent: _visible(ident, mapping[ident].get("message"), parent, one),
-        str(one.get("current_node")),
+        lambda ident, parent: _visible(ident, mapping[ident].get("message"), parent, conversation),
+        str(conversation.get("current_node")),
     )
 
 
-def _visible(ident: str, found: Any, parent: str | None, one: dict[str, Any]) -> Record | None:
-    if not isinstance(found, dict):
+def _visible(ident: str, node_message: Any, parent: str | None, conversation: dict[str, Any]) -> Record | None:
+    if not isinstance(node_message, dict):
         return None
-    author, content, meta = (_table(found.get(name)) for name in ("author", "content", "metadata"))
+    author, content, metadata = (_table(node_message.get(name)) for name in ("author", "content", "metadata"))
     role, kind = author.get("role"), content.get("content_type")
     if (
         role not in ("user", "assistant")
         or kind not in ("text", "multimodal_text")
-        or found.get("recipient", "all") != "all"
+        or node_message.get("recipient", "all") != "all"
     ):
         return None
-    if meta.get("is_visually_hidden_from_conversation") or found.get("weight") == 0:
+    if metadata.get("is_visually_hidden_from_conversation") or node_message.get("weight") == 0:
         return None
     text = content_text(content.get("parts")) or content_text(content.get("text"))
     if not text.strip():
         return None
-    more: dict[str, Any] = {"id": ident, "time": _time(found.get("create_time"))}
+    fields: dict[str, Any] = {"id": ident, "time": _time(node_message.get("create_time"))}
     if role == "assistant":
-        model = meta.get("model_slug") or one.get("default_model_slug")
-        more["model"] = model if isinstance(model, str) else None
-    return message(role, text, parent, **more)
+        model = metadata.get("model_slug") or conversation.get("default_model_slug")
+        fields["model"] = model if isinstance(model, str) else None
+    return message(role, text, parent, **fields)
 
 
 def _table(value: object) -> dict[str, Any]:
@@ -75,10 +75,10 @@ def _time(seconds: object) -> str:
     if not isinstance(seconds, int | float) or isinstance(seconds, bool):
         return ""
     try:
-        moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+        time = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
     except (ValueError, OverflowError, OSError):
         return ""
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 FORMAT = Format("chatgpt", "", None, read, detect, splittable=True)

@@ -21,51 +21,51 @@ def detect(data: Any, path: Path | None) -> bool:
 
 
 def read(data: Any, path: Path | None) -> Iterator[ImportedConversation]:
-    for one in data:
+    for conversation in data:
         ident, title, created = (
-            one.get(k) if isinstance(one.get(k), str) else "" for k in ("uuid", "name", "created_at")
+            conversation.get(k) if isinstance(conversation.get(k), str) else "" for k in ("uuid", "name", "created_at")
         )
         yield ImportedConversation(
-            title or "", list(_records(one)), f"claude:{ident}" if ident else "", created=created or ""
+            title or "", list(_records(conversation)), f"claude:{ident}" if ident else "", created=created or ""
         )
 
 
-def _records(one: dict[str, Any]) -> Iterator[Record]:
+def _records(conversation: dict[str, Any]) -> Iterator[Record]:
     """The messages with text, parents first, and the head. Without a parent, a message follows the previous one."""
-    found: dict[str, dict[str, Any]] = {}
+    entries: dict[str, dict[str, Any]] = {}
     parents: dict[str, str | None] = {}
     last: str | None = None
-    for said in one["chat_messages"]:
-        if isinstance(said, dict):
-            ident = said.get("uuid")
-            ident = ident if isinstance(ident, str) and ident not in found else new_id()
-            found[ident] = said
-            parents[ident] = str(said["parent_message_uuid"]) if "parent_message_uuid" in said else last
+    for entry in conversation["chat_messages"]:
+        if isinstance(entry, dict):
+            ident = entry.get("uuid")
+            ident = ident if isinstance(ident, str) and ident not in entries else new_id()
+            entries[ident] = entry
+            parents[ident] = str(entry["parent_message_uuid"]) if "parent_message_uuid" in entry else last
             last = ident
-    leaf = one.get("current_leaf_message_uuid")
-    head = leaf if isinstance(leaf, str) and leaf in found else last
-    yield from tree(parents, lambda ident, parent: _record(ident, found[ident], parent, one), head)
+    leaf = conversation.get("current_leaf_message_uuid")
+    head = leaf if isinstance(leaf, str) and leaf in entries else last
+    yield from tree(parents, lambda ident, parent: _record(ident, entries[ident], parent, conversation), head)
 
 
-def _record(ident: str, said: dict[str, Any], parent: str | None, one: dict[str, Any]) -> Record | None:
-    role = ROLES.get(str(said.get("sender")))
-    text = _text(said) if role else ""
+def _record(ident: str, entry: dict[str, Any], parent: str | None, conversation: dict[str, Any]) -> Record | None:
+    role = ROLES.get(str(entry.get("sender")))
+    text = _text(entry) if role else ""
     if not role or not text.strip():
         return None
-    more: dict[str, Any] = {"id": ident, "time": said.get("created_at")}
-    if not isinstance(more["time"], str):
-        more["time"] = ""
+    fields: dict[str, Any] = {"id": ident, "time": entry.get("created_at")}
+    if not isinstance(fields["time"], str):
+        fields["time"] = ""
     if role == "assistant":
-        more["model"] = one.get("model") if isinstance(one.get("model"), str) else None
-    return message(role, text, parent, **more)
+        fields["model"] = conversation.get("model") if isinstance(conversation.get("model"), str) else None
+    return message(role, text, parent, **fields)
 
 
-def _text(found: dict[str, Any]) -> str:
+def _text(entry: dict[str, Any]) -> str:
     """The text parts of a message, and the names and texts of its attachments."""
-    content = found.get("content")
+    content = entry.get("content")
     parts = [p for p in content if isinstance(p, dict) and p.get("type") == "text"] if isinstance(content, list) else []
-    text = content_text(parts) or content_text(found.get("text"))
-    for attached in found.get("attachments") or ():
+    text = content_text(parts) or content_text(entry.get("text"))
+    for attached in entry.get("attachments") or ():
         if isinstance(attached, dict) and isinstance(attached.get("extracted_content"), str):
             text += f"\n\n{attached.get('file_name') or 'attachment'}:\n{attached['extracted_content']}"
     return text

@@ -24,7 +24,7 @@ _PAGE = Template("""\
 <style>
 :root { color-scheme: light dark; --line: #8884; --soft: #8882; --quiet: #777; }
 body { font: 16px/1.55 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; }
-header, .who, nav { color: var(--quiet); font-size: .85rem; }
+header, .byline, nav { color: var(--quiet); font-size: .85rem; }
 h1 { font-size: 1.4rem; margin: 0; }
 nav ol { padding-left: 1.5rem; }
 article { border-top: 1px solid var(--line); padding: .5rem 0; overflow-wrap: anywhere; }
@@ -90,10 +90,10 @@ def _branches(following: dict[str | None, list[Message]], path: set[str], parent
 def _article(message: Message, number: int | None = None) -> str:
     role = "user" if message.role == "user" else "assistant"
     status = "" if message.status == "complete" else message.status
-    who = " · ".join(filter(None, (message.role, message.model, message.time[:16].replace("T", " "), status)))
+    byline = " · ".join(filter(None, (message.role, message.model, message.time[:16].replace("T", " "), status)))
     anchor = f' id="t{number}"' if number else ""
     text = _markdown().render(message.content)
-    return f'<article class="{role}"{anchor}><p class="who">{_safe(who)}</p>\n{text}</article>'
+    return f'<article class="{role}"{anchor}><p class="byline">{_safe(byline)}</p>\n{text}</article>'
 
 
 def _safe(text: str) -> str:

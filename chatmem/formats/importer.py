@@ -164,30 +164,30 @@ def _array(file: IO[bytes]) -> Iterator[list[Any]]:
 def _items(file: IO[bytes]) -> Iterator[Any]:
     """The items of a JSON array, read one at a time. Raises ValueError and RecursionError."""
     decode = codecs.getincrementaldecoder("utf-8-sig")().decode
-    text, at, passed, ended, before = "", 0, 0, False, ""
+    text, at, consumed, ended, before = "", 0, 0, False, ""
     while True:
         at = _blank(text, at).end()  # type: ignore[union-attr]  # it always matches
-        sign, end, item = text[at : at + 1], at + 1, None
-        if before == "]" and sign:
-            raise ValueError(f"Extra data at character {passed + at}")
-        if before in ("[", ",") and sign and not (before == "[" and sign == "]"):
+        token, end, item = text[at : at + 1], at + 1, None
+        if before == "]" and token:
+            raise ValueError(f"Extra data at character {consumed + at}")
+        if before in ("[", ",") and token and not (before == "[" and token == "]"):
             try:
                 item, end = _decoder.raw_decode(text, at)
             except json.JSONDecodeError as error:
                 cut = error.msg.startswith("Unterminated") or error.pos > len(text) - MAX_TOKEN_CHARS
                 if ended or not cut:
-                    raise ValueError(f"{error.msg} at character {passed + error.pos}") from error
+                    raise ValueError(f"{error.msg} at character {consumed + error.pos}") from error
                 end = len(text)
-            sign = "item"
-        if sign and (ended or sign != "item" or end < len(text) - MAX_TOKEN_CHARS):  # a number may continue
-            if sign == "item":
+            token = "item"
+        if token and (ended or token != "item" or end < len(text) - MAX_TOKEN_CHARS):  # a number may continue
+            if token == "item":
                 yield item
-            elif sign not in {"": ("[",), "[": ("]",), "item": (",", "]")}.get(before, ()):
-                raise ValueError(f"Expecting ',' at character {passed + at}")
-            at, before = end, sign
+            elif token not in {"": ("[",), "[": ("]",), "item": (",", "]")}.get(before, ()):
+                raise ValueError(f"Expecting ',' at character {consumed + at}")
+            at, before = end, token
         elif not ended:
             chunk = file.read(max(CHUNK_BYTES, 2 * (len(text) - at)))
-            ended, passed = not chunk, passed + at
+            ended, consumed = not chunk, consumed + at
             text, at = text[at:] + decode(chunk, not chunk), 0
         elif before == "]":
             return

@@ -22,27 +22,29 @@ def read(data: Any, path: Path | None) -> Iterator[ImportedConversation]:
     import sqlite3  # imported lazily: slow
 
     assert path is not None
-    base = sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True)
-    base.row_factory = sqlite3.Row
-    base.text_factory = lambda raw: raw.decode("utf-8", "replace")
+    database = sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True)
+    database.row_factory = sqlite3.Row
+    database.text_factory = lambda raw: raw.decode("utf-8", "replace")
     try:
-        tables = {row[0] for row in base.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        tables = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if not tables & {"responses", "threads"}:
             raise import_error(f"{path.name} is a database, but not one of llm.")
         if {"conversations", "responses"} <= tables:
-            yield from _conversations(base)
+            yield from _conversations(database)
         if {"threads", "turns", "messages", "parts"} <= tables:
-            yield from _threads(base)
+            yield from _threads(database)
     except sqlite3.Error as error:
         raise import_error(f"{path.name} cannot be read: {error}.") from error
     finally:
-        base.close()
+        database.close()
 
 
-def _conversations(base: sqlite3.Connection) -> Iterator[ImportedConversation]:
+def _conversations(database: sqlite3.Connection) -> Iterator[ImportedConversation]:
     """Up to 0.35: one row per prompt and response, in the order of ids."""
-    for talk in base.execute("SELECT id, name FROM conversations ORDER BY id").fetchall():
-        rows = base.execute("SELECT * FROM responses WHERE conversation_id = ? ORDER BY id", (talk["id"],)).fetchall()
+    for conversation in database.execute("SELECT id, name FROM conversations ORDER BY id").fetchall():
+        rows = database.execute(
+            "SELECT * FROM responses WHERE conversation_id = ? ORDER BY id", (conversation["id"],)
+        ).fetchall()
         records: list[Record] = []
         system = next((row["system"] for row in rows if row["system"]), None)
         if system:
@@ -65,28 +67,29 @@ def _conversations(base: sqlite3.Connection) -> Iterator[ImportedConversation]:
             )
         records += messages(turns)
         if turns:
-            yield ImportedConversation(talk["name"] or "", records, f"llm:{talk['id']}")
+            yield ImportedConversation(conversation["name"] or "", records, f"llm:{conversation['id']}")
 
 
-def _threads(base: sqlite3.Connection) -> Iterator[ImportedConversation]:
+def _threads(database: sqlite3.Connection) -> Iterator[ImportedConversation]:
     """Since 0.36: each message refers to the previous one by its hash, a thread to its last message."""
-    for thread in base.execute("SELECT id, name, tip_message_hash FROM threads ORDER BY id").fetchall():
+    for thread in database.execute("SELECT id, name, tip_message_hash FROM threads ORDER BY id").fetchall():
         chain: list[sqlite3.Row] = []
-        at, seen = thread["tip_message_hash"], set()
-        while at and at not in seen:
-            seen.add(at)
-            row = base.execute("SELECT hash, parent_hash, role FROM messages WHERE hash = ?", (at,)).fetchone()
+        current, seen = thread["tip_message_hash"], set()
+        while current and current not in seen:
+            seen.add(current)
+            row = database.execute("SELECT hash, parent_hash, role FROM messages WHERE hash = ?", (current,)).fetchone()
             if row is None:
                 break
             chain.append(row)
-            at = row["parent_hash"]
+            current = row["parent_hash"]
         turns = {
-            t["tip_message_hash"]: t for t in base.execute("SELECT * FROM turns WHERE thread_id = ?", (thread["id"],))
+            t["tip_message_hash"]: t
+            for t in database.execute("SELECT * FROM turns WHERE thread_id = ?", (thread["id"],))
         }
         records: list[Record] = []
         parent: str | None = None
         for row in reversed(chain):
-            parts = base.execute(
+            parts = database.execute(
                 "SELECT type, text FROM parts WHERE message_hash = ? ORDER BY position", (row["hash"],)
             )
             text = "\n".join(p["text"] for p in parts if p["text"] and p["type"] in ("text", "TextPart", None))
@@ -94,13 +97,13 @@ def _threads(base: sqlite3.Connection) -> Iterator[ImportedConversation]:
                 records.append({"type": "settings", "system": text})
             elif row["role"] in ("user", "assistant") and text:
                 turn = turns.get(row["hash"])
-                more: dict[str, Any] = {"id": new_id(), "time": _time(turn["datetime_utc"]) if turn else ""}
+                fields: dict[str, Any] = {"id": new_id(), "time": _time(turn["datetime_utc"]) if turn else ""}
                 if row["role"] == "assistant" and turn:
-                    more |= {
+                    fields |= {
                         "model": turn["model"],
                         "usage": {"prompt": turn["input_tokens"], "completion": turn["output_tokens"]},
                     }
-                records.append(message(row["role"], text, parent, **more))
+                records.append(message(row["role"], text, parent, **fields))
                 parent = records[-1]["id"]
         if parent:
             yield ImportedConversation(thread["name"] or "", records, f"llm:{thread['id']}")

@@ -34,18 +34,18 @@ def write(session: Session, records: list[Record]) -> str:
     ]
     if session.system:
         lines += ["## System <!-- chatmem -->", "", session.system, ""]
-    for one in session.path:
-        who = {"user": "User", "assistant": "Assistant"}.get(one.role)
-        if who:
-            status = "" if one.status == "complete" else f" ({one.status})"
-            ident, time = (text if _PLAIN.fullmatch(text) else "" for text in (one.id, one.time))
-            lines += [f"## {who}{status} <!-- chatmem {ident} {time} -->", "", one.content, ""]
+    for entry in session.path:
+        label = {"user": "User", "assistant": "Assistant"}.get(entry.role)
+        if label:
+            status = "" if entry.status == "complete" else f" ({entry.status})"
+            ident, time = (text if _PLAIN.fullmatch(text) else "" for text in (entry.id, entry.time))
+            lines += [f"## {label}{status} <!-- chatmem {ident} {time} -->", "", entry.content, ""]
     return "\n".join(lines)
 
 
 def detect(data: Any, path: Path | None) -> bool:
-    ours = isinstance(data, str) and data.startswith("---\n")
-    return ours and bool(_HEADING.search(data) or re.match(r'---\nname: ".*"\n(?s:.*?)\nid: "', data))
+    has_front_matter = isinstance(data, str) and data.startswith("---\n")
+    return has_front_matter and bool(_HEADING.search(data) or re.match(r'---\nname: ".*"\n(?s:.*?)\nid: "', data))
 
 
 def read(data: Any, path: Path | None) -> Iterator[ImportedConversation]:
@@ -58,17 +58,17 @@ def read(data: Any, path: Path | None) -> Iterator[ImportedConversation]:
             values[key] = value
     records: list[Record] = []
     parent: str | None = None
-    places = list(_HEADING.finditer(data))
-    for found, following in zip(places, [*places[1:], None], strict=True):
-        text = data[found.end() : following.start() if following else len(data)].removeprefix("\n\n")
+    headings = list(_HEADING.finditer(data))
+    for heading, following in zip(headings, [*headings[1:], None], strict=True):
+        text = data[heading.end() : following.start() if following else len(data)].removeprefix("\n\n")
         text = text.removesuffix("\n\n" if following else "\n")
-        if found[1] == "System":
+        if heading[1] == "System":
             records.append({"type": "settings", "system": text})
             continue
-        more: dict[str, Any] = {"id": found[3] or None, "time": found[4] or ""}
-        if found[1] == "Assistant":
-            more |= {"model": values.get("model"), "status": found[2] if found[2] in STATUSES else "complete"}
-        records.append(message(found[1].lower(), text, parent, **more))
+        fields: dict[str, Any] = {"id": heading[3] or None, "time": heading[4] or ""}
+        if heading[1] == "Assistant":
+            fields |= {"model": values.get("model"), "status": heading[2] if heading[2] in STATUSES else "complete"}
+        records.append(message(heading[1].lower(), text, parent, **fields))
         parent = records[-1]["id"]
     ident = f"markdown:{values['id']}" if values.get("id") else ""
     yield ImportedConversation(

@@ -23,8 +23,8 @@ ROLES = {
 
 def write(session: Session, records: list[Record]) -> str:
     names = {"user": "human", "assistant": "gpt"}
-    talk = [{"from": names[m.role], "value": m.content} for m in session.path if m.role in names]
-    body: dict[str, Any] = {"id": session.id, "conversations": talk}
+    turns = [{"from": names[m.role], "value": m.content} for m in session.path if m.role in names]
+    body: dict[str, Any] = {"id": session.id, "conversations": turns}
     if session.system:
         body["system"] = session.system
     return json.dumps([body], ensure_ascii=False, indent=1) + "\n"
@@ -40,14 +40,16 @@ def detect(data: Any, path: Path | None) -> bool:
 
 
 def read(data: Any, path: Path | None) -> Iterator[ImportedConversation]:
-    for one in [data] if isinstance(data, dict) else data:
-        talk = [t for t in one["conversations"] if isinstance(t, dict)]
-        system = one.get("system") or next(
-            (content_text(t.get("value")) for t in talk if t.get("from") == "system"), ""
+    for conversation in [data] if isinstance(data, dict) else data:
+        turns = [t for t in conversation["conversations"] if isinstance(t, dict)]
+        system = conversation.get("system") or next(
+            (content_text(t.get("value")) for t in turns if t.get("from") == "system"), ""
         )
         records: list[Record] = [{"type": "settings", "system": str(system)}] if system else []
-        records += messages((ROLES.get(str(t.get("from")), ""), content_text(t.get("value")), {}) for t in talk)
-        yield ImportedConversation("", records, f"sharegpt:{one['id']}" if isinstance(one.get("id"), str | int) else "")
+        records += messages((ROLES.get(str(t.get("from")), ""), content_text(t.get("value")), {}) for t in turns)
+        yield ImportedConversation(
+            "", records, f"sharegpt:{conversation['id']}" if isinstance(conversation.get("id"), str | int) else ""
+        )
 
 
 FORMAT = Format("sharegpt", ".sharegpt.json", write, read, detect)

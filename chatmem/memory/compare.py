@@ -100,15 +100,17 @@ def prefix_reuse(
 def common_prefix_tokens(previous: Sequence[ApiMessage], current: Sequence[ApiMessage], counter: Counter) -> int:
     """The tokens of the longest common start of two prompts."""
     tokens = 0
-    for one, two in zip(previous, current, strict=False):
-        if one != two:
-            if one["role"] == two["role"]:
-                tokens += counter.count_text(_common_prefix(one["content"], two["content"]))
+    for before, now in zip(previous, current, strict=False):
+        if before != now:
+            if before["role"] == now["role"]:
+                tokens += counter.count_text(_common_prefix(before["content"], now["content"]))
             return tokens
-        tokens += counter.count_message(two["content"])
+        tokens += counter.count_message(now["content"])
     return tokens + counter.request_overhead
 
 
-def _common_prefix(one: str, two: str) -> str:
-    length = next((n for n, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two)))
-    return one[:length]
+def _common_prefix(first: str, second: str) -> str:
+    length = next(
+        (n for n, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
+    )
+    return first[:length]

@@ -40,8 +40,8 @@ def dropped_facts(source: str, summary: str, newer: str = "") -> Iterator[str]:
     newer_words = [set(_WORD.findall(s.lower())) for s, _ in sentences_with_facts(newer)]
     seen: set[str] = set()
     for sentence, facts in reversed(list(sentences_with_facts(source))):
-        lacking = {fact for fact in facts if fact not in summary} - seen
+        missing = {fact for fact in facts if fact not in summary} - seen
         words = set(_WORD.findall(sentence.lower()))
-        if lacking and not any(words and len(words & other) * 5 >= len(words) * 4 for other in newer_words):
-            seen |= lacking
+        if missing and not any(words and len(words & other) * 5 >= len(words) * 4 for other in newer_words):
+            seen |= missing
             yield sentence

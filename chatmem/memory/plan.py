@@ -136,11 +136,11 @@ class ContextPlan:
                     yield self._decision(message, turn.number, "recalled", "found for this question")
                 else:
                     yield self._decision(message, turn.number, decision, reason)
-        asked = self.question.id if isinstance(self.question, Message) else None
-        if asked and self.session.turns and self.session.turns[-1].id == asked:
+        question_id = self.question.id if isinstance(self.question, Message) else None
+        if question_id and self.session.turns and self.session.turns[-1].id == question_id:
             turn = self.session.turns[-1]
             for message in turn.messages:
-                if message.id == asked:
+                if message.id == question_id:
                     yield self._decision(message, turn.number, "sent", "the newest question")
                 else:
                     yield self._decision(message, turn.number, "dropped", "the question is asked again")

@@ -61,14 +61,14 @@ def plan(
         turns = turns[:-1]
     budget = strategy.budget(limit)
     prompt = session.system
-    base = counter.request_overhead + (counter.count_message(prompt) if prompt else 0)
-    asked = counter.count_message(question_text(question)) if question is not None else 0
-    if base + asked > budget:
-        raise _budget_error(base - counter.request_overhead, asked, budget)
+    base_tokens = counter.request_overhead + (counter.count_message(prompt) if prompt else 0)
+    question_tokens = counter.count_message(question_text(question)) if question is not None else 0
+    if base_tokens + question_tokens > budget:
+        raise _budget_error(base_tokens - counter.request_overhead, question_tokens, budget)
 
-    pins, dropped_pins = _select_pins(session, turns, counter, budget - base - asked)
+    pins, dropped_pins = _select_pins(session, turns, counter, budget - base_tokens - question_tokens)
     pinned = {turn.id for turn in pins}
-    fixed = base + asked + sum(turn_tokens(counter, turn) for turn in pins)
+    fixed_tokens = base_tokens + question_tokens + sum(turn_tokens(counter, turn) for turn in pins)
     summary_share = strategy.summary_share(budget)
     retrieval_share = strategy.retrieval_share(budget) if retriever else 0
     spans = valid_spans(session, turns) if summary_share else []
@@ -78,7 +78,9 @@ def plan(
             return None
         return 0 if pinned and turn.id in pinned else turn_tokens(counter, turn)
 
-    context = TailContext(turns, turn_cost, budget - fixed, min(summary_share + retrieval_share // 2, budget - fixed))
+    context = TailContext(
+        turns, turn_cost, budget - fixed_tokens, min(summary_share + retrieval_share // 2, budget - fixed_tokens)
+    )
     context.previous_start = _previous_start(session, strategy, budget, len(turns))
     if context.previous_start and summary_share:
         summary_tokens = estimate_summary_tokens(select_spans(spans, context.previous_start), counter)
@@ -87,20 +89,20 @@ def plan(
     start = len(turns) if dropped_pins else strategy.tail_start(context)
     while start < len(turns) and not turns[start].sendable:
         start += 1
-    used = fixed + context.tokens_from(start)
+    used_tokens = fixed_tokens + context.tokens_from(start)
 
     selected = select_spans(spans, start)
-    shown, system = with_summaries(prompt, selected, counter, min(summary_share, budget - used), base)
+    shown, system = with_summaries(prompt, selected, counter, min(summary_share, budget - used_tokens), base_tokens)
     clipped = {i for first, last, segment in selected if segment not in shown for i in range(first, last + 1)}
-    used += counter.count_message(system) - (base - counter.request_overhead) if system else 0
+    used_tokens += counter.count_message(system) - (base_tokens - counter.request_overhead) if system else 0
 
     lines: list[RetrievedLine] = []
     last_message = question_text(question)
     if retriever and question is not None and start > 0 and retrieval_share:
         candidates = _is_retrievable(session, turns, pinned, start)
-        max_tokens = min(retrieval_share, budget - used)
+        max_tokens = min(retrieval_share, budget - used_tokens)
         lines, last_message, with_lines = _retrieve(session, last_message, candidates, counter, max_tokens, retriever)
-        used += with_lines - asked if lines else 0
+        used_tokens += with_lines - question_tokens if lines else 0
 
     messages: list[ApiMessage] = [{"role": "system", "content": system}] if system else []
     for turn in pins:
@@ -114,7 +116,7 @@ def plan(
 
     return ContextPlan(
         tuple(messages),
-        used,
+        used_tokens,
         budget,
         strategy,
         counter,
@@ -202,14 +204,14 @@ def _retrieve(
     plain = counter.count_message(question)
     groups: list[list[RetrievedLine]] = []
     known: set[str] = set()
-    used = counter.count_text(_with_excerpts([], ""))
+    used_tokens = counter.count_text(_with_excerpts([], ""))
     for group in retriever.retrieve(question, is_candidate):
         new = [line for line in group if line.message.id not in known]
         size = sum(counter.count_text(_format_excerpt(line)) + 1 for line in new)
-        if new and used + size <= max_tokens:
+        if new and used_tokens + size <= max_tokens:
             groups.append(new)
             known |= {line.message.id for line in new}
-            used += size
+            used_tokens += size
     while groups:  # the exact cost is known only once the lines are joined
         lines = sorted((line for group in groups for line in group), key=lambda line: session.locate(line.message.id))
         text = _with_excerpts(lines, question)
@@ -238,9 +240,9 @@ def _summarize_before(
     if not strategy.summary_share(budget):
         return 0
     turns, before = context.turns, start
-    limit, used = context.limit_from(context.previous_start or start), context.tokens_from(start)
-    if used >= limit * SUMMARIZE_AHEAD_FROM:
-        remaining = used - limit * (1 - strategy.low_water_share(budget))
+    limit, used_tokens = context.limit_from(context.previous_start or start), context.tokens_from(start)
+    if used_tokens >= limit * SUMMARIZE_AHEAD_FROM:
+        remaining = used_tokens - limit * (1 - strategy.low_water_share(budget))
         while before < len(turns) - 1 and context.tokens_from(before) > remaining:
             before += 1
     covered = {i for first, last, _ in select_spans(spans, before) for i in range(first, last + 1)}

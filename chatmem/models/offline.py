@@ -17,7 +17,7 @@ from chatmem.tokens.counter import REQUEST_OVERHEAD, counter_for_model
 
 NAME = "offline"
 
-_STOP = frozenset(
+_STOP_WORDS = frozenset(
     (
         "a about again all also am an and any are as at be been but by can could did do does for from had has "
         "have he her him his how i if in is it its just know let like many may me mine more much my name's no not "
@@ -31,7 +31,7 @@ _QUESTION = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE = re.compile(r"(?<=[.!?。！？])\s+|\n+|(?<=[。！？])")
-_SUMMARISE = re.compile(r"(you |please )?(summari[sz]e|write (a|the) summary)\b", re.IGNORECASE)
+_SUMMARY_REQUEST = re.compile(r"(you |please )?(summari[sz]e|write (a|the) summary)\b", re.IGNORECASE)
 _QUOTED_BLOCK = re.compile(r"\A\[[^\n]*\]\n(.*?)\n\[End of [^\n]*\]\n\n", re.DOTALL)
 """A marked block before the question, such as retrieved lines: context, not part of the question."""
 
@@ -70,7 +70,7 @@ def answer(messages: Sequence[Mapping[str, str]]) -> str:
     """The answer to these messages, the last of which is the question."""
     *context, last = messages
     question = last["content"].strip()
-    if len(messages) == 2 and context[0]["role"] == "system" and _SUMMARISE.match(context[0]["content"]):
+    if len(messages) == 2 and context[0]["role"] == "system" and _SUMMARY_REQUEST.match(context[0]["content"]):
         return extract_summary(question)
     if block := _QUOTED_BLOCK.match(question):
         context.append({"role": "user", "content": block[1]})
@@ -79,7 +79,7 @@ def answer(messages: Sequence[Mapping[str, str]]) -> str:
         return _acknowledge(question)
     last = {"role": "user", "content": question}
     known = [_speaker(m["role"], sentence) for m in (*context, last) for sentence in _sentences(m["content"])]
-    found = _best(question, known)
+    found = _best_sentence(question, known)
     count = len(messages)
     if found is None:
         sent = "the one message" if count == 1 else f"the {count} messages"
@@ -98,8 +98,8 @@ def extract_summary(transcript: str, most: int = 12) -> str:
     for index, line in enumerate(dict.fromkeys(lines)):
         words = _words(line)
         facts = len(re.findall(r"\b(?:my|our|we|i)\b.*\b(?:is|are|was|am)\b|\d|[A-Z]{2,}", line))
-        rare = sum(1 / frequency[w] for w in words)
-        scored.append((facts * 2 + rare / (1 + len(words) ** 0.5), index, line))
+        rarity = sum(1 / frequency[w] for w in words)
+        scored.append((facts * 2 + rarity / (1 + len(words) ** 0.5), index, line))
     best = sorted(sorted(scored, reverse=True)[:most], key=lambda s: s[1])
     return "\n".join(f"- {line}" for _, _, line in best)
 
@@ -129,7 +129,7 @@ def _words(text: str) -> list[str]:
     for word in re.findall(r"[^\W_]+(?:['’][^\W_]+)?", text.lower()):
         if re.match(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]", word):
             found += [word[i : i + 2] for i in range(max(1, len(word) - 1))]
-        elif word not in _STOP:
+        elif word not in _STOP_WORDS:
             found.append(_stem(word))
     return found
 
@@ -142,12 +142,12 @@ def _stem(word: str) -> str:
     return word
 
 
-def _best(question: str, known: list[tuple[str, str]]) -> tuple[str, str] | None:
+def _best_sentence(question: str, known: list[tuple[str, str]]) -> tuple[str, str] | None:
     """The newest of the sentences that share the most words with the question, if they share enough."""
     wanted = set(_words(question))
     if not wanted:
         return None
-    spread = Counter(word for _, sentence in known for word in set(_words(sentence)) & wanted)
+    document_frequency = Counter(word for _, sentence in known for word in set(_words(sentence)) & wanted)
     best, best_score = None, 0.0
     for role, sentence in known:
         if _is_question(sentence) or sentence.startswith(
@@ -155,7 +155,7 @@ def _best(question: str, known: list[tuple[str, str]]) -> tuple[str, str] | None
         ):
             continue
         shared = set(_words(sentence)) & wanted
-        score = sum(1.0 + 1.0 / spread[word] for word in shared) + (0.1 if role == "user" else 0.0)
+        score = sum(1.0 + 1.0 / document_frequency[word] for word in shared) + (0.1 if role == "user" else 0.0)
         if len(shared) * 2 >= len(wanted) and score >= best_score:
             best, best_score = (role, sentence), score
     return best

@@ -131,12 +131,12 @@ class Prompt:
         if not os.environ.get("TERM"):
             os.environ["TERM"] = "dumb"  # nothing is known about this terminal
         screen = self.repl.app.config.settings.screen
-        remembers = screen.history and self.repl.chat.store.persistent
+        saves_history = screen.history and self.repl.chat.store.persistent
         session: PromptSession[str] = PromptSession(
             multiline=True,
             prompt_continuation="  ",
             key_bindings=self._key_bindings(),
-            history=_open_history(self.repl.app.paths.state, self.pastes) if remembers else InMemoryHistory(),
+            history=_open_history(self.repl.app.paths.state, self.pastes) if saves_history else InMemoryHistory(),
             auto_suggest=AutoSuggestFromHistory(),
             search_ignore_case=True,
             completer=ThreadedCompleter(ReplCompleter(self.repl)),

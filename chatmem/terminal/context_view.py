@@ -48,12 +48,12 @@ def print_context(terminal: Terminal, context: ContextPlan, session: Session) ->
 
 def print_comparison(terminal: Terminal, rows: Sequence[ComparisonRow]) -> None:
     """Print the strategies side by side, shares as bars."""
-    heads = ("strategy", "messages", "tokens", "verbatim turns", "prefix reuse", "facts kept")
+    headings = ("strategy", "messages", "tokens", "verbatim turns", "prefix reuse", "facts kept")
     cells = [
         (r.strategy, str(r.messages), f"{r.tokens:,}", str(r.verbatim_turns), _share(r.prefix_reuse), _share(r.kept))
         for r in rows
     ]
-    print_columns(terminal, heads, cells, numbers={1, 2, 3})
+    print_columns(terminal, headings, cells, numbers={1, 2, 3})
 
 
 def print_why(terminal: Terminal, session: Session, number: int) -> None:

@@ -106,10 +106,10 @@ class IncrementalMarkdown:
             if not complete.strip():
                 return
             tokens = self._parse(complete, self._copy_references())
-            tops = [t for t in tokens if t.level == 0 and t.map]
-            if not tops:
+            top_level = [t for t in tokens if t.level == 0 and t.map]
+            if not top_level:
                 return
-            last = tops[-1]
+            last = top_level[-1]
             assert last.map is not None
             lines = [line + "\n" for line in complete.split("\n")[:-1]]
             start = last.map[0]

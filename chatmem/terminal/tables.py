@@ -23,16 +23,16 @@ _UNITS = (
 
 
 def print_sessions(terminal: Terminal, sessions: Sequence[SessionInfo]) -> None:
-    heads = ("name", "title", "last used", "turns", "model", "memory")
+    headings = ("name", "title", "last used", "turns", "model", "memory")
     rows = [
         (s.name, _title(s), relative_time(s.last_active), str(s.turns), s.model or "", s.memory or "") for s in sessions
     ]
-    print_columns(terminal, heads, rows, numbers={3}, flexible=1)
+    print_columns(terminal, headings, rows, numbers={3}, flexible=1)
 
 
 def print_columns(
     terminal: Terminal,
-    heads: Sequence[str],
+    headings: Sequence[str],
     rows: Iterable[Sequence[str]],
     numbers: Collection[int] = (),
     flexible: int = 0,
@@ -46,7 +46,7 @@ def print_columns(
         for row in rows:
             terminal.write("\t".join(row))
         return
-    table = [list(heads), *rows]
+    table = [list(headings), *rows]
     widths = _column_widths(table, terminal.width, flexible)
     for number, row in enumerate(table):
         cells = [pad(cell, width, i in numbers) for i, (cell, width) in enumerate(zip(row, widths, strict=False))]

@@ -81,15 +81,15 @@ class TailContext:
     """Where the tail of the last reply under the same settings began."""
     summary_boundaries: Sequence[int] = ()
     """The indices right after the turns where summary segments end, ascending."""
-    _sums: list[int] = field(default_factory=lambda: [0])
+    _cumulative: list[int] = field(default_factory=lambda: [0])
 
     def tokens_from(self, start: int, enough: int | None = None) -> int:
         """The tokens of the turns from `start` on. Stops counting above `enough`."""
         wanted = len(self.turns) - start
-        sums = self._sums
-        while len(sums) <= wanted and (enough is None or sums[-1] <= enough):
-            sums.append(sums[-1] + (self.turn_cost(self.turns[-len(sums)]) or 0))
-        return sums[min(wanted, len(sums) - 1)]
+        cumulative = self._cumulative
+        while len(cumulative) <= wanted and (enough is None or cumulative[-1] <= enough):
+            cumulative.append(cumulative[-1] + (self.turn_cost(self.turns[-len(cumulative)]) or 0))
+        return cumulative[min(wanted, len(cumulative) - 1)]
 
     def fits(self, start: int) -> bool:
         limit = self.limit_from(start)

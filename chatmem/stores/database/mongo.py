@@ -74,11 +74,11 @@ class MongoDatabase(Database):
         with self._connected() as database:
             names = list(database.chatmem_names.find(wanted))
             idents = [str(one["session"]) for one in names]
-            there = {one["_id"]: one for one in database.chatmem_sessions.find({"_id": {"$in": idents}})}
+            existing = {one["_id"]: one for one in database.chatmem_sessions.find({"_id": {"$in": idents}})}
         return [
             SessionRow(one["name"], one["session"], one["owner"], found["last"], found["changed"].timestamp())
             for one in names
-            if (found := there.get(one["session"]))
+            if (found := existing.get(one["session"]))
         ]
 
     def create(self, user: str, key: str, name: str, session: str, lines: Sequence[Line]) -> bool:
@@ -193,10 +193,10 @@ class MongoDatabase(Database):
             ]
             for session in old:
                 self.purge(session)
-            there = set(
+            existing = set(
                 database.chatmem_sessions.distinct("_id")
             )  # the TTL index removes only the session, not its records
-            for session in set(database.chatmem_records.distinct("session")) - there:
+            for session in set(database.chatmem_records.distinct("session")) - existing:
                 database.chatmem_records.delete_many({"session": session})
 
     def _add(self, database: Any, session: str, first: int, lines: Sequence[Line]) -> None:

@@ -148,8 +148,8 @@ class RedisDatabase(Database):
                     many.hget(f"chatmem:{ident}:session", "changed").llen(f"chatmem:{ident}:records")
                 answers = iter(many.execute())
             rows = [(k, entry, next(answers), next(answers)) for k, entry in known.items()]
-            if gone := [k for k, _, changed, _ in rows if changed is None]:
-                client.hdel(names, *gone)  # expired
+            if expired := [k for k, _, changed, _ in rows if changed is None]:
+                client.hdel(names, *expired)
         return [
             SessionRow(name, ident, owner, last, float(changed))
             for _, (name, ident, owner), changed, last in rows
@@ -185,8 +185,8 @@ class RedisDatabase(Database):
         return None if last < 0 else last
 
     def lock(self, session: str, holder: str) -> bool | None:
-        got = int(self._run(_LOCK, session, holder, self._lease))
-        return None if got < 0 else got > 0
+        acquired = int(self._run(_LOCK, session, holder, self._lease))
+        return None if acquired < 0 else acquired > 0
 
     def unlock(self, session: str, holder: str) -> None:
         self._run(_UNLOCK, session, holder)

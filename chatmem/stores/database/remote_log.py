@@ -79,7 +79,7 @@ class RemoteLog:
     # The lease
 
     def _acquire(self, wait: bool, headers: Callable[[], Sequence[Record]]) -> None:
-        pause, told = 0.005, False
+        pause, notified = 0.005, False
         while True:
             acquired = self.catalog.database.lock(self._known_ident, self._holder)
             if acquired:
@@ -91,8 +91,8 @@ class RemoteLog:
                 raise SessionLockedError(
                     f"Session {self.name!r} is in use by another process.", "Try again when its turn is done."
                 )
-            if not told and pause > 0.1:
-                told = True
+            if not notified and pause > 0.1:
+                notified = True
                 self.catalog.notify(f"Session {self.name!r} is in use. Waiting for its turn to end (Ctrl-C cancels).")
             time.sleep(pause)
             pause = min(pause * 1.3, 0.25)

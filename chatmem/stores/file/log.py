@@ -122,29 +122,29 @@ class FileLog(SessionLog):
     def _follow(self) -> None:
         """Notice that the file was renamed, replaced or deleted. Follow it, or create it again."""
         path = self.directory.path(self.name)
-        ours = self.system.fstat(self._descriptor)
+        opened = self.system.fstat(self._descriptor)
         try:
             current = self.system.stat(path, follow_symlinks=False)
         except FileNotFoundError:
             current = None
         except OSError as error:
             raise storage_error(f"Cannot access session {self.name!r}", error) from error
-        if current and (current.st_ino, current.st_dev) == (ours.st_ino, ours.st_dev):
+        if current and (current.st_ino, current.st_dev) == (opened.st_ino, opened.st_dev):
             return
         if current:
             self.directory.notify(f"Session {self.name!r} was replaced. Reading it again.")
             self.close()
             self._open()
             self._replaced = True
-        elif new_name := self._find_by_inode(ours):
+        elif new_name := self._find_by_inode(opened):
             self.directory.notify(f"Session {self.name!r} was renamed to {new_name!r}.")
             self.name = new_name
         else:
             self._create_again(path)
 
-    def _find_by_inode(self, ours: os.stat_result) -> str | None:
+    def _find_by_inode(self, opened: os.stat_result) -> str | None:
         with self.system.scandir(self.directory.root) as entries:
-            same = (e.name for e in entries if e.name.endswith(SUFFIX) and e.inode() == ours.st_ino)
+            same = (e.name for e in entries if e.name.endswith(SUFFIX) and e.inode() == opened.st_ino)
             return next((name.removesuffix(SUFFIX) for name in same), None)
 
     def _create_again(self, path: Path) -> None:
