@@ -66,15 +66,15 @@ def test_no_modules_import_one_another_in_a_circle() -> None:
     graph = {module: imports(path) - {module} for module, path in MODULES.items()}
     done: set[str] = set()
 
-    def circles(module: str, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    def cycles(module: str, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         if module in path:
             yield (*path[path.index(module) :], module)
         elif module not in done:
             for other in sorted(graph[module]):
-                yield from circles(other, (*path, module))
+                yield from cycles(other, (*path, module))
             done.add(module)
 
-    assert [circle for module in graph for circle in circles(module, ())] == []
+    assert [cycle for module in graph for cycle in cycles(module, ())] == []
 
 
 @pytest.mark.parametrize("front_end", ["cli", "repl"])

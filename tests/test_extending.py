@@ -38,7 +38,7 @@ from chatmem.repl.repl import Repl
 from chatmem.stores import DATABASES, DatabaseType, open_store
 from chatmem.stores.database.sqlite import SqliteDatabase
 from chatmem.terminal.terminal import Terminal
-from tests.memory.test_planner import numbers, plan_with, talk
+from tests.memory.test_planner import make_session, numbers, plan_with
 
 ROOT = Path(__file__).parents[1]
 
@@ -60,7 +60,7 @@ class EveryOtherStrategy(Strategy):
 def test_a_strategy_is_one_class_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(STRATEGIES, "even", EveryOtherStrategy)
     assert format_spec(strategy_from_mapping(parse_spec("even:3"))) == "even:3"
-    assert numbers(plan_with(talk(20), "even:3")) == [17, 18, 19, 20]
+    assert numbers(plan_with(make_session(20), "even:3")) == [17, 18, 19, 20]
     schema = ConfigSchema(STRATEGIES, parse_spec)
     layers = [Layer("flags", schema.nested({"memory": parse_spec("even:5")}))]
     assert resolve(schema, layers).settings.strategy == EveryOtherStrategy(5)

@@ -27,6 +27,6 @@ def test_the_wheel_starts_in_an_empty_environment(tmp_path: Path) -> None:
 
 def test_the_top_level_has_only_the_agreed_files() -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
-    tops = {line.split("/")[0] for line in tracked.stdout.splitlines()}
+    top_level = {line.split("/")[0] for line in tracked.stdout.splitlines()}
     allowed = {"pyproject.toml", "README.md", "chatmem", "tests", "config.example.toml", "CHANGELOG.md", "LICENSE"}
-    assert {top for top in tops if not top.startswith(".")} <= allowed
+    assert {top for top in top_level if not top.startswith(".")} <= allowed

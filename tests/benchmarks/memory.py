@@ -38,7 +38,7 @@ _PEOPLE = (
 )
 _OTHER = {  # synonyms that share no stem
     "router": "wifi box", "garage": "place for the car", "locker": "metal cabinet", "bicycle": "two-wheeler", "piano": "instrument with keys",
-    "greenhouse": "glass shed", "cellar": "room below ground", "office": "workplace", "gate": "front entrance", "sauna": "hot room",
+    "greenhouse": "glass shed", "cellar": "storage below ground", "office": "workplace", "gate": "front entrance", "sauna": "steam bath",
     "library": "book collection", "studio": "art space", "attic": "top floor", "boiler": "heating unit", "safe": "strongbox",
     "dentist": "person for my teeth", "plumber": "pipe fixer", "cousin": "relative", "neighbour": "person next door", "teacher": "educator",
     "landlord": "owner of the flat", "trainer": "gym coach", "lawyer": "attorney", "baker": "bread maker", "painter": "wall decorator",
@@ -98,7 +98,7 @@ class Conversation:
     @classmethod
     def make(cls, seed: int, count: int = 300) -> Conversation:
         rng = random.Random(seed)
-        talk = cls()
+        conversation = cls()
         keys: list[tuple[str, str, Callable[[], str]]] = [
             (
                 f"the code for my {t}",
@@ -136,21 +136,21 @@ class Conversation:
         rng.shuffle(keys)
         places = sorted(rng.sample(range(2, count - 20), 42))
         for turn, (key, thing, value) in zip(places, keys, strict=False):
-            talk.facts.append(Fact(key, thing, value(), turn, "user" if rng.random() < 0.7 else "assistant"))
-        for fact in rng.sample(talk.facts, 10):
+            conversation.facts.append(Fact(key, thing, value(), turn, "user" if rng.random() < 0.7 else "assistant"))
+        for fact in rng.sample(conversation.facts, 10):
             later = rng.randrange(fact.turn + 5, count - 5)
             fact.old, fact.value = fact.value, next(v for k, _, v in keys if k == fact.key)()
-            talk.corrections[later] = fact
-        planted = {f.turn: f for f in talk.facts}
+            conversation.corrections[later] = fact
+        planted = {f.turn: f for f in conversation.facts}
         for turn in range(count):
             texts = {"user": cls._filler(rng, 20, 60), "assistant": cls._filler(rng, 40, 130)}
             if said := planted.get(turn):
                 shown = Fact(said.key, said.thing, said.old or said.value, turn, said.role)
                 texts[said.role] += " " + shown.sentence()
-            if correction := talk.corrections.get(turn):
+            if correction := conversation.corrections.get(turn):
                 texts["user"] += " " + correction.sentence(corrected=True)
-            talk.turns.append((texts["user"], texts["assistant"]))
-        return talk
+            conversation.turns.append((texts["user"], texts["assistant"]))
+        return conversation
 
     @staticmethod
     def _filler(rng: random.Random, least: int, most: int) -> str:
@@ -168,8 +168,10 @@ class Conversation:
 class Oracle:
     """A summary model that loses nothing but each fact with some probability per call."""
 
-    def __init__(self, talk: Conversation, rng: random.Random, keep: float, fail: float, counter: Counter) -> None:
-        self.talk, self.rng, self.keep, self.fail, self.counter = talk, rng, keep, fail, counter
+    def __init__(
+        self, conversation: Conversation, rng: random.Random, keep: float, fail: float, counter: Counter
+    ) -> None:
+        self.conversation, self.rng, self.keep, self.fail, self.counter = conversation, rng, keep, fail, counter
         self.calls = 0
         self.tokens = 0
 
@@ -180,7 +182,7 @@ class Oracle:
         if self.rng.random() < self.fail:
             raise ConnectionError("the summary model is down")
         lines = []
-        for fact in self.talk.facts:
+        for fact in self.conversation.facts:
             places = {value: text.rfind(value) for value in (fact.old, fact.value) if value}
             value, place = max(places.items(), key=lambda p: p[1])
             if place >= 0 and self.rng.random() < self.keep:
@@ -206,8 +208,8 @@ class Figures:
     lost: int
 
 
-def play(
-    talk: Conversation,
+def replay(
+    conversation: Conversation,
     strategy: Strategy,
     budget: int,
     counter: Counter,
@@ -217,13 +219,13 @@ def play(
 ) -> Figures:
     """Play a conversation under a strategy: plan, reply, summarise; check every plan."""
     session, index = Session("bench"), FullTextIndex()
-    oracle = Oracle(talk, random.Random(seed), keep, fail, counter)
+    oracle = Oracle(conversation, random.Random(seed), keep, fail, counter)
     summary_model = SummaryModel("oracle", 128_000, oracle.ask)
     recall, sizes, stale = [], [], 0
     total = same = violations = blocked = 0
     before: ContextPlan | None = None
     failures = rest = 0
-    for number, (question, reply) in enumerate(talk.turns):
+    for number, (question, reply) in enumerate(conversation.turns):
         session.apply(
             {
                 "type": "message",
@@ -251,7 +253,7 @@ def play(
             same += common_prefix_tokens(before.messages, context.messages, counter)
         before = context
         if number and number % 10 == 0:
-            known = talk.known(number)
+            known = conversation.known(number)
             if known:
                 recall.append(sum(value in text for _, value in known) / len(known))
             stale += sum(
@@ -283,12 +285,12 @@ def play(
     uses = index if strategy.retrieval_share(strategy.budget(budget)) else None
     for form in ("same words", "paraphrase", "no shared word"):
         hits = []
-        for fact in talk.facts:
+        for fact in conversation.facts:
             context = plan(session, fact.questions()[form], strategy, counter, budget, uses)
             hits.append(fact.value in "\n".join(m["content"] for m in context.messages))
         asked[form] = statistics.mean(hits)
     stored = {m.content for m in session.messages.values()}
-    lost = sum(text not in stored for turn in talk.turns for text in turn)
+    lost = sum(text not in stored for turn in conversation.turns for text in turn)
     return Figures(
         statistics.mean(recall),
         asked,
@@ -302,7 +304,7 @@ def play(
     )
 
 
-def langchain(talk: Conversation, which: str, budget: int, counter: Counter, seed: int) -> Figures:
+def langchain(conversation: Conversation, which: str, budget: int, counter: Counter, seed: int) -> Figures:
     """The same conversation through langchain: `trim_messages` in its best configuration for a chat, or its summary buffer."""
     import warnings
 
@@ -310,7 +312,7 @@ def langchain(talk: Conversation, which: str, budget: int, counter: Counter, see
     from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
     from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, trim_messages
 
-    oracle = Oracle(talk, random.Random(seed), 0.97, 0.0, counter)
+    oracle = Oracle(conversation, random.Random(seed), 0.97, 0.0, counter)
 
     def count(messages: list[BaseMessage]) -> int:
         return 3 + sum(counter.count_message(str(m.content)) for m in messages)
@@ -347,7 +349,7 @@ def langchain(talk: Conversation, which: str, budget: int, counter: Counter, see
             {"role": {"human": "user", "ai": "assistant"}.get(m.type, m.type), "content": str(m.content)} for m in shown
         ]
 
-    for number, (question, reply) in enumerate(talk.turns):
+    for number, (question, reply) in enumerate(conversation.turns):
         context = context_of(question)
         text = "\n".join(m["content"] for m in context)
         size = counter.request_overhead + sum(counter.count_message(m["content"]) for m in context)
@@ -358,7 +360,7 @@ def langchain(talk: Conversation, which: str, budget: int, counter: Counter, see
             total += size
             same += common_prefix_tokens(before, context, counter)
         before = context
-        if number and number % 10 == 0 and (known := talk.known(number)):
+        if number and number % 10 == 0 and (known := conversation.known(number)):
             recall.append(sum(value in text for _, value in known) / len(known))
             stale += sum(
                 bool(f.old) and value == f.value and f.old in text and f.value not in text for f, value in known
@@ -369,7 +371,7 @@ def langchain(talk: Conversation, which: str, budget: int, counter: Counter, see
             summary.save_context({"input": question}, {"output": reply})
     asked = {}
     for form in ("same words", "paraphrase", "no shared word"):
-        hits = [f.value in "\n".join(m["content"] for m in context_of(f.questions()[form])) for f in talk.facts]
+        hits = [f.value in "\n".join(m["content"] for m in context_of(f.questions()[form])) for f in conversation.facts]
         asked[form] = statistics.mean(hits)
     return Figures(
         statistics.mean(recall),
@@ -411,14 +413,14 @@ CLAIMS = (KEPT, KEPT_FAILING, *ASKED.values(), STALE, BROKEN, REUSE, REUSE_4, RE
 def rows(quick: bool) -> Iterator[Row]:
     counter, seeds = counter_for_model("gpt-4o"), (1,) if quick else (1, 2, 3, 4, 5)
     how = f"seeds {', '.join(map(str, seeds))}; 4,000 tokens, {counter.method}"
-    talks = {seed: Conversation.make(seed) for seed in seeds}
+    conversations = {seed: Conversation.make(seed) for seed in seeds}
 
-    def played(spec: str, budget: int = 4000, fail: float = 0.0) -> list[Figures]:
+    def replayed(spec: str, budget: int = 4000, fail: float = 0.0) -> list[Figures]:
         strategy = strategies.strategy_from_mapping(strategies.parse_spec(spec.format(budget)))
-        return [play(talks[seed], strategy, budget, counter, fail=fail, seed=seed) for seed in seeds]
+        return [replay(conversations[seed], strategy, budget, counter, fail=fail, seed=seed) for seed in seeds]
 
     peers = {
-        name: [langchain(talks[seed], name, 4000, counter, seed) for seed in seeds]
+        name: [langchain(conversations[seed], name, 4000, counter, seed) for seed in seeds]
         for name, package in PEERS.items()
         if importlib.util.find_spec(package)
     }
@@ -429,17 +431,17 @@ def rows(quick: bool) -> Iterator[Row]:
         values = [get(one) for one in found]
         return claim.row(statistics.mean(values), half(values), how, ", ".join(compared_to))
 
-    summary, failing = played(SUMMARY), played(SUMMARY, fail=0.3)
+    summary, failing = replayed(SUMMARY), replayed(SUMMARY, fail=0.3)
     yield row(KEPT, summary, lambda f: f.recall)
     yield row(KEPT_FAILING, failing, lambda f: f.recall)
     for form, claim in ASKED.items():
         yield row(claim, summary, lambda f, form=form: f.asked[form])  # type: ignore[misc]
     yield row(STALE, summary, lambda f: f.stale)
     yield row(REUSE, summary, lambda f: f.reuse)
-    trimmed = played(LOW_WATER)
+    trimmed = replayed(LOW_WATER)
     yield row(REUSE_4, trimmed, lambda f: f.reuse)
     if not quick:
-        long = [f.reuse for f in played(LOW_WATER, 12_000)]
+        long = [f.reuse for f in replayed(LOW_WATER, 12_000)]
         yield REUSE_12.row(statistics.mean(long), half(long), how.replace("4,000", "12,000"))
     yield row(BROKEN, summary + failing + trimmed, lambda f: f.violations + f.blocked + f.lost)
 
@@ -450,16 +452,16 @@ def table(budgets: Sequence[int] = (2000, 4000, 12000), seeds: Sequence[int] = (
     heads = ("budget", "strategy", "failing summaries", "facts", "same words", "paraphrase", "no shared word", "stale")
     print(f"counted: {counter.method}; seeds {list(seeds)}\n")
     print(f"| {' | '.join((*heads, 'prefix reuse', 'tokens', 'summary calls', 'violations'))} |\n|{'---|' * 12}")
-    talks = {seed: Conversation.make(seed) for seed in seeds}
+    conversations = {seed: Conversation.make(seed) for seed in seeds}
     for budget in budgets:
         for spec in SPECS:
             strategy = strategies.strategy_from_mapping(strategies.parse_spec(spec.format(budget)))
             for fail in (0.0, 0.3) if strategy.summary_share(budget) else (0.0,):
-                found = [play(talks[s], strategy, budget, counter, fail=fail, seed=s) for s in seeds]
+                found = [replay(conversations[s], strategy, budget, counter, fail=fail, seed=s) for s in seeds]
                 print(_line(budget, spec.format(budget), fail, found), flush=True)
         for peer, package in PEERS.items():
             if importlib.util.find_spec(package):
-                found = [langchain(talks[s], peer, budget, counter, s) for s in seeds]
+                found = [langchain(conversations[s], peer, budget, counter, s) for s in seeds]
                 print(_line(budget, f"LangChain {peer}", 0.0, found), flush=True)
 
 

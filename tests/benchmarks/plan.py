@@ -58,15 +58,15 @@ def trim_messages(session: Session, count: Callable[[str], int], budget: int) ->
     from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
     from langchain_core.messages import trim_messages as trim
 
-    talk: list[BaseMessage] = [SystemMessage(session.system)]
-    talk += [(HumanMessage if m.role == "user" else AIMessage)(m.content) for m in session.path]
-    talk.append(HumanMessage("and now?"))
+    conversation: list[BaseMessage] = [SystemMessage(session.system)]
+    conversation += [(HumanMessage if m.role == "user" else AIMessage)(m.content) for m in session.path]
+    conversation.append(HumanMessage("and now?"))
 
     def counter(messages: list[BaseMessage]) -> int:
         return 3 + sum(4 + count(str(m.content)) for m in messages)
 
     return lambda: trim(
-        talk, max_tokens=budget, token_counter=counter, strategy="last", include_system=True, start_on="human"
+        conversation, max_tokens=budget, token_counter=counter, strategy="last", include_system=True, start_on="human"
     )
 
 

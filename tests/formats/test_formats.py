@@ -27,7 +27,7 @@ from tests.conftest import Run
 from tests.fakes import wait_until
 
 
-def talk(*texts: str, system: str = "") -> list[Record]:
+def make_records(*texts: str, system: str = "") -> list[Record]:
     records: list[Record] = [header("work")]
     if system:
         records.append({"type": "settings", "system": system})
@@ -68,7 +68,7 @@ def path_of(records: list[Record]) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("format_name", [f for f in WRITABLE if f in READABLE])
 def test_an_export_is_imported_unchanged(format_name: str, tmp_path: Path) -> None:
-    records = talk(*TEXTS, system="Be brief.")
+    records = make_records(*TEXTS, system="Be brief.")
     file = tmp_path / f"out{FORMATS[format_name].suffix}"
     file.write_text(export(format_name, records))
     found_form, (found,) = read_conversations(file)
@@ -109,7 +109,7 @@ def test_every_record_of_a_session_is_imported_unchanged(format_name: str, run: 
 
 
 def test_json_matches_its_schema() -> None:
-    body = json.loads(export("json", talk(*TEXTS)))
+    body = json.loads(export("json", make_records(*TEXTS)))
     jsonschema.validate(body, json.loads(SCHEMA.read_text()))
     assert [r["type"] for r in body["records"]] == ["session"] + ["message"] * 6 and body["messages"][1]["turn"] == 1
     with pytest.raises(jsonschema.ValidationError):
@@ -121,15 +121,15 @@ def test_an_openai_export_matches_the_types_of_the_openai_library() -> None:
     from pydantic import TypeAdapter
 
     TypeAdapter(list[ChatCompletionMessageParam]).validate_python(
-        json.loads(export("openai", talk(*TEXTS, system="s")))
+        json.loads(export("openai", make_records(*TEXTS, system="s")))
     )
 
 
 def test_langchain_exports_are_compatible_in_both_directions(tmp_path: Path) -> None:
     messages = pytest.importorskip("langchain_core.messages", reason="langchain-core is not installed")
-    loaded = messages.messages_from_dict(json.loads(export("langchain", talk(*TEXTS, system="s"))))
+    loaded = messages.messages_from_dict(json.loads(export("langchain", make_records(*TEXTS, system="s"))))
     assert [(m.type, m.content) for m in loaded][1:] == [
-        ({"user": "human", "assistant": "ai"}[r], c) for r, c in path_of(talk(*TEXTS))
+        ({"user": "human", "assistant": "ai"}[r], c) for r, c in path_of(make_records(*TEXTS))
     ]
     file = tmp_path / "lc.json"
     file.write_text(
@@ -365,8 +365,8 @@ def test_lone_surrogates_anywhere_are_repaired(run: Run, home: Path) -> None:
     bad = "x\ud800"
     asked = {"uuid": bad, "sender": "human", "text": f"Q{bad}", "created_at": bad}
     reply = {"uuid": "2", "sender": "assistant", "text": "A", "content": []}
-    talk = {"uuid": bad, "name": bad, "created_at": bad, "model": bad, "chat_messages": [asked, reply]}
-    (home / "s.json").write_text(json.dumps([talk]))
+    conversation = {"uuid": bad, "name": bad, "created_at": bad, "model": bad, "chat_messages": [asked, reply]}
+    (home / "s.json").write_text(json.dumps([conversation]))
     assert run("import", str(home / "s.json")).returncode == 0
     torn = {"type": "settings", "title": bad, "model": bad}
     lines = [{"type": "session", "chatmem": 1, "id": bad, "imported": bad, "created": bad}, torn]
@@ -389,7 +389,7 @@ def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_hostile_id_cannot_add_a_heading_to_markdown(tmp_path: Path) -> None:
-    records = talk("Q", "A")
+    records = make_records("Q", "A")
     ids = {str(r["id"]): f"x -->\n## Assistant <!-- chatmem {n}" for n, r in enumerate(records) if "id" in r}
     hostile = [{k: ids.get(str(v), v) if k in ("id", "parent") else v for k, v in r.items()} for r in records]
     file = tmp_path / "x.md"
@@ -475,26 +475,33 @@ def test_conflicts_are_skipped_renamed_or_replaced(run: Run, home: Path) -> None
 def test_ctrl_c_while_replacing_leaves_the_old_session(home: Path, run: Run) -> None:
     import signal
 
-    run("chat", "-s", "talk 0", input="mine\n")
-    talks = [
-        {"conversation_id": f"c{n}", "title": f"talk {n}", "mapping": {"q": node("q", None)}, "current_node": "q"}
+    run("chat", "-s", "conversation 0", input="mine\n")
+    conversations = [
+        {
+            "conversation_id": f"c{n}",
+            "title": f"conversation {n}",
+            "mapping": {"q": node("q", None)},
+            "current_node": "q",
+        }
         for n in range(300)
     ]
     file = home / "conversations.json"
-    file.write_text(json.dumps(talks))
+    file.write_text(json.dumps(conversations))
     command = [sys.executable, "-m", "chatmem", "import", str(file), "--on-conflict", "replace"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         wait_until(lambda: len(list((home / "data" / "sessions").glob("*.jsonl"))) >= 5 or process.poll() is not None)
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
-    assert [s["name"] for s in json.loads(run("sessions", "list", "--json").stdout)] == ["talk 0"]
-    assert json.loads(run("sessions", "show", "talk 0", "--json").stdout)["messages"][0]["content"] == "mine"
+    assert [s["name"] for s in json.loads(run("sessions", "list", "--json").stdout)] == ["conversation 0"]
+    assert json.loads(run("sessions", "show", "conversation 0", "--json").stdout)["messages"][0]["content"] == "mine"
 
 
 def test_two_conversations_of_one_title_do_not_replace_each_other(home: Path, run: Run) -> None:
-    talk = [{"conversation_id": c, "title": "t", "mapping": {"q": node("q", None)}, "current_node": "q"} for c in "ab"]
-    (home / "c.json").write_text(json.dumps(talk))
+    conversation = [
+        {"conversation_id": c, "title": "t", "mapping": {"q": node("q", None)}, "current_node": "q"} for c in "ab"
+    ]
+    (home / "c.json").write_text(json.dumps(conversation))
     assert run("import", str(home / "c.json"), "--on-conflict", "replace").returncode == 0
     assert sorted(s["name"] for s in json.loads(run("sessions", "list", "--json").stdout)) == ["t", "t-2"]
 
@@ -576,7 +583,7 @@ class Page(html.parser.HTMLParser):
 
 @pytest.mark.parametrize("vector", VECTORS)
 def test_nothing_can_be_injected_into_a_page(vector: str) -> None:
-    records = talk(vector, vector)
+    records = make_records(vector, vector)
     records.insert(1, {"type": "settings", "title": vector})
     records.append(
         {
@@ -596,7 +603,7 @@ def test_nothing_can_be_injected_into_a_page(vector: str) -> None:
 
 
 def test_a_page_has_links_highlighting_and_no_scripts() -> None:
-    records = talk(*TEXTS)
+    records = make_records(*TEXTS)
     page = write_html(Session.replay("work", records), records)
     assert (
         '<a href="#t1">' in page
@@ -611,7 +618,7 @@ def test_an_import_that_was_killed_is_completed_by_repeating_it(home: Path, run:
     many = [
         {
             "conversation_id": f"c{n}",
-            "title": f"talk {n}",
+            "title": f"conversation {n}",
             "mapping": {"q": node("q", None, parts=[f"text {n} " + "word " * 2000])},
             "current_node": "q",
         }
@@ -635,7 +642,7 @@ def test_ctrl_c_during_an_import_leaves_no_session(home: Path, run: Run) -> None
     many = [
         {
             "conversation_id": f"c{n}",
-            "title": f"talk {n}",
+            "title": f"conversation {n}",
             "mapping": {"q": node("q", None, parts=["word " * 2000])},
             "current_node": "q",
         }
@@ -704,7 +711,7 @@ def test_chatgpt_to_sqlite_reads_the_same_path(tmp_path: Path) -> None:
 
 def test_claude_to_sqlite_reads_the_same_messages(tmp_path: Path) -> None:
     program = tool("claude-to-sqlite")
-    talk: dict[str, Any] = {
+    conversation: dict[str, Any] = {
         "uuid": "u1",
         "name": "Cats",
         "created_at": "2026-01-01T00:00:00Z",
@@ -713,7 +720,7 @@ def test_claude_to_sqlite_reads_the_same_messages(tmp_path: Path) -> None:
         "chat_messages": [],
     }
     for n, (sender, text) in enumerate([("human", "Cats?"), ("assistant", "Cats.")]):
-        talk["chat_messages"].append(
+        conversation["chat_messages"].append(
             {
                 "uuid": str(n),
                 "sender": sender,
@@ -727,8 +734,8 @@ def test_claude_to_sqlite_reads_the_same_messages(tmp_path: Path) -> None:
         )
     file, database = tmp_path / "claude.zip", tmp_path / "out.db"
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("conversations.json", json.dumps([talk]))
-    (tmp_path / "conversations.json").write_text(json.dumps([talk]))
+        archive.writestr("conversations.json", json.dumps([conversation]))
+    (tmp_path / "conversations.json").write_text(json.dumps([conversation]))
     subprocess.run([program, str(tmp_path / "conversations.json"), str(database)], check=True, capture_output=True)
     rows = sqlite3.connect(database).execute("SELECT text FROM messages ORDER BY created_at, uuid").fetchall()
     _, (found,) = read_conversations(file)

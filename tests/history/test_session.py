@@ -27,7 +27,7 @@ def message(ident: str, parent: str | None, role: str = "user", content: str = "
     }
 
 
-def talk(turns: int) -> Session:
+def make_session(turns: int) -> Session:
     session, head = Session("s"), None
     for n in range(1, turns + 1):
         session.apply(message(f"q{n}", head, "user", f"question {n}"))
@@ -37,14 +37,14 @@ def talk(turns: int) -> Session:
 
 
 def test_turns_are_numbered_from_one_along_the_path() -> None:
-    session = talk(3)
+    session = make_session(3)
     assert [(t.number, t.question.content, t.reply) for t in session.turns] == [
         (n, f"question {n}", f"answer {n}") for n in (1, 2, 3)
     ]
 
 
 def test_a_head_record_moves_the_path_and_deletes_nothing() -> None:
-    session = talk(3)
+    session = make_session(3)
     session.apply({"type": "head", "message": "a1"})
     assert [m.id for m in session.path] == ["q1", "a1"] and len(session.messages) == 6
     session.apply(message("q2b", "a1"))
@@ -53,13 +53,13 @@ def test_a_head_record_moves_the_path_and_deletes_nothing() -> None:
 
 
 def test_a_null_head_starts_an_empty_path_in_the_same_session() -> None:
-    session = talk(2)
+    session = make_session(2)
     session.apply({"type": "head", "message": None})
     assert session.path == [] and session.turns == [] and len(session.messages) == 4
 
 
 def test_replies_in_a_row_are_joined_by_a_blank_line() -> None:
-    session = talk(1)
+    session = make_session(1)
     session.apply(message("a1b", "a1", "assistant", "more"))
     assert session.turns[0].reply == "answer 1\n\nmore"
 
@@ -87,7 +87,7 @@ def test_later_settings_win_key_by_key_and_null_removes_one() -> None:
 
 
 def test_a_mark_applies_to_the_whole_turn() -> None:
-    session = talk(2)
+    session = make_session(2)
     session.apply({"type": "mark", "message": "a1", "pinned": True})
     assert [t.pinned for t in session.turns] == [True, False]
     session.apply({"type": "mark", "message": "a1", "pinned": False})
@@ -95,14 +95,14 @@ def test_a_mark_applies_to_the_whole_turn() -> None:
 
 
 def test_the_last_summary_of_a_span_wins() -> None:
-    session = talk(2)
+    session = make_session(2)
     for text in ("one", "two"):
         session.apply({"type": "summary", "id": text, "from": "q1", "to": "a1", "level": 0, "text": text})
     assert [s.text for s in session.summaries.values()] == ["two"]
 
 
 def test_unknown_and_malformed_records_are_counted_and_change_nothing() -> None:
-    session = talk(1)
+    session = make_session(1)
     before = list(session.path)
     unknown: list[dict[str, Any]] = [{"type": "later"}, {"type": ["x"]}, {}]
     malformed: list[dict[str, Any]] = [
@@ -211,7 +211,7 @@ def test_split_surrogates_are_joined_and_lone_ones_replaced() -> None:
 
 
 def test_a_question_is_unanswered_until_it_has_a_reply() -> None:
-    session = talk(1)
+    session = make_session(1)
     assert session.unanswered is None
     session.apply(message("q2", "a1"))
     assert isinstance(session.unanswered, Message) and session.unanswered.id == "q2"

@@ -72,14 +72,14 @@ def test_histories_are_separate_per_user_and_conversation() -> None:
 
 
 def test_the_async_methods_work() -> None:
-    async def talk() -> list[BaseMessage]:
+    async def conversation() -> list[BaseMessage]:
         history = ChatmemHistory("async")
         await history.aadd_messages([HumanMessage("one"), AIMessage("two")])
         runnable = with_history()
         await runnable.ainvoke([HumanMessage("three")], {"configurable": {"session_id": "async"}})
         return await history.aget_messages()
 
-    assert [m.content for m in asyncio.run(talk())][:3] == ["one", "two", "three"]
+    assert [m.content for m in asyncio.run(conversation())][:3] == ["one", "two", "three"]
 
 
 def test_clearing_starts_an_empty_path_and_deletes_nothing(run: Run) -> None:

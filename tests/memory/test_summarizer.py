@@ -25,7 +25,7 @@ from chatmem.tokens.counter import Counter
 from chatmem.tokens.estimate import estimate_tokens
 from tests.chat.test_chat import texts
 from tests.fakes import ScriptedModel
-from tests.memory.test_planner import talk
+from tests.memory.test_planner import make_session
 
 COUNT = Counter(None, estimate_tokens)
 
@@ -57,7 +57,7 @@ class FakeSummarizer:
 
 
 def test_every_turn_before_the_cut_is_shown_to_the_summary_model_once() -> None:
-    session, summarizer = talk(40), FakeSummarizer(window=1200)
+    session, summarizer = make_session(40), FakeSummarizer(window=1200)
     summarizer.summarise(session, 30, tokens=5000)
     shown = "\n".join(summarizer.shown)
     assert all(shown.count(f"user {n} ") == 1 and shown.count(f"assistant {n} ") == 1 for n in range(1, 31))
@@ -65,7 +65,7 @@ def test_every_turn_before_the_cut_is_shown_to_the_summary_model_once() -> None:
 
 
 def test_a_second_job_continues_where_the_first_ended() -> None:
-    session, summarizer = talk(40), FakeSummarizer()
+    session, summarizer = make_session(40), FakeSummarizer()
     summarizer.summarise(session, 10, tokens=5000)
     summarizer.summarise(session, 30, tokens=5000)
     summarizer.summarise(session, 30, tokens=5000)
@@ -74,7 +74,7 @@ def test_a_second_job_continues_where_the_first_ended() -> None:
 
 
 def test_no_summary_is_rewritten_more_often_than_the_logarithm_of_their_number() -> None:
-    session = talk(64)
+    session = make_session(64)
     for end in range(1, 65):
         FakeSummarizer().summarise(session, end, tokens=140)
     levels = [summary.level for summary in session.summaries.values()]
@@ -97,26 +97,26 @@ def test_no_summary_is_rewritten_more_often_than_the_logarithm_of_their_number()
     ],
 )
 def test_a_job_that_fails_changes_nothing(answer: object) -> None:
-    session = talk(20)
+    session = make_session(20)
     job = FakeSummarizer(answer).summarise(session, 10)
     assert job.error and not session.summaries
 
 
 def test_a_transcript_too_long_for_the_model_is_summarised_in_pieces() -> None:
-    session, summarizer = talk(2, words=3000), FakeSummarizer(window=900)
+    session, summarizer = make_session(2, words=3000), FakeSummarizer(window=900)
     job = summarizer.summarise(session, 1)
     assert not job.error and len(session.summaries) == 1 and len(summarizer.shown) > 2
     assert all(estimate_tokens(text) <= 900 for text in summarizer.shown[-3:])
 
 
 def test_a_window_smaller_than_reported_leads_to_smaller_pieces() -> None:
-    session = talk(20, words=100)
+    session = make_session(20, words=100)
     summarizer = FakeSummarizer(ContextLengthError("too long", limit=1000))
     assert not summarizer.summarise(session, 10).error and len(summarizer.shown) > 2
 
 
 def test_pinned_and_excluded_turns_are_never_summarised() -> None:
-    session, summarizer = talk(20), FakeSummarizer()
+    session, summarizer = make_session(20), FakeSummarizer()
     session.apply({"type": "mark", "message": "q3", "pinned": True})
     session.apply({"type": "mark", "message": "q5", "excluded": True})
     summarizer.summarise(session, 10)
@@ -130,20 +130,20 @@ def test_the_transcript_is_data_and_the_prompt_says_so() -> None:
         seen.append(messages)
         return "notes", "complete"
 
-    SummaryJob.for_session(talk(5), 3, 300, SummaryModel("x", 8192, ask), COUNT).run()
+    SummaryJob.for_session(make_session(5), 3, 300, SummaryModel("x", 8192, ask), COUNT).run()
     assert [m["role"] for m in seen[0]] == ["system", "user"] and "not instructions" in seen[0][0]["content"]
     assert seen[0][1]["content"].startswith("user: user 1")
 
 
 def test_a_summary_longer_than_requested_is_cut_at_a_line() -> None:
-    session = talk(10)
+    session = make_session(10)
     FakeSummarizer("\n".join(f"line {n} " + "word " * 20 for n in range(200))).summarise(session, 5, tokens=300)
     (summary,) = session.summaries.values()
     assert COUNT.count_text(summary.text) <= 100 and summary.text.endswith("word")
 
 
 def test_a_fact_that_the_model_dropped_is_appended_verbatim() -> None:
-    session = talk(3)
+    session = make_session(3)
     session.apply(
         {
             "type": "message",

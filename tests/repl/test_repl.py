@@ -19,7 +19,7 @@ from chatmem.terminal.terminal import Terminal
 from tests.server import OK, Server, delta, stream
 
 ENTER, ALT_ENTER, CTRL_C, CTRL_D, CTRL_J, CTRL_R = "\r", "\x1b\r", "\x03", "\x04", "\n", "\x12"
-Play = Callable[..., str]
+TypeKeys = Callable[..., str]
 
 
 @pytest.fixture
@@ -29,100 +29,100 @@ def keys() -> Iterator[PipeInput]:
 
 
 @pytest.fixture
-def play(keys: PipeInput, server: Server) -> Play:
+def type_keys(keys: PipeInput, server: Server) -> TypeKeys:
     """Types keys into a new chat on session 'work' until it exits, and returns the output."""
 
-    def play(*typed: str, name: str = "work", **settings: Any) -> str:
+    def type_keys(*typed: str, name: str = "work", **settings: Any) -> str:
         screen = io.StringIO()
         app = App(offline=True)
         repl = Repl(app.chat(name, settings), app, Terminal(screen, screen))
         keys.send_text("".join(typed) + CTRL_D)
-        play.code = repl.run()  # type: ignore[attr-defined]
+        type_keys.code = repl.run()  # type: ignore[attr-defined]
         return screen.getvalue()
 
-    return play
+    return type_keys
 
 
 def questions(server: Server) -> list[str]:
     return [chat["messages"][-1]["content"] for chat in server.chats]
 
 
-def test_enter_sends_and_the_reply_is_shown(play: Play, server: Server) -> None:
-    assert "1 messages; last: hello" in play("hello" + ENTER)
+def test_enter_sends_and_the_reply_is_shown(type_keys: TypeKeys, server: Server) -> None:
+    assert "1 messages; last: hello" in type_keys("hello" + ENTER)
     assert questions(server) == ["hello"]
 
 
-def test_ctrl_d_quits_and_prints_the_command_that_resumes(play: Play) -> None:
-    assert play("hello" + ENTER).endswith("Resume: chatmem chat -s work\n")
-    assert "chatmem chat -s 'two words'" in play("hello" + ENTER, name="two words")
+def test_ctrl_d_quits_and_prints_the_command_that_resumes(type_keys: TypeKeys) -> None:
+    assert type_keys("hello" + ENTER).endswith("Resume: chatmem chat -s work\n")
+    assert "chatmem chat -s 'two words'" in type_keys("hello" + ENTER, name="two words")
 
 
-def test_without_a_question_there_is_nothing_to_resume(play: Play) -> None:
-    assert "Resume:" not in play()
+def test_without_a_question_there_is_nothing_to_resume(type_keys: TypeKeys) -> None:
+    assert "Resume:" not in type_keys()
 
 
 @pytest.mark.parametrize("key", [ALT_ENTER, CTRL_J, "\x1b[13;2u", "\x1b[27;2;13~"])
-def test_alt_enter_and_its_alternatives_insert_a_new_line(play: Play, server: Server, key: str) -> None:
-    play("one" + key + "two" + ENTER)
+def test_alt_enter_and_its_alternatives_insert_a_new_line(type_keys: TypeKeys, server: Server, key: str) -> None:
+    type_keys("one" + key + "two" + ENTER)
     assert questions(server) == ["one\ntwo"]
 
 
-def test_a_paste_of_several_lines_is_one_message_and_never_a_command(play: Play, server: Server) -> None:
-    play("\x1b[200~/exit\r\ntwo\nthree\x1b[201~" + ENTER)
+def test_a_paste_of_several_lines_is_one_message_and_never_a_command(type_keys: TypeKeys, server: Server) -> None:
+    type_keys("\x1b[200~/exit\r\ntwo\nthree\x1b[201~" + ENTER)
     assert questions(server) == ["/exit\ntwo\nthree"]
 
 
-def test_ctrl_c_clears_the_line_and_on_an_empty_one_tells_how_to_quit(play: Play, server: Server) -> None:
-    shown = play("never sent" + CTRL_C, CTRL_C, "sent" + ENTER)
+def test_ctrl_c_clears_the_line_and_on_an_empty_one_tells_how_to_quit(type_keys: TypeKeys, server: Server) -> None:
+    shown = type_keys("never sent" + CTRL_C, CTRL_C, "sent" + ENTER)
     assert questions(server) == ["sent"] and "Ctrl-D to quit" in shown
 
 
-def test_ctrl_r_finds_earlier_input(play: Play, server: Server) -> None:
-    play("find me" + ENTER)
-    play(CTRL_R + "find" + ENTER + ENTER)
+def test_ctrl_r_finds_earlier_input(type_keys: TypeKeys, server: Server) -> None:
+    type_keys("find me" + ENTER)
+    type_keys(CTRL_R + "find" + ENTER + ENTER)
     assert questions(server) == ["find me", "find me"]
 
 
-def test_a_line_that_starts_with_a_space_is_not_added_to_the_history(play: Play, home: Any) -> None:
-    play(" secret" + ENTER, "known" + ENTER)
+def test_a_line_that_starts_with_a_space_is_not_added_to_the_history(type_keys: TypeKeys, home: Any) -> None:
+    type_keys(" secret" + ENTER, "known" + ENTER)
     history = (home / "data" / "state" / "history").read_text()
     assert "known" in history and "secret" not in history
 
 
-def test_an_unknown_command_suggests_the_nearest(play: Play, server: Server) -> None:
-    assert "Did you mean /help?" in play("/hlp" + ENTER) and server.chats == []
+def test_an_unknown_command_suggests_the_nearest(type_keys: TypeKeys, server: Server) -> None:
+    assert "Did you mean /help?" in type_keys("/hlp" + ENTER) and server.chats == []
 
 
-def test_two_slashes_send_a_message_that_starts_with_one(play: Play, server: Server) -> None:
-    play("//etc/hosts" + ENTER)
+def test_two_slashes_send_a_message_that_starts_with_one(type_keys: TypeKeys, server: Server) -> None:
+    type_keys("//etc/hosts" + ENTER)
     assert questions(server) == ["/etc/hosts"]
 
 
-def test_help_names_every_command(play: Play) -> None:
-    shown = play("/help" + ENTER)
+def test_help_names_every_command(type_keys: TypeKeys) -> None:
+    shown = type_keys("/help" + ENTER)
     assert all(f"/{name}" in shown for name in commands.COMMANDS)
 
 
-def test_exit_quits(play: Play, server: Server) -> None:
-    play("/exit" + ENTER, "never" + ENTER)
+def test_exit_quits(type_keys: TypeKeys, server: Server) -> None:
+    type_keys("/exit" + ENTER, "never" + ENTER)
     assert server.chats == []
 
 
-def test_an_error_is_one_line_and_the_chat_continues(play: Play, server: Server) -> None:
+def test_an_error_is_one_line_and_the_chat_continues(type_keys: TypeKeys, server: Server) -> None:
     server.answers = [b"HTTP/1.1 401 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", stream("fine")]
-    shown = play("one" + ENTER, "two" + ENTER)
+    shown = type_keys("one" + ENTER, "two" + ENTER)
     assert "refused the API key" in shown and "fine" in shown and "Traceback" not in shown
 
 
-def test_retry_asks_the_last_question_again(play: Play, server: Server) -> None:
+def test_retry_asks_the_last_question_again(type_keys: TypeKeys, server: Server) -> None:
     server.answers = [OK + delta("half"), stream("whole")]
-    play("again" + ENTER, "/retry" + ENTER)
+    type_keys("again" + ENTER, "/retry" + ENTER)
     assert questions(server) == ["again", "again"]
 
 
-def test_opening_a_session_shows_its_title_and_last_turn(play: Play) -> None:
-    play("the question" + ENTER)
-    shown = play()
+def test_opening_a_session_shows_its_title_and_last_turn(type_keys: TypeKeys) -> None:
+    type_keys("the question" + ENTER)
+    shown = type_keys()
     assert (
         "Session 'work' · the question · 1 turn ·" in shown
         and "> the question" in shown
@@ -130,34 +130,36 @@ def test_opening_a_session_shows_its_title_and_last_turn(play: Play) -> None:
     )
 
 
-def test_a_pasted_line_with_its_newline_is_not_a_command(play: Play, server: Server) -> None:
-    play("\x1b[200~/exit\n\x1b[201~" + ENTER)
+def test_a_pasted_line_with_its_newline_is_not_a_command(type_keys: TypeKeys, server: Server) -> None:
+    type_keys("\x1b[200~/exit\n\x1b[201~" + ENTER)
     assert questions(server) == ["/exit\n"]
 
 
-def test_a_file_named_in_a_paste_is_not_attached_but_a_typed_one_is(play: Play, server: Server, home: Path) -> None:
+def test_a_file_named_in_a_paste_is_not_attached_but_a_typed_one_is(
+    type_keys: TypeKeys, server: Server, home: Path
+) -> None:
     (home / "secret.txt").write_text("the key")
-    shown = play(f"\x1b[200~see @{home}/secret.txt\x1b[201~" + ENTER, f"@{home}/secret.txt" + ENTER)
+    shown = type_keys(f"\x1b[200~see @{home}/secret.txt\x1b[201~" + ENTER, f"@{home}/secret.txt" + ENTER)
     first, second = questions(server)
     assert "the key" not in first and "the key" in second and "not attached" in shown
 
 
-def test_ctrl_c_leaves_the_search_and_keeps_the_prompt(play: Play, server: Server) -> None:
-    play("one" + ENTER, "\x12on" + CTRL_C, "two" + ENTER)
+def test_ctrl_c_leaves_the_search_and_keeps_the_prompt(type_keys: TypeKeys, server: Server) -> None:
+    type_keys("one" + ENTER, "\x12on" + CTRL_C, "two" + ENTER)
     assert questions(server) == ["one", "two"]
 
 
-def test_undo_of_more_turns_than_there_are_is_an_error(play: Play, server: Server) -> None:
-    shown = play("one" + ENTER, "/undo 9" + ENTER, "/undo 0" + ENTER, "two" + ENTER)
+def test_undo_of_more_turns_than_there_are_is_an_error(type_keys: TypeKeys, server: Server) -> None:
+    shown = type_keys("one" + ENTER, "/undo 9" + ENTER, "/undo 0" + ENTER, "two" + ENTER)
     assert shown.count("The conversation has only 1 turn.") == 1 and "'0' is not a turn number" in shown
     assert [m["content"] for m in server.chats[-1]["messages"] if m["role"] == "user"] == ["one", "two"]
 
 
 def test_a_missing_editor_is_reported_and_the_line_stays(
-    play: Play, server: Server, monkeypatch: pytest.MonkeyPatch
+    type_keys: TypeKeys, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDITOR", "/no/such/editor")
-    assert "Cannot run the editor" in play("kept\x18\x05" + ENTER)
+    assert "Cannot run the editor" in type_keys("kept\x18\x05" + ENTER)
     assert questions(server) == ["kept"]
 
 
@@ -185,8 +187,8 @@ def test_a_question_that_was_not_stored_returns_to_the_prompt(keys: PipeInput, s
     assert questions(server) == ["one", "my precious text"]
 
 
-def test_pins_and_exclusions_are_set_by_number_and_shown(play: Play, server: Server) -> None:
-    shown = play(
+def test_pins_and_exclusions_are_set_by_number_and_shown(type_keys: TypeKeys, server: Server) -> None:
+    shown = type_keys(
         *(f"question {n}" + ENTER for n in range(4)),
         "/pin 1" + ENTER,
         "/exclude 2" + ENTER,
@@ -199,36 +201,36 @@ def test_pins_and_exclusions_are_set_by_number_and_shown(play: Play, server: Ser
     assert "pinned by you" in shown and "excluded by you" in shown and "Memory: window:1" in shown
 
 
-def test_the_plan_is_what_is_sent_next(play: Play, server: Server) -> None:
-    play("one" + ENTER, "two" + ENTER)
+def test_the_plan_is_what_is_sent_next(type_keys: TypeKeys, server: Server) -> None:
+    type_keys("one" + ENTER, "two" + ENTER)
     app = App(offline=True)
     expected = list(app.chat("work", read_only=True).plan("three").messages)
-    play("three" + ENTER)
+    type_keys("three" + ENTER)
     assert server.chats[-1]["messages"] == expected
 
 
-def test_why_explains_which_context_a_reply_had(play: Play) -> None:
-    shown = play("one" + ENTER, "two" + ENTER, "/why 2" + ENTER)
+def test_why_explains_which_context_a_reply_had(type_keys: TypeKeys) -> None:
+    shown = type_keys("one" + ENTER, "two" + ENTER, "/why 2" + ENTER)
     assert "Turn 2 · test-model · summary" in shown and "sent verbatim: turn 1" in shown
 
 
-def test_the_first_turn_that_is_left_out_is_named_with_the_offer_to_pin_it(play: Play) -> None:
-    shown = play("/memory window:1" + ENTER, *(f"question {n}" + ENTER for n in range(4)))
+def test_the_first_turn_that_is_left_out_is_named_with_the_offer_to_pin_it(type_keys: TypeKeys) -> None:
+    shown = type_keys("/memory window:1" + ENTER, *(f"question {n}" + ENTER for n in range(4)))
     assert shown.count("is now left out of the context") == 1 and "Turn 1 (“question 0”)" in shown and "/pin 1" in shown
 
 
-def test_compare_has_a_row_per_strategy(play: Play) -> None:
-    shown = play("one" + ENTER, "two" + ENTER, "/compare" + ENTER)
+def test_compare_has_a_row_per_strategy(type_keys: TypeKeys) -> None:
+    shown = type_keys("one" + ENTER, "two" + ENTER, "/compare" + ENTER)
     assert all(name in shown for name in ("buffer", "window", "token-trim", "summary"))
 
 
-def test_summary_says_when_there_is_none_yet(play: Play) -> None:
-    assert "No summary yet" in play("/summary" + ENTER)
+def test_summary_says_when_there_is_none_yet(type_keys: TypeKeys) -> None:
+    assert "No summary yet" in type_keys("/summary" + ENTER)
 
 
 @pytest.mark.parametrize("line", ["/pin", "/pin x", "/pin 99", "/memory windw", "/summary x", "/why x"])
-def test_an_invalid_argument_is_one_line(play: Play, line: str) -> None:
-    shown = play("one" + ENTER, line + ENTER)
+def test_an_invalid_argument_is_one_line(type_keys: TypeKeys, line: str) -> None:
+    shown = type_keys("one" + ENTER, line + ENTER)
     assert "Traceback" not in shown
 
 
@@ -288,8 +290,8 @@ def test_the_toolbar_shows_what_fits(repl: Repl) -> None:
     assert "test-model" in fit_to_width(long, 80) and "6,144" in fit_to_width(long, 80)
 
 
-def test_undo_removes_a_turn_and_branches_restores_it(play: Play, server: Server) -> None:
-    shown = play(
+def test_undo_removes_a_turn_and_branches_restores_it(type_keys: TypeKeys, server: Server) -> None:
+    shown = type_keys(
         "one" + ENTER,
         "two" + ENTER,
         "/undo" + ENTER,
@@ -302,30 +304,32 @@ def test_undo_removes_a_turn_and_branches_restores_it(play: Play, server: Server
     assert sent == [["one"], ["one", "two"], ["one", "three"], ["one", "two", "four"]] and "Removed turn 2" in shown
 
 
-def test_edit_asks_a_changed_question(play: Play, server: Server, home: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_edit_asks_a_changed_question(
+    type_keys: TypeKeys, server: Server, home: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     editor = home / "editor"
     editor.write_text('#!/bin/sh\necho "changed" > "$1"\n')
     editor.chmod(0o755)
     monkeypatch.setenv("EDITOR", str(editor))
-    play("one" + ENTER, "two" + ENTER, "/edit 1" + ENTER)
+    type_keys("one" + ENTER, "two" + ENTER, "/edit 1" + ENTER)
     assert questions(server) == ["one", "two", "changed"] and len(server.chats[-1]["messages"]) == 1
 
 
-def test_retry_with_another_model_applies_to_one_turn(play: Play, server: Server) -> None:
-    play("one" + ENTER, "/retry other" + ENTER, "two" + ENTER)
+def test_retry_with_another_model_applies_to_one_turn(type_keys: TypeKeys, server: Server) -> None:
+    type_keys("one" + ENTER, "/retry other" + ENTER, "two" + ENTER)
     assert [c["model"] for c in server.chats] == ["test-model", "other", "test-model"]
 
 
-def test_settings_are_stored_in_the_session_and_can_be_removed(play: Play, server: Server) -> None:
-    play("/model other" + ENTER, "/set temperature 0.3" + ENTER, "/system Be brief." + ENTER, "one" + ENTER)
-    play("/set temperature -" + ENTER, "/system -" + ENTER, "two" + ENTER)
+def test_settings_are_stored_in_the_session_and_can_be_removed(type_keys: TypeKeys, server: Server) -> None:
+    type_keys("/model other" + ENTER, "/set temperature 0.3" + ENTER, "/system Be brief." + ENTER, "one" + ENTER)
+    type_keys("/set temperature -" + ENTER, "/system -" + ENTER, "two" + ENTER)
     first, second = server.chats
     assert (first["model"], first["temperature"], first["messages"][0]["content"]) == ("other", 0.3, "Be brief.")
     assert second["model"] == "other" and "temperature" not in second and second["messages"][0]["role"] == "user"
 
 
-def test_fork_open_new_and_title_move_between_sessions(play: Play, server: Server) -> None:
-    shown = play(
+def test_fork_open_new_and_title_move_between_sessions(type_keys: TypeKeys, server: Server) -> None:
+    shown = type_keys(
         "one" + ENTER,
         "/title Counting" + ENTER,
         "/fork other" + ENTER,
@@ -340,25 +344,27 @@ def test_fork_open_new_and_title_move_between_sessions(play: Play, server: Serve
     assert sent == [["one"], ["one", "two"], ["one", "three"], ["four"]] and "Counting" in shown
 
 
-def test_clear_starts_an_empty_path_in_the_same_session(play: Play, server: Server) -> None:
-    play("one" + ENTER, "/clear" + ENTER, "two" + ENTER)
+def test_clear_starts_an_empty_path_in_the_same_session(type_keys: TypeKeys, server: Server) -> None:
+    type_keys("one" + ENTER, "/clear" + ENTER, "two" + ENTER)
     assert [len(c["messages"]) for c in server.chats] == [1, 1]
 
 
-def test_copy_sends_a_code_block_to_the_clipboard(play: Play, server: Server) -> None:
+def test_copy_sends_a_code_block_to_the_clipboard(type_keys: TypeKeys, server: Server) -> None:
     server.answers = [stream("Here:\n\n```python\nprint(1)\n```\n")]
-    shown = play("code" + ENTER, "/copy 1" + ENTER, "/copy 2" + ENTER)
+    shown = type_keys("code" + ENTER, "/copy 1" + ENTER, "/copy 2" + ENTER)
     assert "Copied 9 characters" in shown and "has 1 code block." in shown
 
 
-def test_save_writes_a_copy_and_never_overwrites_a_file(play: Play, home: Any) -> None:
+def test_save_writes_a_copy_and_never_overwrites_a_file(type_keys: TypeKeys, home: Any) -> None:
     target = home / "out.json"
-    shown = play("one" + ENTER, f"/save {target}" + ENTER, f"/save {target}" + ENTER, f"/export {home}/out.md" + ENTER)
+    shown = type_keys(
+        "one" + ENTER, f"/save {target}" + ENTER, f"/save {target}" + ENTER, f"/export {home}/out.md" + ENTER
+    )
     assert "one" in target.read_text() and "already exists" in shown and (home / "out.md").read_text().startswith("---")
 
 
-def test_tokens_stats_multiline_and_help_print_something(play: Play) -> None:
-    shown = play(
+def test_tokens_stats_multiline_and_help_print_something(type_keys: TypeKeys) -> None:
+    shown = type_keys(
         "one" + ENTER,
         "/tokens" + ENTER,
         "/stats" + ENTER,
@@ -409,8 +415,8 @@ def test_a_slash_command_takes_precedence_over_flags(keys: PipeInput, server: Se
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity"])
-def test_a_number_that_is_not_finite_is_refused(play: Play, server: Server, value: str) -> None:
-    shown = play(f"/set temperature {value}" + ENTER, "hello" + ENTER)
+def test_a_number_that_is_not_finite_is_refused(type_keys: TypeKeys, server: Server, value: str) -> None:
+    shown = type_keys(f"/set temperature {value}" + ENTER, "hello" + ENTER)
     assert "cannot be sent" in shown and questions(server) == ["hello"]
 
 
@@ -442,22 +448,24 @@ def test_the_configured_system_prompt_applies_when_another_process_created_the_s
     assert len(server.chats[-1]["messages"]) == 4
 
 
-def test_a_server_that_truncates_silently_is_noticed(play: Play, server: Server) -> None:
+def test_a_server_that_truncates_silently_is_noticed(type_keys: TypeKeys, server: Server) -> None:
     server.otherwise = lambda request: stream("ok", usage={"prompt_tokens": 200, "completion_tokens": 2})
-    shown = play(*(f"{n} " + "word " * 60 + ENTER for n in range(6)))
+    shown = type_keys(*(f"{n} " + "word " * 60 + ENTER for n in range(6)))
     assert "If its context window is smaller" in shown
 
 
-def test_options_are_validated_before_they_are_sent(play: Play, server: Server) -> None:
-    shown = play("/set temperature warm" + ENTER, "/set tempreature 1" + ENTER, "/set top_p 2" + ENTER, "hi" + ENTER)
+def test_options_are_validated_before_they_are_sent(type_keys: TypeKeys, server: Server) -> None:
+    shown = type_keys(
+        "/set temperature warm" + ENTER, "/set tempreature 1" + ENTER, "/set top_p 2" + ENTER, "hi" + ENTER
+    )
     assert "temperature must be a number of at least 0, not 'warm'" in shown
     assert "Did you mean temperature?" in shown and "top_p must be a number from 0 to 1, not 2" in shown
     assert server.chats[-1]["tempreature"] == 1 and "top_p" not in server.chats[-1]
 
 
-def test_commands_report_what_they_cannot_do(play: Play, server: Server, home: Path) -> None:
+def test_commands_report_what_they_cannot_do(type_keys: TypeKeys, server: Server, home: Path) -> None:
     (home / "prompt.txt").write_text("Be brief.")
-    shown = play(
+    shown = type_keys(
         "/sessions -1" + ENTER,
         "/open nothing-like-it" + ENTER,
         "/summary edit" + ENTER,
@@ -470,25 +478,27 @@ def test_commands_report_what_they_cannot_do(play: Play, server: Server, home: P
     assert server.chats[-1]["messages"][0] == {"role": "system", "content": "Be brief."}
 
 
-def test_a_path_that_does_not_exist_keeps_the_line_in_the_prompt(play: Play, server: Server, home: Path) -> None:
-    shown = play("see @no/such/file.txt" + ENTER, "\x03" + "see nothing" + ENTER)
+def test_a_path_that_does_not_exist_keeps_the_line_in_the_prompt(
+    type_keys: TypeKeys, server: Server, home: Path
+) -> None:
+    shown = type_keys("see @no/such/file.txt" + ENTER, "\x03" + "see nothing" + ENTER)
     assert "does not exist" in shown and questions(server) == ["see nothing"]
 
 
-def test_quitting_with_an_unsaved_reply_warns_once(play: Play, server: Server, home: Path) -> None:
+def test_quitting_with_an_unsaved_reply_warns_once(type_keys: TypeKeys, server: Server, home: Path) -> None:
     (home / "data").mkdir()
     (home / "data" / "sessions").write_text("a file where the directory should be")
-    shown = play("hello" + ENTER, "/exit" + ENTER, "/exit" + ENTER)
+    shown = type_keys("hello" + ENTER, "/exit" + ENTER, "/exit" + ENTER)
     assert shown.count("Quit again to discard it") == 1
 
 
-def test_switches_and_minus_work(play: Play, server: Server) -> None:
-    shown = play("/multiline off" + ENTER, "/toolbar maybe" + ENTER, "/title One" + ENTER, "/title -" + ENTER)
+def test_switches_and_minus_work(type_keys: TypeKeys, server: Server) -> None:
+    shown = type_keys("/multiline off" + ENTER, "/toolbar maybe" + ENTER, "/title One" + ENTER, "/title -" + ENTER)
     assert "Enter sends, Alt-Enter inserts a new line" in shown and "on or off, not 'maybe'" in shown
     assert "Title: One" in shown and "Title: (none)" in shown
 
 
-def test_new_never_opens_and_fork_needs_something_to_copy(play: Play, server: Server) -> None:
-    shown = play("/fork two" + ENTER, "one" + ENTER, "/new WORK" + ENTER, "/retry nosuch" + ENTER)
+def test_new_never_opens_and_fork_needs_something_to_copy(type_keys: TypeKeys, server: Server) -> None:
+    shown = type_keys("/fork two" + ENTER, "one" + ENTER, "/new WORK" + ENTER, "/retry nosuch" + ENTER)
     assert "nothing to copy yet" in shown and "There is already a session 'WORK'" in shown
     assert "does not list 'nosuch'" in shown and "> one" in shown

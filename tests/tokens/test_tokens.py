@@ -206,7 +206,7 @@ def test_the_next_prompt_is_predicted_within_five_percent_after_three_turns(
 def test_each_text_is_counted_once_over_many_plans(monkeypatch: pytest.MonkeyPatch) -> None:
     from chatmem.memory import strategies
     from chatmem.memory.planner import plan
-    from tests.memory.test_planner import talk
+    from tests.memory.test_planner import make_session
 
     calls: list[Any] = []
 
@@ -214,7 +214,7 @@ def test_each_text_is_counted_once_over_many_plans(monkeypatch: pytest.MonkeyPat
         calls.append(text)
         return estimate_tokens(text)
 
-    session, one = talk(300), Counter(None, count)
+    session, one = make_session(300), Counter(None, count)
     strategy = strategies.strategy_from_mapping({"strategy": "token-trim"})
     plan(session, "first?", strategy, one, 4000)
     calls.clear()
