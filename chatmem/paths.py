@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -61,6 +62,12 @@ def open_private(path: Path, flags: int) -> int:
     if flags & os.O_CREAT and hasattr(os, "fchmod"):
         os.fchmod(descriptor, 0o600)
     return descriptor
+
+
+def create_private(path: Path) -> None:
+    """Create an empty file (mode 0600) if there is none. An existing file is not opened. Raises OSError."""
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def atomic_write(path: Path, data: bytes) -> None:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from chatmem.config.schema import SettingError, from_mapping, unknown_setting, with_current_names
 from chatmem.config.settings import ConfigSchema, Settings
 from chatmem.errors import Action, UsageError
+from chatmem.input_files import open_input, read_input
 
 MAX_FILE_BYTES = 1 << 20
 """The largest config file or system prompt file that is read."""
@@ -70,7 +71,7 @@ def file_version(path: Path) -> tuple[int, int, int] | None:
 def load_file(schema: ConfigSchema, path: Path) -> dict[str, Any]:
     """The content of the config file, empty if there is none. Raises UsageError with line and column."""
     try:
-        with path.open("rb") as file:
+        with open_input(path) as file:
             data = file.read(MAX_FILE_BYTES + 1)
             mode = os.fstat(file.fileno()).st_mode
     except FileNotFoundError:
@@ -118,9 +119,8 @@ def read_system_prompt(text: str) -> str:
     if not text.startswith("@"):
         return text
     try:
-        with open(os.path.expanduser(text[1:]), encoding="utf-8") as file:  # noqa: PTH123
-            return file.read(MAX_FILE_BYTES)
-    except (OSError, UnicodeDecodeError) as error:
+        return read_input(Path(text[1:]).expanduser(), MAX_FILE_BYTES).decode()
+    except (OSError, RuntimeError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise UsageError(f"Cannot read the system prompt {text[1:]!r}: {reason}.") from error
 

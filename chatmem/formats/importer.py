@@ -11,6 +11,7 @@ import contextlib
 import io
 import itertools
 import json
+import os
 import re
 import zipfile
 import zlib
@@ -22,6 +23,7 @@ from chatmem.errors import UsageError
 from chatmem.formats import FORMATS, READABLE
 from chatmem.formats.base import MAX_BYTES, Format, ImportedConversation, import_error
 from chatmem.history.session import Session
+from chatmem.input_files import open_input
 from chatmem.text import fix_surrogates, truncate
 
 CHUNK_BYTES = 1 << 20
@@ -86,25 +88,27 @@ def _contents(path: Path, piped: bytes | None) -> Iterator[Any]:
         yield from _read_json(io.BytesIO(piped), path.name)
         return
     try:
-        with path.open("rb") as file:
-            start = file.read(16)
+        with open_input(path) as file:
+            start, size = file.read(16), os.fstat(file.fileno()).st_size
             file.seek(0)
             if start[:4] == b"PK\x03\x04":
-                yield from _members(path)
+                yield from _members(file, path)
             elif start == b"SQLite format 3\0":
                 yield start
-            elif path.stat().st_size > MAX_BYTES:
+            elif size > MAX_BYTES:
                 raise import_error(f"{path.name} is larger than {MAX_BYTES >> 30} GB.")
+            elif start and not size:
+                raise import_error(f"{path.name} is not a regular file.")  # of /proc, perhaps endless
             else:
                 yield from _read_json(file, path.name)
     except OSError as error:
         raise UsageError(f"Cannot read {path.name!r}: {error.strerror}.") from error
 
 
-def _members(path: Path) -> Iterator[Any]:
+def _members(file: IO[bytes], path: Path) -> Iterator[Any]:
     """The conversations in the archive of an export: `conversations.json`, or its parts."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             members = [m for m in archive.infolist() if _is_conversations(m.filename)]
             if not members:  # not an export of ChatGPT or Claude: perhaps one of chatmem
                 members = [m for m in archive.infolist() if Path(m.filename).suffix in (".json", ".jsonl", ".md")]
@@ -119,8 +123,8 @@ def _members(path: Path) -> Iterator[Any]:
                     )
                 if member.file_size > MAX_BYTES:  # never unpack more than this
                     raise import_error(f"{member.filename} in {path.name} is larger than {MAX_BYTES >> 30} GB.")
-                with archive.open(member) as file:
-                    yield from _read_json(file, member.filename)
+                with archive.open(member) as content:
+                    yield from _read_json(content, member.filename)
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
         raise import_error(f"{path.name} is a damaged archive: {error}.") from error
 

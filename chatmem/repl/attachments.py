@@ -7,6 +7,7 @@ from collections.abc import Container
 from pathlib import Path
 
 from chatmem.errors import Notify, UsageError, ignore_notices
+from chatmem.input_files import read_input
 from chatmem.text import truncate
 
 MAX_FILE_BYTES = 4 << 20
@@ -61,12 +62,7 @@ def _find_file(mention: str, is_quoted: bool, is_pasted: bool) -> Path | None:
 
 
 def _read_text(path: Path) -> str:
-    size = path.stat().st_size
-    if size > MAX_FILE_BYTES:
-        raise UsageError(
-            f"{truncate(str(path))!r} has {size / 1e6:.0f} MB.", f"The limit is {MAX_FILE_BYTES >> 20} MB."
-        )
-    data = path.read_bytes()
+    data = read_input(path, MAX_FILE_BYTES)
     try:
         if b"\0" in data:
             raise UnicodeDecodeError("utf-8", data, 0, 1, "NUL")

@@ -7,10 +7,10 @@ If it is locked, damaged or not writable, everything works as if it did not exis
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from chatmem.paths import create_private
 from chatmem.stores.base import Progress, SessionInfo, no_progress
 
 FILE_NAME = ".index.sqlite"
@@ -69,8 +69,7 @@ class SessionIndex:
     def _open(self):  # type: ignore[no-untyped-def]  # sqlite3 is imported lazily
         import sqlite3
 
-        if not self.path.exists():
-            os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        create_private(self.path)
         database = sqlite3.connect(self.path, timeout=0.2)
         try:
             if database.execute("PRAGMA user_version").fetchone()[0] != _VERSION:

@@ -43,10 +43,11 @@ class SqlDatabase(Database):
     schema_exists: ClassVar[str]
     """A query for whether the table of schema versions exists."""
 
-    def __init__(self) -> None:
+    def __init__(self, lock: threading.RLock | None = None) -> None:
+        """`lock` guards the connection."""
         self.connection: Any = None
         """The one connection, made when it is first needed."""
-        self._lock = threading.RLock()
+        self._lock = lock or threading.RLock()
 
     def close(self) -> None:
         with self._lock:

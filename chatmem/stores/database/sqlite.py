@@ -3,18 +3,24 @@
 URLs are those of SQLAlchemy: `sqlite:///chats.db` is relative to the current directory, `sqlite:////home/me/chats.db`
 is absolute. A write is on the disk when it returns (`synchronous = FULL`). Write-ahead logging is used except on
 network file systems, where it would lose data (https://www.sqlite.org/wal.html).
+
+The locks of SQLite belong to the process, not to a connection. So all stores of a process that use the same file share
+one connection, and the file is never opened in any other way (see `input_files`).
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet, WeakValueDictionary, finalize
 
 from chatmem.errors import StorageError, StoreUnavailableError, UsageError
-from chatmem.paths import open_private
+from chatmem.input_files import OPEN_DATABASES
+from chatmem.paths import create_private
 from chatmem.stores.database.address import Address
 from chatmem.stores.database.base import TIMEOUT, Line
 from chatmem.stores.database.sql import Execute, SqlDatabase
@@ -34,6 +40,28 @@ _NETWORK_FILE_SYSTEMS = {
 }
 
 
+class SharedConnection:
+    """The connection of this process to one file, and the stores that use it."""
+
+    def __init__(self, path: Path) -> None:
+        self.lock = threading.RLock()
+        self.connection: Any = None
+        self.file: tuple[int, int] | None = None
+        """Device and inode of the file when it was opened."""
+        self.users: WeakSet[SqliteDatabase] = WeakSet()
+        finalize(self, OPEN_DATABASES.discard, path)
+
+    @classmethod
+    def to(cls, path: Path) -> SharedConnection:
+        """The connection to a file, open or not."""
+        with _connections_lock:
+            return _connections.setdefault((os.getpid(), os.path.realpath(path)), cls(path))
+
+
+_connections: WeakValueDictionary[tuple[int, str], SharedConnection] = WeakValueDictionary()
+_connections_lock = threading.Lock()
+
+
 class SqliteDatabase(SqlDatabase):
     """One file, opened on first use."""
 
@@ -49,7 +77,8 @@ class SqliteDatabase(SqlDatabase):
             )
         self.path = Path(os.path.abspath(os.path.expanduser(path)))
         self.display_url = self.identity = f"sqlite:///{self.path}"
-        super().__init__()
+        self._shared = SharedConnection.to(self.path)
+        super().__init__(self._shared.lock)
 
     def add(self, execute: Execute, session: str, first: int, lines: Sequence[Line]) -> None:
         self.connection.executemany(
@@ -58,8 +87,30 @@ class SqliteDatabase(SqlDatabase):
         )
 
     def connect(self) -> None:
-        if self.connection is not None:
-            return
+        shared = self._shared
+        if shared.connection is not None and shared.file != _identity(self.path):
+            self._disconnect()  # the file was moved or deleted: what is written to it would be lost
+        if shared.connection is None:
+            shared.connection = self._open()
+            shared.file = _identity(self.path)
+            OPEN_DATABASES.add(self.path)
+        shared.users.add(self)
+        self.connection = shared.connection
+
+    def close(self) -> None:
+        with self._shared.lock:
+            self._shared.users.discard(self)
+            self.connection = None
+            if not self._shared.users:
+                self._disconnect()
+
+    def _disconnect(self) -> None:
+        if self._shared.connection is not None:
+            self._shared.connection.close()
+        self._shared.connection = None
+        OPEN_DATABASES.discard(self.path)
+
+    def _open(self) -> Any:
         import sqlite3
 
         if not self.path.parent.is_dir():
@@ -67,7 +118,9 @@ class SqliteDatabase(SqlDatabase):
                 f"The directory {str(self.path.parent)!r} of the store does not exist.",
                 "An absolute path has four slashes: sqlite:////home/me/chats.db",
             )
-        os.close(open_private(self.path, os.O_RDWR | os.O_CREAT))
+        create_private(self.path)
+        with suppress(OSError):  # another user's file
+            self.path.chmod(0o600)
         connection = sqlite3.connect(self.path, timeout=TIMEOUT, isolation_level=None, check_same_thread=False)
         try:
             connection.execute(f"PRAGMA journal_mode = {'DELETE' if is_network_file(self.path) else 'WAL'}")
@@ -77,7 +130,7 @@ class SqliteDatabase(SqlDatabase):
         except BaseException:
             connection.close()
             raise
-        self.connection = connection
+        return connection
 
     @contextmanager
     def begin(self, connection: Any) -> Iterator[None]:
@@ -98,6 +151,15 @@ class SqliteDatabase(SqlDatabase):
         reason = error.strerror if isinstance(error, OSError) else str(error)
         kind = StoreUnavailableError if "locked" in str(error) or "busy" in str(error) else StorageError
         return kind(f"Cannot use the store {self.path}: {reason}.", "Check the disk and the file's permissions.")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode of a file, None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def is_network_file(path: Path, mounts: Path = Path("/proc/self/mounts")) -> bool:
