@@ -127,7 +127,7 @@ class IncompleteReplyError(ChatmemError):
 
 
 class StorageError(ChatmemError):
-    """A record could not be made durable. Its text is still in memory."""
+    """A record could not be made durable."""
 
     exit_code = 7
 

@@ -62,7 +62,7 @@ class Chat:
         self.journal = Journal(store, name, notify, wait)
         self.background = BackgroundSummaries()
         self.last_question: Message | None = None
-        """The question of the current or last turn, from the moment it is about to be stored."""
+        """The question of the current or last turn. None if it could not be stored."""
         self.last_reply: Message | None = None
         """The last reply that was stored. None if nothing arrived."""
         self._resolve = resolve
@@ -89,24 +89,27 @@ class Chat:
     def send(self, text: str) -> Generator[StreamChunk]:
         """Ask the model. The question is on disk before the request is sent, the reply before this ends."""
         self.last_question = None
-        with self._transaction():
+        with self._transaction(required=True):
             question = Message(new_id(), self.session.head, "user", fix_surrogates(text), utc_now())
-            self.last_question = (
-                question  # before it is stored: an interrupt must not return a stored one to the prompt
-            )
-            self.journal.append(question.record())
+            self._append_question(question)
             yield from self._answer(question)
 
     def retry(self, number: int | None = None, text: str | None = None) -> Generator[StreamChunk]:
         """Ask a question again, by default the last one, optionally with another text. The old reply stays."""
-        with self._transaction():
+        with self._transaction(required=True):
             question = self.turn(number).question
             if text is not None:
                 question = Message(new_id(), question.parent, "user", fix_surrogates(text), utc_now())
-                self.journal.append({"type": "head", "message": question.parent}, question.record())
+                self._append_question(question, {"type": "head", "message": question.parent})
             elif self.session.head != question.id:
-                self.journal.append({"type": "head", "message": question.id})
+                self.journal.append({"type": "head", "message": question.id}, required=True)
             yield from self._answer(question)
+
+    def _append_question(self, question: Message, *before: Record) -> None:
+        """Make a question durable. Raises StorageError if that is not possible: then it is not sent."""
+        with defer_signals():  # so that an interrupt never returns a question to the prompt that is stored
+            self.journal.append(*before, question.record(), required=True)
+            self.last_question = question
 
     def _answer(self, question: Message) -> Iterator[StreamChunk]:
         """Stream the reply to a stored question. Whatever happens, the part that arrived is stored."""
@@ -186,13 +189,19 @@ class Chat:
             )
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """Hold the session's lock, and store the summaries that were made in the background."""
-        with self.journal.transaction():
-            if self.journal.is_locked and (records := self.background.take_records(self.session)):
-                self.journal.append(*records)
-            self._settings_version = -1  # the config may have changed since the last turn
-            yield
+    def _transaction(self, required: bool = False) -> Iterator[None]:
+        """Hold the session's lock, and store the summaries that were made in the background.
+
+        A `required` transaction raises StorageError if nothing can be stored. See `Journal.transaction`.
+        """
+        try:
+            with self.journal.transaction(required):
+                if self.journal.is_locked and (records := self.background.take_records(self.session)):
+                    self.journal.append(*records)
+                self._settings_version = -1  # the config may have changed since the last turn
+                yield
+        except StorageError as error:
+            raise StorageError(error.message, "Nothing was sent.", error.action) from error
 
     # Reading
 
@@ -217,6 +226,16 @@ class Chat:
     def save_error(self) -> StorageError | None:
         """Why the last record could not be saved. None if everything is saved."""
         return self.journal.save_error
+
+    @property
+    def open_error(self) -> StorageError | None:
+        """Why the session could not be opened for writing. Questions are not sent until it can be written."""
+        return self.journal.open_error
+
+    @property
+    def has_unsaved_messages(self) -> bool:
+        """Whether a reply would be lost if the process ended now."""
+        return self.journal.has_unsaved_messages
 
     @property
     def turn_config(self) -> TurnConfig:

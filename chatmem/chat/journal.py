@@ -1,6 +1,7 @@
 """The journal of a chat: every record is made durable under the session's lock, and applied to the session.
 
-What cannot be saved stays in memory. It is reported once, and tried again with the next record.
+A record that is required, such as a question, is refused if it cannot be saved. Any other one then stays in memory. It
+is reported once, and tried again with the next record.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from chatmem.errors import (
     SessionLockedError,
     SessionNotFoundError,
     StorageError,
-    StoreUnavailableError,
     UsageError,
     ignore_notices,
 )
@@ -33,6 +33,8 @@ class Journal:
         self.session = Session(name)
         self.save_error: StorageError | None = None
         """Why the last record could not be saved. None if everything is saved."""
+        self.open_error: StorageError | None = None
+        """Why the session could not be opened for writing. Each transaction tries again."""
         self.settings_version = 0
         """Grows whenever the settings of the session may have changed."""
         self.generation = 0
@@ -46,6 +48,11 @@ class Journal:
         """Whether the session exists in the store."""
         return self._log is not None
 
+    @property
+    def has_unsaved_messages(self) -> bool:
+        """Whether a message would be lost if the process ended now."""
+        return self.store.persistent and any(record["type"] == "message" for record in self._unsaved)
+
     def load(self) -> None:
         """Read the session without opening it for writing. Raises SessionNotFoundError."""
         self.session = self.store.session(self.name)
@@ -54,9 +61,7 @@ class Journal:
         """Open the session. One that does not exist is created with its first record."""
         try:
             name = self.store.find(self.name)
-        except (SessionNotFoundError, StorageError) as error:
-            if isinstance(error, StorageError) and not isinstance(error, StoreUnavailableError):
-                self._report(error)
+        except (SessionNotFoundError, StorageError):
             self._unsaved = [header(self.name)]
             self._unsaved += [{"type": "settings", **initial_settings}] if initial_settings else []
             self._apply(self._unsaved)
@@ -65,8 +70,7 @@ class Journal:
         try:
             self._log = self.store.open(name)
         except StorageError as error:
-            self.session = self.store.session(name)
-            self._report(error)
+            self.session, self.open_error = self.store.session(name), error
         else:
             self._read_new()
             if not self.session.read_only:
@@ -74,10 +78,11 @@ class Journal:
                     self._read_new()
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, required: bool = False) -> Iterator[None]:
         """Hold the session's lock, and read what other processes appended.
 
-        If the store refuses, the block runs without the lock, and its records stay in memory.
+        If the store refuses, StorageError is raised if the block is `required`. Otherwise the block runs without the
+        lock, and its records stay in memory.
         """
         if self.session.read_only:
             raise UsageError(
@@ -93,14 +98,25 @@ class Journal:
                 self.is_locked = True
                 held.callback(self._unlocked)
             except StorageError as error:
+                if required:
+                    raise
                 self._report(error)
             yield
 
-    def append(self, *records: Record) -> None:
-        """Apply records to the session and make them durable, with everything that could not be saved before."""
-        self._apply(records)
+    def append(self, *records: Record, required: bool = False) -> None:
+        """Make records durable, with everything that could not be saved before, and apply them to the session.
+
+        If that fails, StorageError is raised for `required` records. Others stay in memory.
+        """
         self._unsaved += records
-        self._flush()
+        try:
+            self._flush()
+        except StorageError as error:
+            if required:
+                del self._unsaved[-len(records) :]
+                raise
+            self._report(error)
+        self._apply(records)
 
     def open_draft(self, skeleton: Record) -> Callable[[str], None]:
         """Begin to keep a reply that is arriving. Returns a function that adds text to it."""
@@ -122,8 +138,8 @@ class Journal:
 
     def close(self) -> None:
         """Close the log. What could not be saved is tried once more."""
-        if self.store.persistent and any(record["type"] == "message" for record in self._unsaved):
-            with contextlib.suppress(ChatmemError), self.transaction():
+        if self.has_unsaved_messages or (self.save_error and self.exists):
+            with contextlib.suppress(ChatmemError), self.transaction(required=True):
                 self._flush()
         if self._log:
             self._log.close()
@@ -174,16 +190,13 @@ class Journal:
         self.name = self.session.name = self._log.name
 
     def _flush(self) -> None:
+        """Make everything durable that could not be saved before. Raises StorageError."""
         if self._log is None or not self.is_locked:
             return
-        try:
-            self._log.append(self._unsaved)
-        except StorageError as error:
-            self._report(error)
-        else:
-            if self.save_error:
-                self._log.close_draft()
-            self._unsaved, self.save_error = [], None
+        self._log.append(self._unsaved)
+        if self.save_error:
+            self._log.close_draft()
+        self._unsaved, self.save_error = [], None
 
     def _report(self, error: StorageError) -> None:
         if self.save_error is None or self.save_error.message != error.message:

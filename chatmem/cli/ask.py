@@ -69,13 +69,13 @@ def ask(
         answer |= {"content": reply.content, "status": reply.status}
         answer |= {"usage": reply.usage.record() if reply.usage else None}
         terminal.raw(json.dumps(answer, ensure_ascii=False) + "\n")
-    if chat.save_error and name:
-        context.exit_code = 7
-    elif reply and reply.status != "complete":
+    if reply and reply.status != "complete":
         context.exit_code = 6
-    if name and context.exit_code == 0:
+    if name and context.exit_code == 0 and not chat.save_error:
         chat.wait_for_summary(context.settings.summaries.wait)
     chat.close()
+    if chat.save_error and name:
+        context.exit_code = 7
 
 
 class _RawTerminal(Terminal):

@@ -11,7 +11,7 @@ import typer
 from chatmem.chat.chat import Chat
 from chatmem.cli.options import Continue, Memory, Model, Session, System
 from chatmem.cli.runner import CommandContext, command
-from chatmem.errors import ChatmemError
+from chatmem.errors import ChatmemError, StorageError
 from chatmem.history.names import unique_name, validate
 from chatmem.process import pause_gc
 from chatmem.stores.memory import MemoryStore
@@ -65,7 +65,10 @@ def chat(
 
 
 def run_piped(context: CommandContext, conversation: Chat) -> None:
-    """Send each line of stdin as a turn. A failed line does not end the run; the exit code is that of the first one."""
+    """Send each line of stdin as a turn. A failed line does not end the run.
+
+    The exit code is 7 if something is not saved in the end, otherwise that of the first failure.
+    """
     failures: list[int] = []
     try:
         for data in sys.stdin.buffer:
@@ -78,11 +81,12 @@ def run_piped(context: CommandContext, conversation: Chat) -> None:
             except ChatmemError as error:
                 context.terminal.error(error)
                 failures.append(error.exit_code)
-            if conversation.save_error:
-                failures.insert(0, 7) if 7 not in failures else None
-            elif conversation.last_reply and conversation.last_reply.status != "complete":
+            if conversation.last_reply and conversation.last_reply.status != "complete":
                 failures.append(6)
         conversation.wait_for_summary(context.settings.summaries.wait)
     finally:
         conversation.close()
-    context.exit_code = failures[0] if failures else 0
+    if conversation.save_error or StorageError.exit_code in failures:
+        context.exit_code = StorageError.exit_code
+    else:
+        context.exit_code = failures[0] if failures else 0

@@ -64,12 +64,12 @@ class ChatmemHistory(BaseChatMessageHistory):
             for message in messages:
                 records.append(_to_record(message, parent))
                 parent = records[-1]["id"]
-            journal.append(*records)
+            journal.append(*records, required=True)
 
     def clear(self) -> None:
         """Start a new conversation in the same session. The old one stays on its branch."""
         with self._journal() as journal:
-            journal.append({"type": "head", "message": None})
+            journal.append({"type": "head", "message": None}, required=True)
 
     @contextlib.contextmanager
     def _journal(self) -> Iterator[Journal]:
@@ -77,10 +77,8 @@ class ChatmemHistory(BaseChatMessageHistory):
         journal = Journal(self.store, self.session)
         try:
             journal.open({})
-            with journal.transaction():
+            with journal.transaction(required=True):
                 yield journal
-            if journal.save_error:
-                raise journal.save_error
         finally:
             journal.close()
 

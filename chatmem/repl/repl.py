@@ -86,6 +86,8 @@ class Repl:
         title = f" · {session.title}" if session.title else ""
         used = relative_time(session.last_active)
         self.terminal.info(f"Session {self.chat.name!r}{title} · {turns} · last used {used}")
+        if self.chat.open_error:
+            self.terminal.error(self.chat.open_error)
         print_last_turn(self.terminal, session)
 
     def _has_sessions(self) -> bool:
@@ -160,10 +162,11 @@ class Repl:
 
     def _confirm_exit(self) -> bool:
         """Whether to leave now. With unsaved messages, the first attempt only warns."""
-        if not self.chat.save_error or not self.chat.store.persistent or self._warned:
+        if not self.chat.has_unsaved_messages or self._warned:
             return True
         self._warned = True
-        self.terminal.info(f"Not saved: {self.chat.save_error.message}", "warn")
+        if self.chat.save_error:
+            self.terminal.info(f"Not saved: {self.chat.save_error.message}", "warn")
         self.terminal.info("/save PATH writes this chat to another file. Quit again to discard it.", "warn")
         return False
 

@@ -30,6 +30,7 @@ NAMES = (
     "documents in chunks: rendered differently",
     "database faults: turns lost, torn or repeated",
     "unreachable databases: turns lost or repeated",
+    "refusing databases: turns lost or repeated",
 )
 CLAIMS = tuple(Claim(name, "", at_most=0) for name in NAMES)
 

@@ -205,20 +205,45 @@ def test_a_full_disk_is_reported_once_and_everything_is_saved_when_there_is_spac
     chat = chat_with(store, model, notify=notices)
     texts(chat, "q1")
     disk.full = True
-    assert texts(chat, "q2") == "a2"
-    assert isinstance(chat.save_error, StorageError) and len(notices) == 1 and "No space left" in notices[0]
-    assert [m[1] for m in stored(store)] == ["q1", "a1"]
+    with pytest.raises(StorageError, match="No space left"):
+        texts(chat, "not sent")
+    assert len(model.sent) == 1 and chat.last_question is None and chat.save_error is None and not notices
+    assert [m[1] for m in stored(store)] == ["q1", "a1"] == [m.content for m in chat.session.path]
     disk.full = False
+    model.before_reply = lambda: setattr(disk, "full", True)
+    assert texts(chat, "q2") == "a2"
+    assert chat.save_error and chat.has_unsaved_messages and len(notices) == 1 and "No space left" in notices[0]
+    assert [m[1] for m in stored(store)] == ["q1", "a1", "q2"]
+    with pytest.raises(StorageError):
+        texts(chat, "not sent either")
+    assert [m.content for m in chat.session.path] == ["q1", "a1", "q2", "a2"] and len(notices) == 1
+    disk.full, model.before_reply = False, lambda: None
     texts(chat, "q3")
     assert [m[1] for m in stored(store)] == ["q1", "a1", "q2", "a2", "q3", "a3"] and chat.save_error is None
 
 
-def test_a_directory_that_cannot_be_written_does_not_stop_the_chat(tmp_path: Path) -> None:
-    notices = Notices()
+def test_an_unsaved_reply_is_saved_at_the_end(tmp_path: Path) -> None:
+    disk = FullDisk()
+    store = FileStore(tmp_path / "s", system=disk)
+    model = ScriptedModel(["a1"])
+    model.before_reply = lambda: setattr(disk, "full", True)
+    chat = chat_with(store, model)
+    texts(chat, "q1")
+    assert chat.save_error
+    disk.full = False
+    chat.close()
+    assert [m[1] for m in stored(store)] == ["q1", "a1"] and chat.save_error is None
+
+
+def test_in_a_directory_that_cannot_be_written_no_question_is_sent(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    chat = chat_with(FileStore(tmp_path / "file" / "sessions"), ScriptedModel(["a1"], ["a2"]), notify=notices)
-    assert texts(chat, "q1") == "a1" and texts(chat, "q2") == "a2"
-    assert len(notices) == 1 and "Not saved" in notices[0] and chat.save_error
+    model = ScriptedModel(["a1"], ["a2"])
+    chat = chat_with(FileStore(tmp_path / "file" / "sessions"), model)
+    for _ in range(2):
+        with pytest.raises(StorageError, match="Cannot create the directory") as caught:
+            texts(chat, "q1")
+        assert caught.value.hint == "Nothing was sent." and chat.last_question is None
+    assert model.sent == [] and chat.session.path == []
 
 
 def test_a_smaller_window_is_learned_from_an_error_and_the_context_planned_within_it(store: SessionStore) -> None:
@@ -315,7 +340,7 @@ def test_a_question_whose_storing_is_interrupted_counts_as_asked(tmp_path: Path)
             def fsync(descriptor: int) -> None:
                 os.fsync(descriptor)
                 if self.armed:
-                    raise KeyboardInterrupt
+                    signal.raise_signal(signal.SIGINT)
 
             return fsync if name == "fsync" else getattr(os, name)
 

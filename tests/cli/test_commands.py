@@ -220,13 +220,15 @@ def test_an_invalid_config_is_one_line_and_exits_2(run: Run, home: Path) -> None
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "Did you mean 'model'?" in done.stderr
 
 
-def test_a_data_directory_that_cannot_be_written_does_not_stop_the_chat(run: Run, home: Path) -> None:
+def test_in_a_data_directory_that_cannot_be_written_only_an_ephemeral_chat_works(run: Run, home: Path) -> None:
     (home / "data").write_text("in the way")
     done = run("chat", "-s", "t", input=NEMO)
-    assert "Nemo" in done.stdout and "Not saved" in done.stderr and done.returncode == 7
+    assert done.stdout == "" and done.returncode == 7
+    assert done.stderr.count("Nothing was sent.") == len(NEMO.splitlines())
+    assert "Nemo" in run("chat", "--ephemeral", input=NEMO).stdout
 
 
-def test_a_missing_home_does_not_stop_the_chat(home: Path) -> None:
+def test_a_missing_home_does_not_stop_an_ephemeral_chat(home: Path) -> None:
     env = {
         "PATH": os.environ["PATH"],
         "HOME": "",
@@ -234,9 +236,9 @@ def test_a_missing_home_does_not_stop_the_chat(home: Path) -> None:
         "CHATMEM_DATA_DIR": "/proc/nowhere",
     }
     done = subprocess.run(
-        [sys.executable, "-m", "chatmem", "chat", "-s", "t"], input=NEMO, capture_output=True, text=True, env=env
+        [sys.executable, "-m", "chatmem", "chat", "--ephemeral"], input=NEMO, capture_output=True, text=True, env=env
     )
-    assert "Nemo" in done.stdout and "Not saved" in done.stderr and "Traceback" not in done.stderr
+    assert "Nemo" in done.stdout and done.returncode == 0 and "Traceback" not in done.stderr
 
 
 def test_only_debug_shows_a_traceback(run: Run) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,12 @@ from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 from chatmem.app import App
+from chatmem.errors import StorageError
+from chatmem.history.records import Record
 from chatmem.repl import commands
 from chatmem.repl.repl import Repl
+from chatmem.stores.file.directory import SessionDirectory
+from chatmem.stores.file.log import FileLog
 from chatmem.terminal.terminal import Terminal
 from tests.server import OK, Server, delta, stream
 
@@ -485,11 +489,35 @@ def test_a_path_that_does_not_exist_keeps_the_line_in_the_prompt(
     assert "does not exist" in shown and questions(server) == ["see nothing"]
 
 
-def test_quitting_with_an_unsaved_reply_warns_once(type_keys: TypeKeys, server: Server, home: Path) -> None:
-    (home / "data").mkdir()
-    (home / "data" / "sessions").write_text("a file where the directory should be")
+def test_a_question_that_cannot_be_stored_is_not_sent_and_back_in_the_prompt(
+    type_keys: TypeKeys, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors, make_dir = [StorageError("The disk is full.")], SessionDirectory.make_dir
+
+    def fail_once(directory: SessionDirectory, path: Path | None = None) -> Path:
+        if errors:
+            raise errors.pop()
+        return make_dir(directory, path)
+
+    monkeypatch.setattr(SessionDirectory, "make_dir", fail_once)
+    shown = type_keys("hello" + ENTER, " again" + ENTER)
+    assert "The disk is full. Nothing was sent." in shown and questions(server) == ["hello again"]
+
+
+def test_quitting_with_an_unsaved_reply_warns_once(
+    type_keys: TypeKeys, server: Server, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = FileLog.append
+
+    def refuse_replies(log: FileLog, records: Iterable[Record]) -> None:
+        records = list(records)
+        if any(record.get("role") == "assistant" for record in records):
+            raise StorageError("The disk is full.")
+        append(log, records)
+
+    monkeypatch.setattr(FileLog, "append", refuse_replies)
     shown = type_keys("hello" + ENTER, "/exit" + ENTER, "/exit" + ENTER)
-    assert shown.count("Quit again to discard it") == 1
+    assert shown.count("Quit again to discard it") == 1 and shown.count("Not saved: The disk is full.") == 2
 
 
 def test_switches_and_minus_work(type_keys: TypeKeys, server: Server) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from chatmem.chat.chat import Chat
 from chatmem.chat.turn_config import TurnConfig
-from chatmem.errors import Notify, SessionLockedError, SessionNotFoundError, StorageError, UsageError, ignore_notices
+from chatmem.errors import Notify, SessionLockedError, SessionNotFoundError, UsageError, ignore_notices
 from chatmem.history.records import header, new_id, utc_now
 from chatmem.history.session import Session
 from chatmem.memory.strategies.buffer import BufferStrategy
@@ -282,11 +282,14 @@ def test_an_insert_that_fails_half_way_stores_nothing(tmp_path: Path) -> None:
             "BEGIN SELECT RAISE(ABORT, 'refused'); END"
         )
     log = store.open("work")
-    with pytest.raises((StorageError, UsageError)), log.exclusive():
+    with log.exclusive():
         log.read()
         log.append([question("one"), question("refused")])
+    assert log.unavailable
+    log.close()
     with sqlite3.connect(tmp_path / "chats.db") as database:
         assert database.execute("SELECT COUNT(*) FROM chatmem_records").fetchone() == (1,)
+    assert texts(store, "work") == ["one", "refused"], "both are in the outbox"
 
 
 @pytest.mark.parametrize("kind", SCHEMES)

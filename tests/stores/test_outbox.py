@@ -50,7 +50,7 @@ def test_a_chat_continues_without_its_server_and_everything_is_stored_once_when_
     ]
     server.start()
     ask(chat, "four")
-    assert not waiting.exists() and "is back" in notices[1] and len(notices) == 2
+    assert not waiting.exists() and "Moved 5 records" in notices[1] and len(notices) == 2
     ask(chat, "five")
     chat.close()
     kept = open_store(url, tmp_path, "").records("work")
@@ -67,7 +67,7 @@ def test_the_outbox_is_moved_in_the_background(
     server, url = own_server
     back = threading.Event()
     chat = chat_on(
-        open_store(url, tmp_path, "", lambda text, action=None: back.set() if "is back." in text else None), "work"
+        open_store(url, tmp_path, "", lambda text, action=None: back.set() if "Moved" in text else None), "work"
     )
     ask(chat, "one")
     server.kill()

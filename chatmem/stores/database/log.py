@@ -1,9 +1,9 @@
-"""One session of a database, open for reading and appending, whether the database can be reached or not.
+"""One session of a database, open for reading and appending, whether the database accepts records or not.
 
-While it cannot, the session continues in the outbox, a file of this machine. When the database answers again, the
-outbox is appended to it: by record id, so that nothing is stored twice. The processes of one machine take turns under a
-file lock, and hold the session's lease in the database within it: so the outbox and the draft of a session belong to
-one process at a time.
+While it cannot be reached, or refuses to store, the session continues in the outbox, a file of this machine. When the
+database accepts records again, the outbox is appended to it: by record id, so that nothing is stored twice. The
+processes of one machine take turns under a file lock, and hold the session's lease in the database within it: so the
+outbox and the draft of a session belong to one process at a time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from chatmem.errors import ChatmemError, StoreUnavailableError
+from chatmem.errors import ChatmemError, StorageError, StoreUnavailableError
 from chatmem.history.records import Record
 from chatmem.history.session import Session
 from chatmem.stores.base import SessionLog
@@ -31,9 +31,9 @@ RECONNECT_INTERVAL = 2.0
 
 
 class DatabaseLog(SessionLog):
-    """One session of a database, or of the outbox while the database cannot be reached."""
+    """One session of a database, or of the outbox while the database accepts nothing."""
 
-    unavailable: StoreUnavailableError | None
+    unavailable: StorageError | None
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class DatabaseLog(SessionLog):
         name: str,
         ident: str | None,
         first: Sequence[Record] = (),
-        cause: StoreUnavailableError | None = None,
+        cause: StorageError | None = None,
     ) -> None:
         """`ident` is the session's id in the database. None: it exists only in the outbox, because of `cause`."""
         self.outbox = outbox
@@ -80,7 +80,7 @@ class DatabaseLog(SessionLog):
             try:
                 self._remote.append(records)
                 return
-            except StoreUnavailableError as cause:
+            except StorageError as cause:
                 self._held.enter_context(self._use_outbox(cause).exclusive())
         assert self._local
         self._local.append(map(with_record_id, records))
@@ -95,7 +95,7 @@ class DatabaseLog(SessionLog):
             if not self._local or not self._is_slow:
                 try:
                     self._timed(lambda: self._enter(wait))
-                except StoreUnavailableError as cause:
+                except StorageError as cause:
                     self._use_outbox(cause)
             if self._local:
                 self._held.enter_context(self._local.exclusive(wait))
@@ -122,16 +122,21 @@ class DatabaseLog(SessionLog):
 
     # From the database to the outbox
 
-    def _use_outbox(self, cause: StoreUnavailableError, first: Sequence[Record] = (), announce: bool = True) -> FileLog:
-        """Continue in the outbox, and try in the background to reach the database again."""
-        previous, self.unavailable = self.unavailable, cause
-        self._remote.unreachable = True
+    def _use_outbox(self, cause: StorageError, first: Sequence[Record] = (), announce: bool = True) -> FileLog:
+        """Continue in the outbox, and try in the background to use the database again. Raises StorageError."""
+        self._remote.unreachable = isinstance(cause, StoreUnavailableError)
         if self._local is None:
-            self._local = self.outbox.open(self.name, self._remote.ident, list(first))
+            try:
+                self._local = self.outbox.open(self.name, self._remote.ident, list(first))
+            except StorageError as error:
+                raise StorageError(f"{cause.message} {error.message}", error.hint, error.action) from error
             self._local.draft = self._draft
             if announce:
+                state = "Store unreachable; saving" if self._remote.unreachable else "Saving"
+                until = "it returns" if self._remote.unreachable else "the store accepts it"
                 path = self.outbox.path(self._local.name)
-                self._remote.catalog.notify(f"{cause.message} Store unreachable; saving to {path} until it returns.")
+                self._remote.catalog.notify(f"{cause.message} {state} to {path} until {until}.")
+        previous, self.unavailable = self.unavailable, cause
         if previous is None:
             threading.Thread(target=self._reconnect, daemon=True, name="reconnect").start()
         return self._local
@@ -177,18 +182,23 @@ class DatabaseLog(SessionLog):
             self._recover_draft(ident)  # before what was said after it
         for file in files:
             local = self._local if self._local and self._local.name == file else self.outbox.open_existing(file)
-            with local.exclusive(wait=False):
-                records = self.outbox.records(file)
-                if records:
-                    self._remote.append_lines([encode_line(r) for r in self._attach(file, ident, records)])
-                self.outbox.remove(file)
-            local.close()
+            try:
+                with local.exclusive(wait=False):
+                    records = self.outbox.records(file)
+                    if records:
+                        self._remote.append_lines([encode_line(r) for r in self._attach(file, ident, records)])
+                    self.outbox.remove(file)
+            finally:
+                if local is not self._local:
+                    local.close()
             count += len(records)
             self._remote.replaced = True
+        if self._local:
+            self._local.close()
         self._local, self.unavailable = None, None
         if count:
             url = self._remote.catalog.database.display_url
-            self._remote.catalog.notify(f"{url} is back. Moved {pluralize(count, 'record')} of {self.name!r} to it.")
+            self._remote.catalog.notify(f"Moved {pluralize(count, 'record')} of {self.name!r} to {url}.")
 
     def _attach(self, file: str, ident: str, records: list[Record]) -> Iterator[Record]:
         """Append messages without a parent to the current end, if they were written without knowing the session."""

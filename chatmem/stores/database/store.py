@@ -40,14 +40,14 @@ class DatabaseStore(SessionStore):
         local = self.outbox.names()
         try:
             rows = self.database.rows(self.user)
-        except StoreUnavailableError:
+        except StorageError:
             if not local:
                 raise
             return list(local)
         return [row.name for row in rows] + self._only_in_outbox(rows)
 
     def find(self, name: str) -> str:
-        with contextlib.suppress(StoreUnavailableError):
+        with contextlib.suppress(StorageError):
             return self._find_row(name)[0]
         return super().find(name)
 
@@ -57,7 +57,7 @@ class DatabaseStore(SessionStore):
     def list_sessions(self) -> list[SessionInfo]:
         try:
             rows = {row.name: row for row in self.database.rows(self.user)}
-        except StoreUnavailableError as error:
+        except StorageError as error:
             if not self.outbox.names():
                 raise
             self.notify(f"{error.message} Only sessions in the outbox are listed.")
@@ -104,7 +104,7 @@ class DatabaseStore(SessionStore):
     def records(self, name: str) -> list[Record]:
         try:
             return self._records(*self._find_row(name))
-        except StoreUnavailableError:
+        except StorageError:
             return self._records(super().find(name), None)  # if it is in the outbox
 
     def _records(self, name: str, row: SessionRow | None) -> list[Record]:
@@ -131,11 +131,11 @@ class DatabaseStore(SessionStore):
             name = validate(name)
             try:
                 self.catalog.create(name, encode_lines(first))
-            except StoreUnavailableError as cause:
+            except StorageError as cause:
                 return self._open_log(name, None, first, cause)
         try:
             name, row = self._find_row(name)
-        except StoreUnavailableError as cause:
+        except StorageError as cause:
             return self._open_log(super().find(name), None, cause=cause)  # it is in the outbox
         return self._open_log(row.name, row.id) if row else self._open_log(name, None)
 
@@ -144,7 +144,7 @@ class DatabaseStore(SessionStore):
         name: str,
         ident: str | None,
         first: list[Record] | None = None,
-        cause: StoreUnavailableError | None = None,
+        cause: StorageError | None = None,
     ) -> DatabaseLog:
         return DatabaseLog(self.catalog, self.outbox, name, ident, first or (), cause)
 

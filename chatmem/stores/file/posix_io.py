@@ -148,7 +148,7 @@ class DraftFile:
 def storage_error(what: str, error: OSError | NotImplementedError) -> StorageError:
     """Wrap an OSError as StorageError: what failed, and the system's reason."""
     reason = getattr(error, "strerror", None) or str(error)
-    return StorageError(f"{what}: {reason}.", "The text is kept in memory.", Action("save_elsewhere"))
+    return StorageError(f"{what}: {reason}.", action=Action("save_elsewhere"))
 
 
 def not_a_file(path: Path) -> UsageError:

@@ -1,0 +1,248 @@
+"""Databases that refuse writes instead of vanishing: out of memory, read-only, full. Nothing acknowledged is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatmem.history.session import Session
+from chatmem.stores import DATABASES, open_store
+from chatmem.stores.database import log as database_log
+from tests.conftest import Run
+from tests.databases import SERVERS
+from tests.fakes import Notices, wait_until
+from tests.server import OK, Server, delta, stream
+from tests.stores.test_databases import ask, chat_on, texts
+
+pytestmark = pytest.mark.claim("refusing databases: turns lost or repeated")
+
+
+@dataclass
+class Refusal:
+    """A database that can be made to refuse writes, and to accept them again."""
+
+    url: str
+    refuse: Callable[[], object]
+    accept: Callable[[], object]
+
+
+def redis_out_of_memory(url: str) -> Refusal:
+    import redis
+
+    client = redis.Redis.from_url(url)
+    return Refusal(url, lambda: client.config_set("maxmemory", 1), lambda: client.config_set("maxmemory", 0))
+
+
+def redis_replica(url: str) -> Refusal:
+    import redis
+
+    client = redis.Redis.from_url(url)
+    return Refusal(url, lambda: client.replicaof("127.0.0.1", 1), lambda: client.replicaof("NO", "ONE"))
+
+
+def postgres_read_only(url: str) -> Refusal:
+    import psycopg
+
+    def read_only(value: str) -> None:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("SET default_transaction_read_only = off")
+            connection.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")  # type: ignore[arg-type]
+            connection.execute("SELECT pg_reload_conf()")
+        wait_until(lambda: current_value() == value)
+
+    def current_value() -> str:
+        with psycopg.connect(url) as connection:
+            return str(connection.execute("SHOW default_transaction_read_only").fetchall()[0][0])
+
+    return Refusal(url, lambda: read_only("on"), lambda: read_only("off"))
+
+
+def postgres_disk_full(url: str) -> Refusal:
+    """Takes leases, but stores no records."""
+    import psycopg
+
+    def execute(*statements: str) -> None:
+        with psycopg.connect(url, autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement)  # type: ignore[arg-type]
+
+    refuse = (
+        "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; END $$",
+        "CREATE TRIGGER refuse BEFORE INSERT ON chatmem_records FOR EACH ROW EXECUTE FUNCTION refuse()",
+    )
+    return Refusal(url, lambda: execute(*refuse), lambda: execute("DROP TRIGGER refuse ON chatmem_records"))
+
+
+def sqlite_full(url: str) -> Refusal:
+    def execute(statement: str) -> None:
+        with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+            connection.execute(statement)
+
+    refuse = (
+        "CREATE TRIGGER refuse BEFORE INSERT ON chatmem_records "
+        "BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
+    )
+    return Refusal(url, lambda: execute(refuse), lambda: execute("DROP TRIGGER refuse"))
+
+
+REFUSALS: dict[str, tuple[str, Callable[[str], Refusal]]] = {
+    "redis out of memory": ("redis", redis_out_of_memory),
+    "redis replica": ("redis", redis_replica),
+    "postgresql read-only": ("postgresql", postgres_read_only),
+    "postgresql disk full": ("postgresql", postgres_disk_full),
+    "sqlite full": ("sqlite", sqlite_full),
+}
+
+
+@pytest.fixture(params=REFUSALS)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Refusal]:
+    """A database of one test, which accepts writes at first."""
+    scheme, refusal = REFUSALS[request.param]
+    if scheme == "sqlite":
+        yield refusal(f"sqlite:///{tmp_path}/chats.db")
+        return
+    start, url = SERVERS[scheme]
+    pytest.importorskip(DATABASES[scheme].driver)
+    with start() as server:
+        yield refusal(url.format(port=server.port))
+
+
+def assert_nothing_lost(url: str, data: Path, questions: list[str]) -> None:
+    """The questions are stored in their order, each once, with replies and without a parent that does not exist."""
+    records = open_store(url, data).records("work")
+    ids = [r["id"] for r in records if r["type"] == "message"]
+    assert len(set(ids)) == len(ids)
+    assert all(r["parent"] is None or r["parent"] in ids for r in records if r["type"] == "message")
+    path = Session.replay("work", records).path
+    assert [m.content for m in path if m.role == "user"] == questions
+    assert all(path[i + 1].role == "assistant" for i, m in enumerate(path) if m.role == "user")
+
+
+@pytest.mark.parametrize("end", ["killed in the middle of a reply", "ended in order"])
+def test_a_refused_question_is_on_disk_before_it_is_sent_and_stored_once_when_the_database_accepts_it(
+    database: Refusal, end: str, run: Run, server: Server, home: Path
+) -> None:
+    on_disk, may_end = list[str](), threading.Event()
+
+    def answer(request: Any, connection: Any) -> None:
+        on_disk.extend(path.read_text() for path in (home / "data").rglob("databases/**/*.jsonl"))
+        connection.sendall(OK + delta("What arrived. "))
+        if end == "ended in order":
+            connection.sendall(stream("And the rest.").removeprefix(OK))
+        may_end.set()
+        threading.Event().wait(0 if end == "ended in order" else 5)
+
+    assert run("ask", "-s", "work", "--store", database.url, "one").returncode == 0
+    database.refuse()
+    server.answers = [answer]
+    command = [sys.executable, "-m", "chatmem", "chat", "-s", "work", "--store", database.url]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ)
+    ) as client:
+        assert client.stdin and client.stdout and client.stderr
+        client.stdin.write(b"two\n")
+        client.stdin.flush()
+        assert may_end.wait(20)
+        if end == "ended in order":
+            _, stderr = client.communicate(timeout=30)
+            assert client.returncode == 0 and b"Saving to" in stderr and stderr.count(b"\n") == 1, stderr
+        else:
+            client.stdout.read(5)
+            client.kill()
+    assert len(on_disk) == 1 and '"content":"two"' in on_disk[0].replace(": ", ":")
+    shown = json.loads(run("sessions", "show", "work", "--json", "--store", database.url).stdout)
+    assert [m["content"] for m in shown["messages"] if m["role"] == "user"] == ["one", "two"]
+    database.accept()
+    done = run("ask", "-s", "work", "--store", database.url, "three")
+    assert done.returncode == 0 and "Moved" in done.stderr, done.stderr
+    assert_nothing_lost(database.url, home / "another machine", ["one", "two", "three"])
+    assert not list((home / "data").rglob("databases/**/*.jsonl"))
+
+
+def test_a_chat_continues_while_its_database_refuses_and_stores_everything_once_it_accepts(
+    database: Refusal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_log, "RECONNECT_INTERVAL", 3600.0)  # only turns try again
+    notices = Notices()
+    chat = chat_on(open_store(database.url, tmp_path, "", notices), "work", notices)
+    ask(chat, "one")
+    database.refuse()
+    ask(chat, "two")
+    ask(chat, "three")
+    chat.update_settings(title="kept as well")
+    assert chat.save_error is None and sum("Saving to" in notice for notice in notices) == 1
+    database.accept()
+    ask(chat, "four")
+    chat.close()
+    assert_nothing_lost(database.url, tmp_path / "elsewhere", ["one", "two", "three", "four"])
+    assert open_store(database.url, tmp_path / "elsewhere").session("work").title == "kept as well"
+    assert chat.session.title == "kept as well" and len(chat.session.path) == 8
+
+
+def test_a_reply_is_kept_if_the_database_begins_to_refuse_while_it_arrives(database: Refusal, tmp_path: Path) -> None:
+    chat = chat_on(open_store(database.url, tmp_path, ""), "work")
+    ask(chat, "one")
+    pieces = chat.send("two")
+    next(pieces)
+    database.refuse()
+    list(pieces)
+    assert chat.save_error is None
+    chat.close()
+    assert len(texts(open_store(database.url, tmp_path, ""), "work")) == 4
+    database.accept()
+    chat = chat_on(open_store(database.url, tmp_path, ""), "work")
+    ask(chat, "three")
+    chat.close()
+    assert_nothing_lost(database.url, tmp_path / "elsewhere", ["one", "two", "three"])
+
+
+def test_a_session_that_is_created_while_its_database_refuses_is_stored_later(
+    database: Refusal, tmp_path: Path
+) -> None:
+    ask(chat_on(open_store(database.url, tmp_path, ""), "other"), "so that the tables exist")
+    database.refuse()
+    chat = chat_on(open_store(database.url, tmp_path, ""), "work")
+    ask(chat, "one")
+    chat.close()
+    assert set(open_store(database.url, tmp_path).names()) == {"other", "work"}
+    database.accept()
+    chat = chat_on(open_store(database.url, tmp_path, ""), "work")
+    ask(chat, "two")
+    chat.close()
+    assert_nothing_lost(database.url, tmp_path / "elsewhere", ["one", "two"])
+
+
+def test_a_question_is_not_sent_if_the_outbox_cannot_be_written_either(
+    database: Refusal, run: Run, server: Server, home: Path
+) -> None:
+    assert run("ask", "-s", "work", "--store", database.url, "one").returncode == 0
+    database.refuse()
+    for path in (home / "data").iterdir():
+        if path.name == "databases":
+            path.rename(home / "elsewhere")
+    (home / "data" / "databases").write_text("a file in the way")
+    done = run("ask", "-s", "work", "--store", database.url, "two")
+    assert done.returncode == 7 and done.stdout == "" and len(server.chats) == 1
+    assert done.stderr.count("\n") == 1 and "Nothing was sent." in done.stderr, done.stderr
+
+
+def test_a_database_number_that_does_not_exist_loses_nothing(run: Run, home: Path) -> None:
+    start, url = SERVERS["redis"]
+    pytest.importorskip("redis")
+    with start() as server:
+        store = url.format(port=server.port).replace("/0", "/77")
+        for question in ("one", "two"):
+            done = run("ask", "-s", "work", "--store", store, question, "-m", "offline")
+            assert done.returncode == 0 and "Saving to" in done.stderr, done.stderr
+        assert texts(open_store(store, home / "data"), "work")[::2] == ["one", "two"]
