@@ -31,8 +31,8 @@ TARGETS = {
     "chatmem/stores/file/log.py": ["tests/stores/test_file.py", "tests/stores/test_contract.py", "tests/chat"],
     "chatmem/stores/database/log.py": [*DATABASE_TESTS, "-k", "sqlite or redis or outbox"],
     "chatmem/stores/database/remote_log.py": [*DATABASE_TESTS, "-k", "sqlite or redis or outbox"],
-    "chatmem/models/openai/error_mapping.py": ["tests/models/test_openai.py", "tests/cli/test_edge_cases.py"],
-    "chatmem/models/openai/sse.py": ["tests/models/test_openai.py"],
+    "chatmem/models/openai/error_mapping.py": ["tests/models/test_error_mapping.py", "tests/models/test_openai.py"],
+    "chatmem/models/openai/sse.py": ["tests/models/test_sse.py", "tests/models/test_openai.py"],
     "chatmem/terminal/sanitize.py": ["tests/terminal/test_sanitize.py", "tests/terminal/test_markdown.py"],
 }
 """The modules that are mutated, and the tests that should notice."""

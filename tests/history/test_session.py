@@ -198,6 +198,42 @@ def test_applying_records_one_by_one_and_replaying_them_give_the_same_turns(step
         growing.turns  # noqa: B018  # cached between records
     whole = Session.replay("s", records)
     assert growing.turns == whole.turns and growing.turn_index == whole.turn_index
+    assert [turn.number for turn in growing.turns] == list(range(1, len(growing.turns) + 1))
+    assert all(growing.turn(turn.number) is turn for turn in growing.turns)
+
+
+def test_the_system_prompt_is_the_override_else_the_setting_else_empty() -> None:
+    session = Session("s")
+    assert session.system == ""
+    session.apply({"type": "settings", "system": "from the session"})
+    assert session.system == "from the session"
+    session.system_override = ""
+    assert session.system == ""
+
+
+def test_the_model_is_that_of_the_newest_reply_else_the_setting() -> None:
+    session = make_session(2)
+    session.apply({"type": "settings", "model": "set"})
+    assert session.model == "set"
+    for number, model in enumerate(("first", "second", None)):
+        reply = message(f"r{number}", session.head, "assistant", "reply")
+        session.apply(reply | ({"model": model} if model else {}))
+    assert session.model == "second"
+
+
+def test_the_title_ignores_replies_and_blank_questions() -> None:
+    session = Session("s")
+    for number, (role, text) in enumerate((("assistant", "a greeting"), ("user", "  \n"), ("user", "the question"))):
+        session.apply(message(f"m{number}", session.head, role, text))
+    assert session.title == "the question"
+
+
+def test_the_children_of_a_message_are_its_branches_oldest_first() -> None:
+    session = make_session(1)
+    question, reply = session.path
+    session.apply(message("other", question.id, "assistant", "another reply"))
+    assert [m.id for m in session.children(question.id)] == [reply.id, "other"]
+    assert session.children("nobody") == []
 
 
 def test_ids_sort_by_age_and_times_are_utc() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -143,9 +144,68 @@ def test_a_session_erased_during_a_chat_is_started_again(kind: str, tmp_path: Pa
     ask(chat, "one")
     open_store(url, tmp_path, user).delete("work", purge=True)
     ask(chat, "two")
-    assert texts(open_store(url, tmp_path, user), "work")[0] == "two" and any(
-        "started again" in notice for notice in notices
-    )
+    records = open_store(url, tmp_path, user).records("work")
+    assert records[0]["type"] == "session" and records[1]["content"] == "two"
+    assert any("started again" in notice for notice in notices)
+
+
+def test_a_rename_and_a_deletion_elsewhere_are_followed_with_a_notice(tmp_path: Path) -> None:
+    url, notices = f"sqlite:///{tmp_path}/chats.db", Notices()
+    chat, other = chat_on(open_store(url, tmp_path, "", notices), "work"), open_store(url, tmp_path, "")
+    ask(chat, "one")
+    other.rename("work", "renamed")
+    ask(chat, "two")
+    assert notices == ["Session 'work' was renamed to 'renamed'."] and chat.name == "renamed"
+    other.delete("renamed")
+    ask(chat, "three")
+    assert notices[1:] == ["Session 'renamed' was deleted elsewhere; saved again as 'renamed'."]
+    other.delete("renamed")
+    other.open("renamed", [header("renamed"), question("another session")]).close()
+    ask(chat, "four")
+    assert notices[2:] == ["Session 'renamed' was deleted elsewhere; saved again as 'renamed-2'."]
+    chat.close()
+    assert texts(other, "renamed") == ["another session"]
+    assert texts(other, "renamed-2")[::2] == ["one", "two", "three", "four"]
+
+
+def test_a_chat_on_a_database_has_the_header_of_its_session_and_leaves_no_draft(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/chats.db", tmp_path, "")
+    ask(chat_on(store, "work"), "one")
+    chat = chat_on(store, "work")
+    assert chat.session.id == store.records("work")[0]["id"]
+    ask(chat, "two")
+    assert not list(tmp_path.rglob("*.partial"))
+    wait_until(lambda: not any(thread.name == "lease" for thread in threading.enumerate()), 4)
+
+
+def test_a_process_that_waits_for_a_session_says_so_once_and_asks_less_and_less_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, notices, pauses = f"sqlite:///{tmp_path}/chats.db", Notices(), list[float]()
+    open_store(url, tmp_path, "").open("work", [header("work")]).close()
+    held = contextlib.ExitStack()
+    held.enter_context(open_store(url, tmp_path / "another machine", "").open("work").exclusive())
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 30:
+            held.close()
+
+    monkeypatch.setattr("chatmem.stores.database.remote_log.time.sleep", sleep)
+    with open_store(url, tmp_path, "", notices).open("work").exclusive():
+        pass
+    assert notices == ["Session 'work' is in use. Waiting for its turn to end (Ctrl-C cancels)."]
+    assert len(pauses) == 30 and pauses == sorted(pauses) and pauses[0] <= 0.01 and pauses[-1] == 0.25
+
+
+def test_a_message_with_an_id_that_exists_is_stored_as_another_one(tmp_path: Path) -> None:
+    store, record = open_store(f"sqlite:///{tmp_path}/chats.db", tmp_path, ""), question("again")
+    log = store.open("work", [header("work"), record])
+    with log.exclusive():
+        log.read()
+        log.append([record])
+        log.append([record])
+    assert texts(store, "work") == ["again"] * 3
 
 
 # Several writers

@@ -365,3 +365,90 @@ def test_a_failure_of_any_system_call_loses_nothing_acknowledged(tmp_path: Path,
         if not faulty.failed:
             assert acknowledged == ["one", "two", "three"] and at > 8
             return
+
+
+def open_descriptors(directory: Path) -> list[str]:
+    """The files below a directory that this process has open."""
+    links = (str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink())
+    return [link for link in links if link.startswith(str(directory))]
+
+
+def test_a_file_that_is_truncated_while_it_is_open_is_read_again(store: FileStore) -> None:
+    path = begin(store, "one", "two")
+    log = store.open("work")
+    log.read()
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:2]))
+    records, replaced = log.read()
+    assert replaced and [r.get("content") for r in records] == [None, "one"]
+
+
+def test_a_file_that_is_renamed_while_it_is_open_is_followed_with_a_notice(store: FileStore, notices: Notices) -> None:
+    path = begin(store, "one")
+    log = store.open("work")
+    path.rename(path.with_name("other.jsonl"))
+    with log.exclusive():
+        log.append([message("two")])
+    assert log.name == "other" and notices == ["Session 'work' was renamed to 'other'."]
+    assert [r["content"] for r in store.records("other") if r["type"] == "message"] == ["one", "two"]
+
+
+def test_closing_and_repairing_leave_no_file_open(store: FileStore) -> None:
+    path = begin(store, "one")
+    with path.open("ab") as file:
+        file.write(b'{"half')
+    log = store.open("work")
+    with log.exclusive():
+        log.open_draft(message("", role="assistant"))("text")
+    log.close()
+    log.close()
+    assert open_descriptors(store.directory.root) == []
+
+
+def test_new_names_are_synced_to_the_directory(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = begin(store, "one")
+    log, synced = store.open("work"), list[Path | None]()
+    monkeypatch.setattr(store.directory, "sync", lambda path=None: synced.append(path))
+    path.unlink()
+    with log.exclusive():
+        assert len(synced) == 1, "the file was created again"
+    with path.open("ab") as file:
+        file.write(b'{"half')
+    with log.exclusive():
+        assert len(synced) == 2, "the torn tail was moved to a new file"
+
+
+def test_a_tail_that_was_set_aside_is_not_returned(store: FileStore) -> None:
+    path = begin(store, "kept")
+    log = store.open("work")
+    log.read()
+    with path.open("ab") as file:
+        file.write(b"\0" * 10 + b"\n" + b"\0" * 10)
+    with log.exclusive():
+        assert log.read() == ([], False)
+
+
+def test_a_recovered_draft_is_returned_as_a_new_record(store: FileStore) -> None:
+    begin(store, "question")
+    die_in_reply(store, message("", role="assistant"), "half a reply")
+    log = store.open("work")
+    log.read()
+    with log.exclusive():
+        records, _ = log.read()
+    assert [r["content"] for r in records] == ["half a reply"]
+
+
+def test_a_draft_that_was_stored_by_the_same_log_is_not_stored_again(store: FileStore) -> None:
+    begin(store, "question")
+    log, reply = store.open("work"), message("", role="assistant")
+    with log.exclusive():
+        log.open_draft(reply)("half")
+        log.append([reply | {"content": "whole"}])
+    log.close()
+    log = store.open("work")
+    with log.exclusive():
+        log.open_draft(reply | {"id": "second"})("half")
+        log.append([reply | {"id": "second", "content": "second"}])
+        log.draft.close()  # type: ignore[attr-defined]  # as if the draft could not be removed
+    with log.exclusive():
+        pass
+    assert contents(store) == ["question", "whole", "second"]

@@ -270,3 +270,53 @@ def test_the_lease_is_left_to_expire_when_the_server_is_lost_during_a_turn(
     server.kill()
     list(pieces)
     assert len(unlocked) == 1
+
+
+def test_a_session_that_begins_without_its_server_keeps_its_settings(
+    own_server: tuple[DatabaseServer, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_log, "RECONNECT_INTERVAL", 3600.0)
+    server, url = own_server
+    server.kill()
+    first = [header("work"), {"type": "settings", "title": "kept"}]
+    log = open_store(url, tmp_path, "").open("work", first)
+    with log.exclusive():
+        log.append([question("one")])
+    log.close()
+    assert open_store(url, tmp_path, "").session("work").title == "kept"
+    server.start()
+    chat = chat_on(open_store(url, tmp_path, ""), "work")
+    ask(chat, "two")
+    chat.close()
+    stored = open_store(url, tmp_path / "elsewhere", "").session("work")
+    assert stored.title == "kept" and stored.id == first[0]["id"]
+
+
+def test_the_session_of_a_chat_stays_the_same_when_it_moves_to_the_outbox_and_back(
+    own_server: tuple[DatabaseServer, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_log, "RECONNECT_INTERVAL", 3600.0)
+    server, url = own_server
+    chat = chat_on(open_store(url, tmp_path, ""), "work")
+    ask(chat, "one")
+    before = chat.session.header
+    server.kill()
+    ask(chat, "two")
+    ask(chat, "three")
+    assert chat.session.header == before
+    server.start()
+    ask(chat, "four")
+    assert chat.session.header == before
+    links = [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    assert not [link for link in links if str(tmp_path) in link], "no file of the outbox is open"
+
+
+def test_the_draft_of_a_killed_process_is_moved_once(own_server: tuple[DatabaseServer, str], tmp_path: Path) -> None:
+    _, url = own_server
+    chat = chat_on(open_store(url, tmp_path, ""), "work")
+    ask(chat, "one")
+    chat.journal._log.open_draft(question("", chat.session.head, "assistant"))("half a re")  # type: ignore[union-attr]
+    for _ in range(2):
+        chat_on(open_store(url, tmp_path, ""), "work").close()
+        assert not list(tmp_path.rglob("*.partial"))
+    assert texts(open_store(url, tmp_path / "elsewhere", ""), "work").count("half a re") == 1

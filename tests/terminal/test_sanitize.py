@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from chatmem.errors import ServerError
 from chatmem.terminal.markdown_renderer import MarkdownRenderer
 from chatmem.terminal.markdown_stream import MarkdownStream
-from chatmem.terminal.sanitize import sanitize
+from chatmem.terminal.sanitize import sanitize, sanitize_line
 from chatmem.terminal.terminal import Terminal, wrap
 
 PAYLOADS = [
@@ -90,3 +90,26 @@ def test_a_notice_wraps_between_words_and_keeps_all_of_them(width: int) -> None:
     wrapped = wrap(text, width)
     assert wrapped.replace("\n", " ") == text
     assert all(len(line) <= width or " " not in line.strip() for line in wrapped.split("\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x00\x1b\x1f", "^@^[^_"),
+        ("\x7f", "^?"),
+        ("\x80\x9b\x9f", r"\x80\x9b\x9f"),
+        ("\u061c\u200e\u2028\u202e\u2066\ufeff\ufff9", r"\u061c\u200e\u2028\u202e\u2066\ufeff\ufff9"),
+        ("\ud800\udfff", "\ufffd\ufffd"),
+        ("a\U000e0041\U000e007fb", "ab"),
+        ("one\r\ntwo\rthree\n\tfour", "one\ntwo\nthree\n\tfour"),
+        ("\xa0 \u200d é 漢 👩‍👧", "\xa0 \u200d é 漢 👩‍👧"),
+        ("plain", "plain"),
+        ("", ""),
+    ],
+)
+def test_each_unsafe_character_has_a_visible_form_and_all_others_stay(text: str, shown: str) -> None:
+    assert sanitize(text) == shown
+
+
+def test_a_sanitized_line_is_one_line() -> None:
+    assert sanitize_line(" one\n two\x1b[2J\r\n\tthree ") == "one two^[[2J three"

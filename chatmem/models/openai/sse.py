@@ -40,17 +40,14 @@ def parse_events(chunks: Iterable[bytes], limit: int = MAX_EVENT_CHARS) -> Itera
             continue
         field, _, value = line.partition(":")
         value = value.removeprefix(" ")
-        if field == "data":
+        if field in ("data", "error"):
             size += len(value)
             if size > limit:
                 raise event_too_long(limit)
             data.append(value)
-            has_fields = True
+            name, has_fields = "error" if field == "error" else name, True
         elif field == "event":
             name, has_fields = value, True
-        elif field == "error":
-            name, has_fields = "error", True
-            data.append(value)
         elif not field:
             yield Event("comment", "")
     if data:

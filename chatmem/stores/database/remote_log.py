@@ -39,9 +39,7 @@ class RemoteLog:
         return self.read_new(), replaced
 
     def read_new(self) -> list[Record]:
-        if self.ident is None:
-            return []
-        records, self._last = self.catalog.read(self.ident, self._last)
+        records, self._last = self.catalog.read(self._known_ident, self._last)
         self._known_ids |= message_ids(records)
         return records
 
