@@ -23,6 +23,7 @@ from chatmem.memory.strategies.buffer import BufferStrategy
 from chatmem.migrate import copy_session
 from chatmem.models.offline import OfflineModel
 from chatmem.stores import SessionStore, open_store
+from chatmem.stores.database import log as database_log
 from chatmem.stores.database import remote_log
 from chatmem.stores.database.address import Address, redact_url
 from chatmem.stores.database.sqlite import is_network_file
@@ -710,3 +711,76 @@ def test_copying_sharing_and_listing_from_the_command_line(run: Run, tmp_path: P
     assert "hello from one" in run("export", "one", "--store", database, "--user", "bob").stdout
     assert run("sessions", "search", "hello", "--store", database).stdout.count("hello from") == 4
     assert "separated, not authenticated" in run("sessions", "share", "--help").stdout
+
+
+# A process that was suspended for longer than its lease lasts
+
+
+def expire_lease(chat: Chat) -> None:
+    """Take the lease away from a chat, as the database does after `LEASE_SECONDS` without renewal."""
+    log = chat.journal._log
+    log._remote.catalog.database.unlock(log._remote.ident, log._remote._holder)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("kind", SCHEMES)
+def test_a_late_reply_is_stored_on_a_branch_and_the_newer_turn_stays(
+    kind: str, tmp_path: Path, databases: Databases
+) -> None:
+    url, user, notices = databases.url(kind, tmp_path), new_id(), Notices()
+    late = chat_on(open_store(url, tmp_path / "one machine", user, notices), "work", notices)
+    ask(late, "one")
+    pieces = late.send("asked before the process was suspended")
+    next(pieces)
+    expire_lease(late)
+    other = chat_on(open_store(url, tmp_path / "another machine", user), "work")
+    ask(other, "the newer turn")
+    list(pieces)
+    stored = open_store(url, tmp_path / "a third machine", user).session("work")
+    assert stored.path[-2].content == "the newer turn" and stored.path[-1].role == "assistant"
+    assert len(stored.messages) == 6 and {len(stored.children(m.id)) for m in stored.path} == {0, 1, 2}
+    assert [n for n in notices if "on its own branch" in n] == [
+        "Another process continued session 'work' in the meantime. This turn is on its own branch."
+    ]
+    assert late.save_error is None
+    ask(late, "both go on")
+    ask(other, "from the same end")
+    path = open_store(url, tmp_path / "a third machine", user).session("work").path
+    assert [m.content for m in path if m.role == "user"][-3:] == ["the newer turn", "both go on", "from the same end"]
+
+
+@pytest.mark.parametrize("kind", SCHEMES)
+def test_a_late_reply_during_the_turn_of_another_process_is_kept_and_stored_later(
+    kind: str, tmp_path: Path, databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_log, "RECONNECT_INTERVAL", 3600.0)
+    url, user, notices = databases.url(kind, tmp_path), new_id(), Notices()
+    late = chat_on(open_store(url, tmp_path / "one machine", user, notices), "work", notices)
+    ask(late, "one")
+    pieces = late.send("asked before the process was suspended")
+    next(pieces)
+    expire_lease(late)
+    other = chat_on(open_store(url, tmp_path / "another machine", user), "work")
+    newer = other.send("the newer turn")
+    next(newer)
+    list(pieces)
+    assert late.save_error is None and len(list((tmp_path / "one machine").rglob("*.jsonl"))) == 1
+    list(newer)
+    ask(late, "two")
+    stored = open_store(url, tmp_path / "a third machine", user).session("work")
+    assert [m.content for m in stored.path if m.role == "user"][-2:] == ["the newer turn", "two"]
+    assert len(stored.messages) == 8 and any("on its own branch" in notice for notice in notices)
+    assert not list((tmp_path / "one machine").rglob("*.jsonl"))
+
+
+@pytest.mark.parametrize("kind", SCHEMES)
+def test_a_lease_that_was_lost_and_regained_alone_changes_nothing(
+    kind: str, tmp_path: Path, databases: Databases
+) -> None:
+    url, user, notices = databases.url(kind, tmp_path), new_id(), Notices()
+    chat = chat_on(open_store(url, tmp_path, user, notices), "work", notices)
+    ask(chat, "one")
+    pieces = chat.send("two")
+    next(pieces)
+    expire_lease(chat)
+    list(pieces)
+    assert notices == [] and texts(open_store(url, tmp_path / "elsewhere", user), "work")[::2] == ["one", "two"]

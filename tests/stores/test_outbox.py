@@ -320,3 +320,29 @@ def test_the_draft_of_a_killed_process_is_moved_once(own_server: tuple[DatabaseS
         chat_on(open_store(url, tmp_path, ""), "work").close()
         assert not list(tmp_path.rglob("*.partial"))
     assert texts(open_store(url, tmp_path / "elsewhere", ""), "work").count("half a re") == 1
+
+
+def test_what_was_saved_in_the_outbox_follows_what_other_machines_added_meanwhile(
+    own_server: tuple[DatabaseServer, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_log, "RECONNECT_INTERVAL", 3600.0)
+    server, url = own_server
+    notices = Notices()
+    chat = chat_on(open_store(url, tmp_path / "here", "", notices), "work", notices)
+    ask(chat, "one")
+    server.kill()
+    ask(chat, "two, offline")
+    ask(chat, "three, offline")
+    server.start()
+    other = chat_on(open_store(url, tmp_path / "elsewhere", ""), "work")
+    ask(other, "two, elsewhere")
+    other.close()
+    ask(chat, "four")
+    path = open_store(url, tmp_path / "a third machine", "").session("work").path
+    wanted = ["one", "two, elsewhere", "two, offline", "three, offline", "four"]
+    assert (
+        [m.content for m in path if m.role == "user"]
+        == wanted
+        == [m.content for m in chat.session.path if m.role == "user"]
+    )
+    assert any("What was saved here follows it." in notice for notice in notices)

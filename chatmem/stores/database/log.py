@@ -20,7 +20,7 @@ from chatmem.stores.base import SessionLog
 from chatmem.stores.database.base import SLOW_FAILURE
 from chatmem.stores.database.catalog import Catalog
 from chatmem.stores.database.outbox import Outbox
-from chatmem.stores.database.remote_log import RemoteLog
+from chatmem.stores.database.remote_log import CONTINUED_ELSEWHERE, RemoteLog
 from chatmem.stores.database.row_codec import encode_line, has_id, with_record_id, without_record_id
 from chatmem.stores.file.log import FileLog
 from chatmem.stores.file.posix_io import DraftFile
@@ -186,7 +186,7 @@ class DatabaseLog(SessionLog):
                 with local.exclusive(wait=False):
                     records = self.outbox.records(file)
                     if records:
-                        self._remote.append_lines([encode_line(r) for r in self._attach(file, ident, records)])
+                        self._remote.append_lines([encode_line(r) for r in self._attach(ident, records)])
                     self.outbox.remove(file)
             finally:
                 if local is not self._local:
@@ -200,11 +200,24 @@ class DatabaseLog(SessionLog):
             url = self._remote.catalog.database.display_url
             self._remote.catalog.notify(f"Moved {pluralize(count, 'record')} of {self.name!r} to {url}.")
 
-    def _attach(self, file: str, ident: str, records: list[Record]) -> Iterator[Record]:
-        """Append messages without a parent to the current end, if they were written without knowing the session."""
-        head = None if file == ident else Session.replay(self.name, self._remote.catalog.read(ident)[0]).head
+    def _attach(self, ident: str, records: list[Record]) -> Iterator[Record]:
+        """The records of the outbox, so that they follow what other machines added to the session in the meantime.
+
+        The first question then follows the current end. Replies without a later question stay on a branch of their own.
+        """
+        stored = Session.replay(self.name, self._remote.catalog.read(ident)[0])
+        first = next((r for r in records if has_id(r) or r.get("type") == "head"), {})
+        is_continued = has_id(first) and first["id"] not in stored.messages and first.get("parent") != stored.head
+        if not is_continued or stored.head is None:
+            yield from records
+            return
+        question = next((r for r in records if has_id(r) and r.get("role") == "user"), None)
         for record in records:
-            yield {**record, "parent": head} if head and has_id(record) and record.get("parent") is None else record
+            yield {**record, "parent": stored.head} if record is question else record
+        if question is None:
+            yield with_record_id({"type": "head", "message": stored.head})
+        outcome = "This turn is on its own branch." if question is None else "What was saved here follows it."
+        self._remote.catalog.notify(f"{CONTINUED_ELSEWHERE.format(self.name)} {outcome}")
 
     def _recover_draft(self, ident: str) -> None:
         """Turn the draft of a process of this machine that died into an interrupted message."""

@@ -10,9 +10,12 @@ from collections.abc import Callable, Sequence
 from chatmem.errors import ChatmemError, SessionLockedError, StorageError
 from chatmem.history.names import canonical_key, unique_name
 from chatmem.history.records import Record, header, new_id
+from chatmem.history.session import Session
 from chatmem.stores.database.base import LEASE_SECONDS, Line
 from chatmem.stores.database.catalog import Catalog
-from chatmem.stores.database.row_codec import encode_lines, message_ids
+from chatmem.stores.database.row_codec import encode_lines, has_id, message_ids
+
+CONTINUED_ELSEWHERE = "Another process continued session {!r} in the meantime."
 
 
 class RemoteLog:
@@ -44,19 +47,36 @@ class RemoteLog:
         return records
 
     def append(self, records: Sequence[Record]) -> None:
-        """Add records. One that was read before gets a new id."""
-        self.append_lines(encode_lines(records, self._known_ids))
+        """Add records. One that was read before gets a new id.
+
+        If another process continued the session since it was read, while this one was suspended and its lease expired,
+        the conversation stays with what that process added. The records are on a branch of their own.
+        """
+        lines, last_read = encode_lines(records, self._known_ids), self._last
+        self.append_lines(lines)
+        is_late = 0 < last_read < self._last - len(lines)
+        if is_late and any(has_id(record) for record in records):
+            self._return_to_others({ident for ident, _ in lines})
+
+    def _return_to_others(self, added: set[str]) -> None:
+        """Move the head to where the conversation is without the messages with the ids `added`."""
+        others = [r for r in self.catalog.read(self._known_ident)[0] if not message_ids([r]) & added]
+        head = Session.replay(self.name, others).head
+        self.append_lines(encode_lines([{"type": "head", "message": head}]))
+        self.replaced = True
+        self.catalog.notify(f"{CONTINUED_ELSEWHERE.format(self.name)} This turn is on its own branch.")
 
     def append_lines(self, lines: Sequence[Line]) -> None:
         """Add records under the lease. One whose id is stored already is not added again. Raises StorageError."""
         database, ident = self.catalog.database, self._known_ident
         last = database.append(ident, self._holder, lines)
-        if last is None:  # this process was stopped for longer than the lease lasts
+        if last is None:  # this process was suspended for longer than the lease lasts
             if not database.lock(ident, self._holder):
-                raise StorageError(f"Another process took over session {self.name!r}.", "The next turn saves it.")
+                raise StorageError(f"Another process took over session {self.name!r}.")
             last = database.append(ident, self._holder, lines)
-            self.replaced = True
-        self._last = last or self._last
+            if last is None:
+                raise StorageError(f"Another process took over session {self.name!r}.")
+        self._last = last
         self._known_ids.update(line_id for line_id, _ in lines)
 
     def enter(self, wait: bool, headers: Callable[[], Sequence[Record]], held: contextlib.ExitStack) -> None:
