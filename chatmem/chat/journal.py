@@ -71,11 +71,14 @@ class Journal:
             self._log = self.store.open(name)
         except StorageError as error:
             self.session, self.open_error = self.store.session(name), error
-        else:
+            return
+        try:
             self._read_new()
             if not self.session.read_only:
-                with contextlib.suppress(SessionLockedError, StorageError), self._log.exclusive(wait=False):
+                with contextlib.suppress(SessionLockedError), self._log.exclusive(wait=False):
                     self._read_new()
+        except StorageError as error:
+            self.open_error = error
 
     @contextlib.contextmanager
     def transaction(self, required: bool = False) -> Iterator[None]:

@@ -16,7 +16,14 @@ import pytest
 
 from chatmem.chat.chat import Chat
 from chatmem.chat.turn_config import TurnConfig
-from chatmem.errors import Notify, SessionLockedError, SessionNotFoundError, UsageError, ignore_notices
+from chatmem.errors import (
+    Notify,
+    SessionLockedError,
+    SessionNotFoundError,
+    StoreUnavailableError,
+    UsageError,
+    ignore_notices,
+)
 from chatmem.history.records import header, new_id, utc_now
 from chatmem.history.session import Session
 from chatmem.memory.strategies.buffer import BufferStrategy
@@ -784,3 +791,55 @@ def test_a_lease_that_was_lost_and_regained_alone_changes_nothing(
     expire_lease(chat)
     list(pieces)
     assert notices == [] and texts(open_store(url, tmp_path / "elsewhere", user), "work")[::2] == ["one", "two"]
+
+
+@pytest.mark.parametrize("kind", SCHEMES)
+def test_the_lease_of_a_killed_process_is_taken_at_once_on_its_machine_and_nowhere_else(
+    kind: str, tmp_path: Path, databases: Databases
+) -> None:
+    url, user = databases.url(kind, tmp_path), new_id()
+    open_store(url, tmp_path / "here", user).open("work", [header("work")]).close()
+    command = [sys.executable, "-c", SLOW_WRITER, url, str(tmp_path / "here"), user]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout and process.stdout.readline() == b"half\n"
+        process.kill()
+    elsewhere = open_store(url, tmp_path / "elsewhere", user).open("work")
+    with pytest.raises(SessionLockedError), elsewhere.exclusive(wait=False):
+        pass
+    with open_store(url, tmp_path / "here", user).open("work").exclusive(wait=False):
+        pass
+    with elsewhere.exclusive(wait=False):
+        pass
+    assert texts(open_store(url, tmp_path / "elsewhere", user), "work") == ["the first half"]
+
+
+# A connection that is cut
+
+
+@pytest.mark.parametrize("method", ["rows", "read", "lock", "append", "unlock"])
+@pytest.mark.parametrize("call", range(1, 7))
+def test_a_connection_that_is_cut_at_any_request_loses_no_question(
+    method: str, call: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_log, "RECONNECT_INTERVAL", 3600.0)
+    url = f"sqlite:///{tmp_path}/chats.db"
+    ask(chat_on(open_store(url, tmp_path, ""), "work"), "one")
+    store, calls = open_store(url, tmp_path, ""), iter(range(1, 1000))
+    request = getattr(store.database, method)  # type: ignore[attr-defined]
+
+    def cut(*arguments: Any, **named: Any) -> Any:
+        if next(calls) == call:
+            raise StoreUnavailableError("The connection was cut.")
+        return request(*arguments, **named)
+
+    monkeypatch.setattr(store.database, method, cut)  # type: ignore[attr-defined]
+    chat = chat_on(store, "work")
+    for text in ("two", "three"):
+        assert ask(chat, text)
+    assert chat.save_error is None
+    chat.close()
+    chat = chat_on(open_store(url, tmp_path, ""), "work")
+    ask(chat, "four")
+    stored = open_store(url, tmp_path / "elsewhere", "").session("work")
+    assert [m.content for m in stored.path if m.role == "user"] == ["one", "two", "three", "four"]
+    assert len(stored.messages) == len(stored.path) == 8

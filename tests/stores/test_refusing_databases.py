@@ -246,3 +246,34 @@ def test_a_database_number_that_does_not_exist_loses_nothing(run: Run, home: Pat
             done = run("ask", "-s", "work", "--store", store, question, "-m", "offline")
             assert done.returncode == 0 and "Saving to" in done.stderr, done.stderr
         assert texts(open_store(store, home / "data"), "work")[::2] == ["one", "two"]
+
+
+def test_a_lock_held_by_another_connection_is_named_and_stops_no_other_session(tmp_path: Path) -> None:
+    psycopg = pytest.importorskip("psycopg")
+    start, url = SERVERS["postgresql"]
+    notices = Notices()
+    with start() as server:
+        address = url.format(port=server.port)
+        chat = chat_on(open_store(address, tmp_path, "", notices), "work")
+        ask(chat, "one")
+        with psycopg.connect(address) as half_dead:
+            half_dead.execute("UPDATE chatmem_sessions SET last = last")
+            ask(chat, "two")
+            half_dead.rollback()
+            half_dead.execute("SELECT 1 FROM chatmem_sessions WHERE false FOR UPDATE")
+            ask(chat_on(open_store(address, tmp_path, ""), "other"), "not disturbed")
+        assert len(notices) == 1 and "Another connection to" in notices[0] and "holds a lock" in notices[0]
+        chat.close()
+        chat = chat_on(open_store(address, tmp_path, ""), "work")
+        ask(chat, "three")
+        assert_nothing_lost(address, tmp_path / "elsewhere", ["one", "two", "three"])
+
+
+def test_the_server_ends_connections_whose_client_is_gone(tmp_path: Path) -> None:
+    pytest.importorskip("psycopg")
+    start, url = SERVERS["postgresql"]
+    with start() as server:
+        store = open_store(url.format(port=server.port), tmp_path, "")
+        with store.database.session() as execute:  # type: ignore[attr-defined]
+            names = ("idle_in_transaction_session_timeout", "tcp_keepalives_idle", "lock_timeout", "statement_timeout")
+            assert [execute(f"SHOW {name}")[0][0][0] for name in names] == ["10s", "10", "3s", "4s"]

@@ -43,6 +43,11 @@ class SessionRow(NamedTuple):
     """When that record was added, in seconds of the server's clock."""
 
 
+def owner_prefix(holder: str) -> str:
+    """The start of all holders with the same owner, empty if the holder has none."""
+    return holder[: holder.find("/") + 1]
+
+
 class Database(ABC):
     """Stores sessions for several users and machines. Raises StoreUnavailableError if the server is unreachable."""
 
@@ -105,7 +110,10 @@ class Database(ABC):
 
     @abstractmethod
     def lock(self, session: str, holder: str) -> bool | None:
-        """Take or renew the lease. False if another process holds it, None if the session does not exist."""
+        """Take or renew the lease. False if another process holds it, None if the session does not exist.
+
+        A holder `OWNER/ID` also replaces any other holder of the same owner.
+        """
 
     @abstractmethod
     def unlock(self, session: str, holder: str) -> None:

@@ -52,6 +52,7 @@ class DatabaseLog(SessionLog):
         self._draft = DraftFile(outbox.directory.system)
         self._pending: list[Record] = []
         self._held = contextlib.ExitStack()
+        self._is_exclusive = False
         self._is_slow = False
         self._lock = threading.RLock()
         self._closed = threading.Event()
@@ -71,7 +72,13 @@ class DatabaseLog(SessionLog):
             records, replaced = self._local.read()
             kept = (r for r in records if r.get("type") != "session" or not self._remote.ident)
             return pending + [without_record_id(record) for record in kept], replaced
-        records, replaced = self._remote.read()
+        try:
+            records, replaced = self._remote.read()
+        except StorageError as cause:
+            if not self._is_exclusive:
+                raise
+            self._held.enter_context(self._use_outbox(cause).exclusive())
+            return pending + self.read()[0], False
         return (records if replaced else pending + records), replaced
 
     def append(self, records: Iterable[Record]) -> None:
@@ -89,16 +96,18 @@ class DatabaseLog(SessionLog):
     def exclusive(self, wait: bool = True) -> Iterator[None]:
         with (
             self._lock,
-            self.outbox.exclusive(self._file, wait, self.name),
+            self.outbox.exclusive(self._file, wait, self.name) as owner,
             contextlib.ExitStack() as self._held,
         ):
             if not self._local or not self._is_slow:
                 try:
-                    self._timed(lambda: self._enter(wait))
+                    self._timed(lambda: self._enter(wait, owner))
                 except StorageError as cause:
                     self._use_outbox(cause)
             if self._local:
                 self._held.enter_context(self._local.exclusive(wait))
+            self._is_exclusive = True
+            self._held.callback(setattr, self, "_is_exclusive", False)
             yield
 
     def open_draft(self, skeleton: Record) -> Callable[[str], None]:
@@ -147,7 +156,7 @@ class DatabaseLog(SessionLog):
         try:
             request()
             self._is_slow = False
-        except StoreUnavailableError:
+        except StorageError:
             self._is_slow = time.monotonic() - started > SLOW_FAILURE
             raise
 
@@ -161,16 +170,18 @@ class DatabaseLog(SessionLog):
                 if self._lock.acquire(blocking=False):
                     try:
                         with (
-                            self.outbox.exclusive(self._file, False, self.name),
+                            self.outbox.exclusive(self._file, False, self.name) as owner,
                             contextlib.ExitStack() as self._held,
                         ):
-                            self._enter(wait=False)
+                            self._enter(False, owner)
                     finally:
                         self._lock.release()
 
-    def _enter(self, wait: bool) -> None:
+    def _enter(self, wait: bool, owner: str) -> None:
         """Take the lease, and bring the session up to date: the outbox, and the draft of a process that died."""
-        self._remote.enter(wait, lambda: self.outbox.headers(self._file), self._held)
+        if self._file != self._remote.ident:
+            owner = ""  # a process that knows the session's id locks another file
+        self._remote.enter(wait, lambda: self.outbox.headers(self._file), self._held, owner)
         self._flush_outbox()
 
     def _flush_outbox(self) -> None:

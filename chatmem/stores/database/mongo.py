@@ -15,7 +15,16 @@ from typing import Any, ClassVar
 
 from chatmem.errors import StorageError, StoreUnavailableError, UsageError
 from chatmem.stores.database.address import Address
-from chatmem.stores.database.base import LEASE_SECONDS, PENDING_USER, TIMEOUT, TRASH_SECONDS, Database, Line, SessionRow
+from chatmem.stores.database.base import (
+    LEASE_SECONDS,
+    PENDING_USER,
+    TIMEOUT,
+    TRASH_SECONDS,
+    Database,
+    Line,
+    SessionRow,
+    owner_prefix,
+)
 
 MAX_RECORDS = 500
 """The most records of one document."""
@@ -159,9 +168,12 @@ class MongoDatabase(Database):
         return last
 
     def lock(self, session: str, holder: str) -> bool | None:
-        free = {
-            "$or": [{"$eq": ["$holder", holder]}, {"$lte": ["$until", "$$NOW"]}]
-        }  # a missing field compares as the least value
+        # A missing field compares as the least value.
+        conditions: list[dict[str, Any]] = [{"$eq": ["$holder", holder]}, {"$lte": ["$until", "$$NOW"]}]
+        if prefix := owner_prefix(holder):
+            start = {"$substrBytes": [{"$ifNull": ["$holder", ""]}, 0, len(prefix)]}
+            conditions.append({"$eq": [start, prefix]})
+        free = {"$or": conditions}
         until = {"$add": ["$$NOW", int(LEASE_SECONDS * 1000)]}
         with self._connected() as database:
             done = database.chatmem_sessions.update_one(

@@ -7,6 +7,9 @@ cannot confuse it. A session that was created, or continued, without the databas
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import platform
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,13 +78,25 @@ class Outbox:
         self.directory.remove(self.path(file, suffix))
 
     @contextlib.contextmanager
-    def exclusive(self, file: str, wait: bool, label: str) -> Iterator[None]:
-        """Be the only process of this machine in a session. Not guaranteed where no file can be written."""
+    def exclusive(self, file: str, wait: bool, label: str) -> Iterator[str]:
+        """Be the only process of this machine in a session. Yields the owner of the leases of such processes.
+
+        The owner is empty where no file can be locked: then other processes of this machine may be in the session.
+        """
         with contextlib.ExitStack() as held:
+            is_locked = False
             with contextlib.suppress(StorageError):
                 self.directory.make_dir()
-                held.enter_context(self.directory.lock(file, wait, ".turn", label))
-            yield
+                is_locked = held.enter_context(self.directory.lock(file, wait, ".turn", label))
+            yield self._owner() if is_locked else ""
+
+    def _owner(self) -> str:
+        """Identifies this directory on this machine, until it is started again."""
+        boot = f"{platform.node()} {uuid.getnode()}"
+        with contextlib.suppress(OSError):
+            boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        found = self.directory.root.stat()
+        return hashlib.sha256(f"{boot} {found.st_dev} {found.st_ino}".encode()).hexdigest()[:16]
 
     def _header(self, file: str) -> Record | None:
         with contextlib.suppress(ChatmemError):

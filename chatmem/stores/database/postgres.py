@@ -16,6 +16,16 @@ from chatmem.stores.database.sql import SCHEMA, Execute, SqlDatabase
 
 _SCHEMA_LOCK = 0x63686174
 """The advisory lock under which the tables are created."""
+_SERVER_SETTINGS = {
+    "statement_timeout": f"{TIMEOUT}s",
+    "lock_timeout": f"{TIMEOUT - 1}s",  # shorter, so that the error tells a lock from a slow server
+    "idle_in_transaction_session_timeout": "10s",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "client_min_messages": "error",
+}
+"""So that a connection whose client is gone holds its locks for seconds, not for hours."""
 
 
 class PostgresDatabase(SqlDatabase):
@@ -100,7 +110,8 @@ class PostgresDatabase(SqlDatabase):
         }
         options: dict[str, Any] = {"connect_timeout": TIMEOUT, "keepalives_idle": 10, "application_name": "chatmem"}
         options |= {"tcp_user_timeout": TIMEOUT * 1000, "autocommit": True}
-        options["options"] = f"-c statement_timeout={TIMEOUT}s -c lock_timeout={TIMEOUT}s -c client_min_messages=error"
+        options |= {"keepalives_interval": 5, "keepalives_count": 3}
+        options["options"] = " ".join(f"-c {name}={value}" for name, value in _SERVER_SETTINGS.items())
         return connection_class().connect(
             **options | {name: value for name, value in known.items() if value} | address.query
         )
@@ -125,6 +136,11 @@ class PostgresDatabase(SqlDatabase):
             return UsageError(
                 "PostgreSQL does not know an option of the store's URL.", "Check the options after the ? of the URL."
             )
-        if not state or state.startswith(("08", "57", "55P03")):
+        if state == "55P03":
+            reason = f"Another connection to {self.display_url} holds a lock on this session."
+            return StorageError(reason, "It is released when that connection ends.")
+        if state == "57014":
+            return StoreUnavailableError(f"{self.display_url} did not answer within {TIMEOUT} s.", "Is it overloaded?")
+        if not state or state.startswith(("08", "57")):
             return StoreUnavailableError(f"Cannot reach {self.display_url}.", "Check that it is running.")
         return StorageError(f"{self.display_url} refused: {error.diag.message_primary or type(error).__name__}.")

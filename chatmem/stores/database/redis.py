@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from chatmem.errors import StorageError, StoreUnavailableError, UsageError
 from chatmem.stores.database.address import Address
-from chatmem.stores.database.base import LEASE_SECONDS, TIMEOUT, TRASH_SECONDS, Database, Line, SessionRow
+from chatmem.stores.database.base import LEASE_SECONDS, TIMEOUT, TRASH_SECONDS, Database, Line, SessionRow, owner_prefix
 
 _FUNCTIONS = """
 local function expire(session, seconds)
@@ -90,7 +90,8 @@ _LOCK = """
 if redis.call('EXISTS', 'chatmem:' .. ARGV[1] .. ':session') == 0 then return -1 end
 local lock = 'chatmem:' .. ARGV[1] .. ':lock'
 local held = redis.call('GET', lock)
-if held and held ~= ARGV[2] then return 0 end
+local replaceable = ARGV[4] ~= '' and held and string.sub(held, 1, #ARGV[4]) == ARGV[4]
+if held and held ~= ARGV[2] and not replaceable then return 0 end
 redis.call('SET', lock, ARGV[2], 'PX', ARGV[3])
 return 1
 """
@@ -185,7 +186,7 @@ class RedisDatabase(Database):
         return None if last < 0 else last
 
     def lock(self, session: str, holder: str) -> bool | None:
-        acquired = int(self._run(_LOCK, session, holder, self._lease))
+        acquired = int(self._run(_LOCK, session, holder, self._lease, owner_prefix(holder)))
         return None if acquired < 0 else acquired > 0
 
     def unlock(self, session: str, holder: str) -> None:

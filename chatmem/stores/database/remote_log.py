@@ -30,7 +30,8 @@ class RemoteLog:
         """Whether everything read before is invalid."""
         self.unreachable = False
         """Whether the server became unreachable during this turn. Then its lease is left to expire."""
-        self._holder = new_id()
+        self._id = new_id()
+        self._holder = self._id
         self._last = 0
         self._known_ids: set[str] = set()
 
@@ -79,13 +80,17 @@ class RemoteLog:
         self._last = last
         self._known_ids.update(line_id for line_id, _ in lines)
 
-    def enter(self, wait: bool, headers: Callable[[], Sequence[Record]], held: contextlib.ExitStack) -> None:
+    def enter(
+        self, wait: bool, headers: Callable[[], Sequence[Record]], held: contextlib.ExitStack, owner: str = ""
+    ) -> None:
         """Take the lease until `held` is closed, and learn the session's current name.
 
-        `headers` returns the first records of the session, if it has to be created. Raises SessionLockedError if `wait`
-        is false.
+        `headers` returns the first records of the session, if it has to be created. `owner` is a name that this process
+        shares with processes that are known to be dead if they still hold the lease: it is taken from them at once.
+        Raises SessionLockedError if another process holds the lease and `wait` is false.
         """
         self.unreachable = False
+        self._holder = f"{owner}/{self._id}" if owner else self._id
         if self.ident is None:
             self._find_or_create(headers)
         self._acquire(wait, headers)

@@ -13,7 +13,15 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar, Protocol
 
 from chatmem.errors import ChatmemError
-from chatmem.stores.database.base import LEASE_SECONDS, PENDING_USER, TRASH_SECONDS, Database, Line, SessionRow
+from chatmem.stores.database.base import (
+    LEASE_SECONDS,
+    PENDING_USER,
+    TRASH_SECONDS,
+    Database,
+    Line,
+    SessionRow,
+    owner_prefix,
+)
 
 SCHEMA: tuple[tuple[str, ...], ...] = (
     (
@@ -210,9 +218,11 @@ class SqlDatabase(Database):
         with self.session(atomic=False) as execute:
             _, affected = execute(
                 f"UPDATE chatmem_sessions SET holder = :holder, until = {self.clock} + {LEASE_SECONDS} "
-                f"WHERE id = :session AND (holder IS NULL OR holder = :holder OR until < {self.clock})",
+                f"WHERE id = :session "
+                f"AND (holder IS NULL OR holder = :holder OR holder LIKE :replaceable OR until < {self.clock})",
                 session=session,
                 holder=holder,
+                replaceable=f"{owner_prefix(holder)}%" if owner_prefix(holder) else holder,
             )
             if affected:
                 return True

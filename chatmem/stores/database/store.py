@@ -8,7 +8,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from chatmem.errors import ChatmemError, Notify, StorageError, StoreUnavailableError, UsageError, ignore_notices
+from chatmem.errors import (
+    ChatmemError,
+    Notify,
+    SessionNotFoundError,
+    StorageError,
+    StoreUnavailableError,
+    UsageError,
+    ignore_notices,
+)
 from chatmem.history.names import canonical_key, is_valid, unique_name, validate
 from chatmem.history.records import Record
 from chatmem.history.session import Session
@@ -136,7 +144,9 @@ class DatabaseStore(SessionStore):
         try:
             name, row = self._find_row(name)
         except StorageError as cause:
-            return self._open_log(super().find(name), None, cause=cause)  # it is in the outbox
+            with contextlib.suppress(SessionNotFoundError, StorageError):
+                name = super().find(name)  # it is in the outbox
+            return self._open_log(name, None, cause=cause)
         return self._open_log(row.name, row.id) if row else self._open_log(name, None)
 
     def _open_log(

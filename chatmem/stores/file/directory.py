@@ -31,10 +31,10 @@ class SessionDirectory:
         return self.root / (validate(name) + suffix)
 
     @contextlib.contextmanager
-    def lock(self, name: str, wait: bool = True, suffix: str = ".lock", label: str = "") -> Iterator[None]:
+    def lock(self, name: str, wait: bool = True, suffix: str = ".lock", label: str = "") -> Iterator[bool]:
         """Hold the lock file of a session, which messages call `label`. Raises SessionLockedError.
 
-        On file systems without locks a notice is shown, and the block runs without one.
+        On file systems without locks a notice is shown, and the block runs without one. Yields whether it is held.
         """
         from filelock import FileLock, Timeout
 
@@ -55,10 +55,10 @@ class SessionDirectory:
             if getattr(error, "errno", errno.ENOSYS) not in _NO_LOCKS:
                 raise storage_error(f"Cannot lock session {label!r}", error) from error
             self.notify("This file system has no locks. Do not use a session from two places at the same time.")
-            yield
+            yield False
             return
         try:
-            yield
+            yield True
         finally:
             lock.release()
 
