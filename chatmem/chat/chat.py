@@ -101,8 +101,9 @@ class Chat:
             if text is not None:
                 question = Message(new_id(), question.parent, "user", fix_surrogates(text), utc_now())
                 self._append_question(question, {"type": "head", "message": question.parent})
-            elif self.session.head != question.id:
-                self.journal.append({"type": "head", "message": question.id}, required=True)
+            else:
+                is_moved = self.session.head != question.id
+                self.journal.append(*[{"type": "head", "message": question.id}] * is_moved, required=True)
             yield from self._answer(question)
 
     def _append_question(self, question: Message, *before: Record) -> None:

@@ -116,7 +116,7 @@ class Journal:
             self._flush()
         except StorageError as error:
             if required:
-                del self._unsaved[-len(records) :]
+                del self._unsaved[len(self._unsaved) - len(records) :]
                 raise
             self._report(error)
         self._apply(records)

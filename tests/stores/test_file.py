@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import random
 import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -314,12 +316,14 @@ def test_a_file_truncated_at_any_byte_opens_with_all_complete_records(store: Fil
 class FaultySystem:
     """The `os` module, of which call number `at` fails."""
 
-    def __init__(self, at: int, code: int) -> None:
-        self.calls, self.at, self.code, self.failed = 0, at, code, ""
+    def __init__(
+        self, at: int, code: int, spared: Container[str] = ("fstat", "stat", "lstat", "close", "pread", "scandir")
+    ) -> None:
+        self.calls, self.at, self.code, self.failed, self.spared = 0, at, code, "", spared
 
     def __getattr__(self, name: str) -> Any:
         real = getattr(os, name)
-        if name in ("fstat", "stat", "lstat", "close", "pread", "scandir"):
+        if name in self.spared or not callable(real):
             return real
 
         def call(*arguments: Any, **options: Any) -> Any:
@@ -452,3 +456,96 @@ def test_a_draft_that_was_stored_by_the_same_log_is_not_stored_again(store: File
     with log.exclusive():
         pass
     assert contents(store) == ["question", "whole", "second"]
+
+
+# Drafts whose record is not durable yet
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EMFILE, errno.ENOLCK])
+def test_a_draft_stays_until_its_record_is_durable_whatever_call_fails(tmp_path: Path, code: int) -> None:
+    at = 0
+    while True:
+        at += 1
+        healthy = FileStore(tmp_path / f"{at}" / "sessions")
+        begin(healthy, "question")
+        log, reply = healthy.open("work"), message("", role="assistant")
+        log.open_draft(reply)("half a reply")
+        log.close()
+        faulty = FaultySystem(at, code, spared=("close",))
+        for _ in range(2):
+            with contextlib.suppress(StorageError, OSError):
+                other = FileStore(healthy.directory.root, system=faulty).open("work")
+                with other.exclusive():
+                    other.read()
+                    other.open_draft(message("", role="assistant"))("the next reply")
+                    other.append([message("the next reply", role="assistant")])
+                    other.close_draft()
+        repair(healthy)
+        assert contents(healthy).count("half a reply") == 1, (at, faulty.failed)
+        if not faulty.failed:
+            assert at > 10
+            break
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOLCK, errno.ENOSYS])
+def test_a_draft_stays_where_sessions_cannot_be_locked(
+    store: FileStore, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(store, "question")
+    live, reply = store.open("work"), message("", role="assistant")
+    with monkeypatch.context() as patch:
+        patch.setattr("fcntl.flock", lambda *_: (_ for _ in ()).throw(OSError(code, os.strerror(code))))
+        live.open_draft(reply)("half a reply")
+        with contextlib.suppress(StorageError), store.open("work").exclusive():
+            pass
+        assert store.path("work", ".partial").exists() and contents(store) == ["question", "half a reply"]
+        os.utime(store.path("work", ".partial"), (0, 0))
+        with contextlib.suppress(StorageError), store.open("work").exclusive():
+            assert not store.path("work", ".partial").exists(), "an abandoned draft is stored"
+        assert contents(store) == ["question", "half a reply"]
+    repair(store)
+    assert contents(store) == ["question", "half a reply"] and not store.path("work", ".partial").exists()
+
+
+def test_a_draft_is_complete_again_once_a_full_disk_has_space(tmp_path: Path) -> None:
+    disk = FullDisk()
+    store = FileStore(tmp_path / "sessions", system=disk)
+    begin(store, "question")
+    log = store.open("work")
+    add = log.open_draft(message("", role="assistant"))
+    add("one ")
+    disk.free = 10
+    add("two ")
+    add("three ")
+    disk.free = None
+    add("four")
+    log.close()
+    repair(store)
+    assert contents(store) == ["question", "one two three four"]
+
+
+def test_a_draft_that_cannot_be_begun_leaves_no_file(tmp_path: Path) -> None:
+    disk = FullDisk()
+    store = FileStore(tmp_path / "sessions", system=disk)
+    begin(store, "question")
+    disk.free = 10
+    store.open("work").open_draft(message("", role="assistant"))("one")
+    assert not store.path("work", ".partial").exists()
+
+
+class FullDisk:
+    """The `os` module on a disk with `free` bytes left, None for any number."""
+
+    free: int | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def write(self, descriptor: int, data: bytes) -> int:
+        if self.free is None:
+            return os.write(descriptor, data)
+        if self.free == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = os.write(descriptor, bytes(data)[: self.free])
+        self.free -= written
+        return written

@@ -48,7 +48,9 @@ class Outbox:
         """The records in a file, and the draft of a process that died, without the header."""
         if file in self.store.names():
             return [r for r in self.store.records(file) if r.get("type") not in ("session", "malformed")]
-        draft = read_draft(self.directory.system, self.path(file, ".partial"))
+        draft = None
+        with contextlib.suppress(OSError):
+            draft = read_draft(self.directory.system, self.path(file, ".partial"))
         return [draft] if draft else []
 
     def headers(self, file: str) -> list[Record]:

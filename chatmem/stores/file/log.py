@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from chatmem.stores.file.posix_io import (
     sync,
     timestamp,
 )
+
+OLD_DRAFT_SECONDS = 3600.0
+"""The age from which on a draft is taken to be abandoned where no lock can tell."""
 
 
 class FileLog(SessionLog):
@@ -58,12 +62,12 @@ class FileLog(SessionLog):
     @contextlib.contextmanager
     def exclusive(self, wait: bool = True) -> Iterator[None]:
         while True:
-            with self.directory.lock(self.name, wait):
+            with self.directory.lock(self.name, wait) as is_locked:
                 name = self.name
                 self._follow()
                 if name == self.name:
                     self._repair()
-                    self._recover_draft()
+                    self._recover_draft(is_locked)
                     yield
                     return
 
@@ -192,11 +196,23 @@ class FileLog(SessionLog):
             f"Session {self.name!r} ended in an incomplete record. Its {len(data):,} bytes were moved to {torn.name}."
         )
 
-    def _recover_draft(self) -> None:
-        """Turn the draft of a process that died into an interrupted message."""
-        if self.draft.in_use:
+    def _is_draft_old(self) -> bool:
+        try:
+            return time.time() - float(self.system.stat(self._draft_path).st_mtime) > OLD_DRAFT_SECONDS
+        except OSError:
+            return False
+
+    def _recover_draft(self, is_locked: bool) -> None:
+        """Turn the draft of a process that died into an interrupted message, and remove it once that is durable.
+
+        Without a lock, the process may be alive: then only an old draft is recovered.
+        """
+        if self.draft.in_use or not (is_locked or self._is_draft_old()):
             return
-        draft = read_draft(self.system, self._draft_path)
+        try:
+            draft = read_draft(self.system, self._draft_path)
+        except OSError:
+            return
         if draft and draft["id"] not in self._ids:
             self.append([draft])
             self._pending.append(draft)

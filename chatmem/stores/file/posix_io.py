@@ -82,10 +82,10 @@ def read_from(system: Any, descriptor: int, offset: int) -> bytes:
 
 
 def read_draft(system: Any, path: Path) -> Record | None:
-    """The draft in a file as an interrupted message. None if there is none, or if it has no text."""
+    """The draft in a file as an interrupted message. None if there is none, or if it has no text. Raises OSError."""
     try:
         descriptor = open_file(system, path, os.O_RDONLY)
-    except (OSError, UsageError):
+    except (FileNotFoundError, UsageError):
         return None
     try:
         first, *lines = read_from(system, descriptor, 0).split(b"\n")
@@ -104,12 +104,19 @@ def read_draft(system: Any, path: Path) -> Record | None:
 
 
 class DraftFile:
-    """The file beside a session that holds a reply while it arrives: its record, then each piece of its text."""
+    """The file beside a session that holds a reply while it arrives: its record, then each piece of its text.
+
+    It is best effort: nothing raises. A piece that cannot be written is written with the next one.
+    """
 
     def __init__(self, system: Any) -> None:
         self.system = system
         self._is_unsaved = False
         self._descriptor = -1
+        self._size = 0
+        """The bytes that were written completely."""
+        self._unwritten = ""
+        """Text that could not be written yet."""
 
     @property
     def in_use(self) -> bool:
@@ -117,17 +124,22 @@ class DraftFile:
         return self._is_unsaved or self._descriptor >= 0
 
     def start(self, path: Path, skeleton: Record) -> Callable[[str], None]:
-        """Create the file, and return a function that adds text. Never raises: a draft is best effort."""
-        with contextlib.suppress(OSError, UsageError):
-            self._descriptor = open_file(self.system, path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            self.system.write(self._descriptor, encode(skeleton))
+        """Create the file, and return a function that adds text. An existing file is kept: it was not recovered yet."""
+        self._size, self._unwritten = 0, ""
+        try:
+            self._descriptor = open_file(self.system, path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND)
+        except (OSError, UsageError):
+            return self._add
+        if not self._write(encode(skeleton)):
+            self.finish(path, stored=True)
         return self._add
 
     def finish(self, path: Path, stored: bool) -> None:
-        """The reply ended: remove the file, unless the reply could not be stored. Never raises."""
+        """The reply ended: remove the file, unless the reply could not be stored."""
+        is_own = self.in_use
         self.close()
-        self._is_unsaved = not stored
-        if stored:
+        self._is_unsaved = is_own and not stored
+        if is_own and stored:
             with contextlib.suppress(OSError):
                 self.system.unlink(path)
 
@@ -139,10 +151,22 @@ class DraftFile:
 
     def _add(self, text: str) -> None:
         if self._descriptor >= 0:
-            try:
-                self.system.write(self._descriptor, json.dumps(text).encode() + b"\n")
-            except OSError:
-                self.close()
+            self._unwritten += text
+            if self._write(json.dumps(self._unwritten).encode() + b"\n"):
+                self._unwritten = ""
+
+    def _write(self, data: bytes) -> bool:
+        """Append data completely or not at all. Returns whether it was written."""
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self.system.write(self._descriptor, rest) :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                self.system.ftruncate(self._descriptor, self._size)
+            return False
+        self._size += len(data)
+        return True
 
 
 def storage_error(what: str, error: OSError | NotImplementedError) -> StorageError:

@@ -170,7 +170,9 @@ class FileStore(SessionStore):
         records = list(decode_all(lines))
         if rest and not rest.isspace():
             records.append(decode(rest) or MALFORMED)
-        draft = read_draft(self.system, self.path(name, ".partial"))
+        draft = None
+        with contextlib.suppress(OSError):
+            draft = read_draft(self.system, self.path(name, ".partial"))
         if draft and not any(r.get("id") == draft["id"] for r in records):
             records.append(draft)
         return records
