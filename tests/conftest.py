@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 from tests.databases import Databases
+from tests.fork_server import ForkServer
 from tests.server import Server
 
 settings.register_profile("ci", deadline=None, print_blob=True, derandomize=False)
@@ -39,21 +40,33 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[ForkServer | None]:
+    """Runs the program quickly, where processes can be forked and need not be measured."""
+    if sys.platform != "linux" or any(name.startswith("COV") for name in os.environ):
+        yield None
+        return
+    server = ForkServer()
+    yield server
+    server.close()
+
+
 @pytest.fixture
-def run() -> Run:
+def run(fork_server: ForkServer | None, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs the program in a process of its own."""
 
     def run(
         *arguments: str, input: str | bytes | None = "", timeout: float = 60, **env: str
     ) -> subprocess.CompletedProcess[str]:
-        data = input.encode() if isinstance(input, str) else input
-        done = subprocess.run(
-            [sys.executable, "-m", "chatmem", *arguments],
-            input=data,
-            capture_output=True,
-            timeout=timeout,
-            env={**os.environ, **env},
-        )
+        data = input.encode() if isinstance(input, str) else input or b""
+        with monkeypatch.context() as patch:
+            for name, value in env.items():
+                patch.setenv(name, value)
+            needs_interpreter = any(name.startswith(("PYTHON", "LC_", "LANG")) for name in env)
+            done = fork_server.run(arguments, data, timeout) if fork_server and not needs_interpreter else None
+            if done is None:
+                command = [sys.executable, "-m", "chatmem", *arguments]
+                done = subprocess.run(command, input=data, capture_output=True, timeout=timeout)
         return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
     return run

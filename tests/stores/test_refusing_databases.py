@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from chatmem.history.session import Session
-from chatmem.stores import DATABASES, open_store
+from chatmem.stores import open_store
 from chatmem.stores.database import log as database_log
 from tests.conftest import Run
-from tests.databases import SERVERS
+from tests.databases import SERVERS, Databases
 from tests.fakes import Notices, wait_until
 from tests.server import OK, Server, delta, stream
 from tests.stores.test_databases import ask, chat_on, texts
@@ -34,54 +34,74 @@ class Refusal:
     url: str
     refuse: Callable[[], object]
     accept: Callable[[], object]
+    clear: Callable[[], object]
+    """Remove everything that a test stored."""
 
 
 def redis_out_of_memory(url: str) -> Refusal:
     import redis
 
     client = redis.Redis.from_url(url)
-    return Refusal(url, lambda: client.config_set("maxmemory", 1), lambda: client.config_set("maxmemory", 0))
+    return Refusal(
+        url,
+        lambda: client.config_set("maxmemory", 1),
+        lambda: client.config_set("maxmemory", 0),
+        client.flushall,
+    )
 
 
 def redis_replica(url: str) -> Refusal:
     import redis
 
     client = redis.Redis.from_url(url)
-    return Refusal(url, lambda: client.replicaof("127.0.0.1", 1), lambda: client.replicaof("NO", "ONE"))
+    return Refusal(
+        url, lambda: client.replicaof("127.0.0.1", 1), lambda: client.replicaof("NO", "ONE"), client.flushall
+    )
+
+
+def postgres_execute(url: str, *statements: str) -> None:
+    import psycopg
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement)  # type: ignore[arg-type]
+
+
+def drop_tables(url: str) -> None:
+    tables = "chatmem_schema, chatmem_sessions, chatmem_names, chatmem_records"
+    postgres_execute(url, f"DROP TABLE IF EXISTS {tables}")
 
 
 def postgres_read_only(url: str) -> Refusal:
     import psycopg
 
     def read_only(value: str) -> None:
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute("SET default_transaction_read_only = off")
-            connection.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")  # type: ignore[arg-type]
-            connection.execute("SELECT pg_reload_conf()")
+        postgres_execute(
+            url,
+            "SET default_transaction_read_only = off",
+            f"ALTER SYSTEM SET default_transaction_read_only = {value}",
+            "SELECT pg_reload_conf()",
+        )
         wait_until(lambda: current_value() == value)
 
     def current_value() -> str:
         with psycopg.connect(url) as connection:
             return str(connection.execute("SHOW default_transaction_read_only").fetchall()[0][0])
 
-    return Refusal(url, lambda: read_only("on"), lambda: read_only("off"))
+    return Refusal(url, lambda: read_only("on"), lambda: read_only("off"), lambda: drop_tables(url))
 
 
 def postgres_disk_full(url: str) -> Refusal:
     """Takes leases, but stores no records."""
-    import psycopg
-
-    def execute(*statements: str) -> None:
-        with psycopg.connect(url, autocommit=True) as connection:
-            for statement in statements:
-                connection.execute(statement)  # type: ignore[arg-type]
-
     refuse = (
         "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
         "$$ BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; END $$",
         "CREATE TRIGGER refuse BEFORE INSERT ON chatmem_records FOR EACH ROW EXECUTE FUNCTION refuse()",
     )
-    return Refusal(url, lambda: execute(*refuse), lambda: execute("DROP TRIGGER refuse ON chatmem_records"))
+    accept = "DROP TRIGGER IF EXISTS refuse ON chatmem_records"
+    return Refusal(
+        url, lambda: postgres_execute(url, *refuse), lambda: postgres_execute(url, accept), lambda: drop_tables(url)
+    )
 
 
 def sqlite_full(url: str) -> Refusal:
@@ -93,7 +113,7 @@ def sqlite_full(url: str) -> Refusal:
         "CREATE TRIGGER refuse BEFORE INSERT ON chatmem_records "
         "BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
     )
-    return Refusal(url, lambda: execute(refuse), lambda: execute("DROP TRIGGER refuse"))
+    return Refusal(url, lambda: execute(refuse), lambda: execute("DROP TRIGGER IF EXISTS refuse"), lambda: None)
 
 
 REFUSALS: dict[str, tuple[str, Callable[[str], Refusal]]] = {
@@ -105,17 +125,22 @@ REFUSALS: dict[str, tuple[str, Callable[[str], Refusal]]] = {
 }
 
 
+@pytest.fixture(scope="session")
+def own_databases() -> Iterator[Databases]:
+    """Servers that only the tests of this module use."""
+    running = Databases()
+    yield running
+    running.close()
+
+
 @pytest.fixture(params=REFUSALS)
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Refusal]:
-    """A database of one test, which accepts writes at first."""
-    scheme, refusal = REFUSALS[request.param]
-    if scheme == "sqlite":
-        yield refusal(f"sqlite:///{tmp_path}/chats.db")
-        return
-    start, url = SERVERS[scheme]
-    pytest.importorskip(DATABASES[scheme].driver)
-    with start() as server:
-        yield refusal(url.format(port=server.port))
+def database(request: pytest.FixtureRequest, own_databases: Databases, tmp_path: Path) -> Iterator[Refusal]:
+    """An empty database, which accepts writes at first."""
+    scheme, make = REFUSALS[request.param]
+    refusal = make(own_databases.url(scheme, tmp_path))
+    yield refusal
+    refusal.accept()
+    refusal.clear()
 
 
 def assert_nothing_lost(url: str, data: Path, questions: list[str]) -> None:
