@@ -2,6 +2,25 @@
 
 from __future__ import annotations
 
+_secrets: set[str] = set()
+
+MIN_SECRET_CHARS = 6
+"""Shorter secrets are not redacted: they would be found in ordinary words."""
+
+
+def register_secret(secret: str) -> str:
+    """Remember a key or a password, so that `redact` removes it. Returns it."""
+    if len(secret) >= MIN_SECRET_CHARS:
+        _secrets.add(secret)
+    return secret
+
+
+def redact(text: str) -> str:
+    """The text without any known secret."""
+    for secret in _secrets:
+        text = text.replace(secret, "…")
+    return text
+
 
 def truncate(text: str, length: int = 40) -> str:
     """The text, or its first `length` - 1 characters and an ellipsis."""

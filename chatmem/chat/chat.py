@@ -13,6 +13,7 @@ from chatmem.chat.turn_config import ResolveTurn, TurnConfig
 from chatmem.errors import (
     Action,
     ChatmemError,
+    ContextBudgetError,
     ContextLengthError,
     IncompleteReplyError,
     Notice,
@@ -128,9 +129,15 @@ class Chat:
                 if window is None or attempt == MAX_ATTEMPTS:
                     raise
                 self._turn_config = replace(self.turn_config, learned_window=window)
-                self._turn_config.record_model_fact(window=error.limit)
-                yield StreamChunk(notice=Notice(f"The model takes {error.limit:,} tokens. Sending a shorter context."))
-                context = self.plan(question)
+                reason = "The context is too long for the model."
+                if error.limit:
+                    self._turn_config.record_model_fact(window=error.limit)
+                    reason = f"The model takes {error.limit:,} tokens."
+                try:
+                    context = self.plan(question)
+                except ContextBudgetError:
+                    raise error from None
+                yield StreamChunk(notice=Notice(f"{reason} Sending a shorter context."))
         model = self.turn_config.summary_model or self.turn_config.model
         self.background.start_if_due(context, self.session, model, self.counter)
 
@@ -157,7 +164,7 @@ class Chat:
         finally:
             with defer_signals():
                 self.last_reply = None
-                if text:
+                if text.strip():
                     self.last_reply = reply._replace(
                         content=fix_surrogates(text), status=status, usage=usage, time=utc_now()
                     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated, Any
 
@@ -68,7 +67,7 @@ def ask(
         answer: dict[str, Any] = {"session": chat.name if name else None, "model": reply.model}
         answer |= {"content": reply.content, "status": reply.status}
         answer |= {"usage": reply.usage.record() if reply.usage else None}
-        terminal.raw(json.dumps(answer, ensure_ascii=False) + "\n")
+        terminal.json(answer, indent=None)
     if reply and reply.status != "complete":
         context.exit_code = 6
     if name and context.exit_code == 0 and not chat.save_error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -51,7 +50,7 @@ def show(
     rows.append(("api key", _display_key(context), key_origin))
     if json_:
         body: Any = {name: {"value": value, "origin": where} if origin else value for name, value, where in rows}
-        context.terminal.raw(json.dumps(body, ensure_ascii=False, indent=1) + "\n")
+        context.terminal.json(body)
         return
     for name, value, where in rows:
         shown = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

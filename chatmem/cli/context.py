@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 import typer
@@ -44,7 +43,7 @@ def show_context(
     body |= {"tokens": plan.tokens, "counting": plan.counter.method, "messages": list(plan.messages)}
     body |= {"notices": [notice.text for notice in plan.notices]}
     body |= {"decisions": [decision._asdict() for decision in plan.decisions()]}
-    context.terminal.raw(json.dumps(body, ensure_ascii=False, indent=1) + "\n")
+    context.terminal.json(body)
 
 
 def compare(
@@ -63,7 +62,7 @@ def compare(
     if not rows:
         chat.plan(ask)  # raises the error that says what does not fit
     if json_:
-        context.terminal.raw(json.dumps([row.record() for row in rows], ensure_ascii=False, indent=1) + "\n")
+        context.terminal.json([row.record() for row in rows])
     else:
         print_comparison(context.terminal, rows)
 

@@ -124,10 +124,8 @@ def import_(
     context.terminal.info(_summary(source_format, found))
     imported, skipped = _import_all(context, found, session, on_conflict)
     if json_:
-        import json
-
         body = {"format": source_format.name, "imported": imported, "skipped": skipped}
-        context.terminal.raw(json.dumps(body, ensure_ascii=False, indent=1) + "\n")
+        context.terminal.json(body)
         return
     result = f"Imported {len(imported)}" + (
         f", skipped {skipped} that {'exists' if skipped == 1 else 'exist'} already" if skipped else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 import typer
@@ -28,7 +27,7 @@ def models(context: CommandContext, json_: Json = False) -> None:
     """List the models of the configured server and of local servers."""
     rows = _configured_rows(context.app) + _local_rows()
     if json_:
-        context.terminal.raw(json.dumps(rows, ensure_ascii=False, indent=1) + "\n")
+        context.terminal.json(rows)
     elif rows:
         cells = [
             (
@@ -65,7 +64,7 @@ def doctor(
             terminal.write(result.detail, end="")
             terminal.raw(f" · {terminal.styled(hint, 'dim', terminal.out)}\n" if hint else "\n")
     if json_:
-        terminal.raw(json.dumps([result.record() for result in results], ensure_ascii=False, indent=1) + "\n")
+        terminal.json([result.record() for result in results])
     if any(result.status == "bad" for result in results):
         context.exit_code = 2
 

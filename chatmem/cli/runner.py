@@ -23,7 +23,9 @@ from chatmem.memory.strategies import parse_spec
 from chatmem.process import freeze_gc, raise_on_termination
 from chatmem.stores import SessionStore
 from chatmem.terminal.progress import progress
+from chatmem.terminal.sanitize import sanitize
 from chatmem.terminal.terminal import Terminal
+from chatmem.text import redact
 
 StoreOption = Annotated[
     str | None,
@@ -82,6 +84,13 @@ class CommandContext:
     @property
     def settings(self) -> Settings:
         return self.app.config.settings
+
+    def print_traceback(self) -> None:
+        """With --debug, print where the current exception was raised, without secrets."""
+        if self.debug:
+            import traceback  # imported lazily: rarely used
+
+            print(sanitize(redact(traceback.format_exc())), file=sys.stderr, end="")
 
     def latest(self) -> str:
         """The name of the most recent session. Raises SessionNotFoundError if there is none."""
@@ -153,8 +162,7 @@ def handle_errors(context: CommandContext) -> Iterator[None]:
     try:
         yield
     except ChatmemError as error:
-        if context.debug:
-            raise
+        context.print_traceback()
         context.terminal.error(error)
         code = error.exit_code
     except KeyboardInterrupt:
@@ -165,16 +173,14 @@ def handle_errors(context: CommandContext) -> Iterator[None]:
         _discard_output()
         code = 141
     except OSError as error:
-        if context.debug:
-            raise
+        context.print_traceback()
         path = f": {error.filename}" if error.filename else ""
         context.terminal.error(ChatmemError(f"{error.strerror or error}{path}."))
         code = 1
     except (typer.Exit, typer.Abort):
         raise
-    except Exception as error:
-        if context.debug:
-            raise
+    except Exception as error:  # noqa: BLE001  # a bug is one line and an exit code as well
+        context.print_traceback()
         context.terminal.error(
             ChatmemError(
                 f"chatmem failed: {type(error).__name__}.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import shlex
 import sys
 from typing import Annotated, Any, Literal
@@ -321,4 +320,4 @@ def _confirm(context: CommandContext, question: str, yes: bool) -> None:
 
 
 def _print_json(context: CommandContext, body: Any) -> None:
-    context.terminal.raw(json.dumps(body, ensure_ascii=False, indent=1) + "\n")
+    context.terminal.json(body)

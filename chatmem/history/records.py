@@ -128,9 +128,9 @@ def parse_time(text: str) -> datetime.datetime | None:
     """A record's time as an aware datetime, or None if it is not a time."""
     try:
         parsed = datetime.datetime.fromisoformat(text)
-    except ValueError:
+        return parsed.astimezone(datetime.UTC) if parsed.tzinfo else parsed.replace(tzinfo=datetime.UTC)
+    except (ValueError, OverflowError):
         return None
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=datetime.UTC)
 
 
 def new_id() -> str:

@@ -32,8 +32,9 @@ def window_after_overflow(
     `error.needed` tells how our count of the messages compares with the server's. `known` is the window that was
     assumed so far.
     """
-    if error.limit is None:
-        return None
+    if error.limit is None:  # the server did not say by how much: halve the context
+        budget = plan.tokens // 2
+        return budget + (reply_tokens if isinstance(reply_tokens, int) else min(MAX_REPLY_RESERVE, budget // 3))
     ratio = min(1.0, plan.tokens / error.needed) if error.needed else 1.0
     reserve = error.limit - budget_for_window(error.limit, reply_tokens)
     window = int((error.limit - reserve) * ratio) + reserve

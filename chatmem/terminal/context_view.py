@@ -77,10 +77,10 @@ def _digest_lines(session: Session, reply: Message, number: int) -> Iterator[str
     elif first is not None and first + 1 == last:
         yield f"  ● sent verbatim: turn {last}"
     for name, label in (("pins", "◆ pinned"), ("recalled", "↩ retrieved from")):
-        turns = sorted({index[i] + 1 for i in sent.get(name, []) if i in index})
+        turns = sorted({index[i] + 1 for i in _ids(sent.get(name)) if i in index})
         if turns:
             yield f"  {label}: {'turn' if len(turns) == 1 else 'turns'} {', '.join(map(str, turns))}"
-    if segments := sent.get("parts"):
+    if segments := _ids(sent.get("parts")):
         yield f"  ◐ summary: {pluralize(len(segments), 'segment')}"
     if isinstance(evicted := sent.get("left_out"), int) and evicted:
         yield f"  ○ {pluralize(evicted, 'earlier turn')} not sent verbatim"
@@ -118,6 +118,11 @@ def _turn_lines(context: ContextPlan, width: int) -> Iterator[str]:
             yield wrap(f"    {main.reason}", width)
         else:
             yield head + pad(title, title_width) + reason
+
+
+def _ids(value: object) -> list[str]:
+    """The ids in a field of a digest, whatever a file made of it."""
+    return [i for i in value if isinstance(i, str)] if isinstance(value, list) else []
 
 
 def _figure(value: object) -> str:

@@ -7,6 +7,7 @@ begin, so there is nothing to parse. See CWE-150 and Unicode TR 36 for what such
 
 from __future__ import annotations
 
+import json
 import re
 
 _UNSAFE = re.compile(
@@ -24,6 +25,11 @@ def sanitize(text: str) -> str:
 def sanitize_line(text: str) -> str:
     """The text as it may be printed on one line of a terminal."""
     return " ".join(sanitize(text).split())
+
+
+def escape_json(text: str) -> str:
+    """JSON with every unsafe character as a `\\uXXXX` escape, which means the same. Its newlines stay."""
+    return _UNSAFE.sub(lambda match: json.dumps(match[0])[1:-1], text) if not text.isascii() else text
 
 
 def _escape(match: re.Match[str]) -> str:

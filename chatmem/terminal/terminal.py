@@ -9,13 +9,15 @@ import base64
 import contextlib
 import errno
 import io
+import json
 import os
 import sys
 from collections.abc import Callable
 from typing import IO
 
 from chatmem.errors import Action, ChatmemError, Notice
-from chatmem.terminal.sanitize import sanitize, sanitize_line
+from chatmem.terminal.sanitize import escape_json, sanitize, sanitize_line
+from chatmem.text import redact
 
 DescribeAction = Callable[[Action], str]
 """Puts an action in the words of a front end. Empty if the front end does not offer it."""
@@ -102,8 +104,8 @@ class Terminal:
 
     def error(self, error: ChatmemError) -> None:
         """Print a failure: what happened, and what to do about it."""
-        message = sanitize_line(error.message)
-        hint = " ".join(filter(None, (sanitize_line(error.hint), self._describe(error.action))))
+        message = sanitize_line(redact(error.message))
+        hint = " ".join(filter(None, (sanitize_line(redact(error.hint)), self._describe(error.action))))
         message += "." if message and hint and message[-1] not in ".!?…:" else ""
         text = self._fitted(f"{message} {hint}" if hint else message)
         message, gap, hint = text[: len(message)], text[len(message) :][:1], text[len(message) + 1 :]
@@ -119,7 +121,7 @@ class Terminal:
         self.notice(Notice(text, action))
 
     def notice_text(self, notice: Notice) -> str:
-        return " ".join(filter(None, (notice.text, self._describe(notice.action))))
+        return " ".join(filter(None, (redact(notice.text), self._describe(notice.action))))
 
     def _describe(self, action: Action | None) -> str:
         return self.describe_action(action) if action else ""
@@ -139,6 +141,10 @@ class Terminal:
     def write_wrapped(self, text: str) -> None:
         """Print part of an answer, wrapped between words on a terminal."""
         self.write(wrap(text, self.width) if is_tty(self.out) else text)
+
+    def json(self, value: object, indent: int | None = 1) -> None:
+        """Print JSON on `out`, with characters that could control a terminal as escapes: the same value."""
+        self.raw(escape_json(json.dumps(value, ensure_ascii=False, indent=indent)) + "\n")
 
     def raw(self, text: str) -> None:
         """Print trusted or sanitized text on `out`, and flush."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -231,3 +232,47 @@ def test_doctor_tells_scripts_how_to_fix_what_it_can_fix(run: Run, home: Path) -
     (home / "data" / "sessions" / "t.jsonl").chmod(0o644)
     results = {r["what"]: r for r in json.loads(run("doctor", "--json").stdout)}
     assert results["permissions"]["hint"] == "chatmem doctor --fix fixes it."
+
+
+def test_debug_keeps_the_exit_code_and_shows_no_secret(run: Run, server: Server) -> None:
+    key = "sk-test-canary-0123456789"
+    server.answers = [status(401, {"error": {"message": f"Incorrect API key provided: {key}"}})]
+    done = run("ask", "--debug", "hi")
+    assert done.returncode == 4 and "Traceback" in done.stderr and "Incorrect API key provided" in done.stderr
+    assert key not in done.stderr + done.stdout
+    server.answers = [status(429, {"error": {"message": "slow down"}}, "Retry-After: 300")]
+    assert run("ask", "--debug", "hi").returncode == 5
+
+
+def test_json_is_safe_to_print_and_has_the_same_value(run: Run, home: Path) -> None:
+    text = "\x9b31m \u202e \u2066 \ufeff \U000e0041 é 漢 \x7f \u2028"
+    run("chat", "-s", "t", "-m", "offline", input="hello\n")
+    path = home / "data" / "sessions" / "t.jsonl"
+    path.write_text(path.read_text().replace("hello", text))
+    for command in (["sessions", "show", "t", "--json"], ["context", "t", "--json"]):
+        done = run(*command)
+        assert not re.search(
+            "[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\U000e0000-\U000e007f]", done.stdout
+        )
+        assert text in json.dumps(json.loads(done.stdout), ensure_ascii=False) and "é 漢" in done.stdout
+
+
+def test_odd_digests_and_times_are_shown_without_a_failure(run: Run, home: Path) -> None:
+    run("chat", "-s", "t", "-m", "offline", input="one\ntwo\n")
+    path = home / "data" / "sessions" / "t.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        if "time" in line:
+            line["time"] = "9999-12-31T23:59:59-23:59"
+        if "sent" in line:
+            line["sent"] = {"left_out": ["x"], "pins": [{}, []], "recalled": 7, "parts": 3, "tail": [], "tokens": {}}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for command in (
+        ["sessions", "list"],
+        ["sessions", "show", "t"],
+        ["sessions", "stats"],
+        ["context", "t"],
+        ["export", "t"],
+    ):
+        done = run(*command)
+        assert done.returncode == 0, done.stderr

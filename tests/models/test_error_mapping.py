@@ -201,3 +201,19 @@ def test_other_statuses_and_implausible_numbers_are_not_believed() -> None:
         error = error_mapping.context_overflow(400, text.format(limit, needed))
         assert error and (error.limit, error.needed) == expected
         assert ("of" in error.message.partition("window")[2]) == (error.limit is not None)
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "needed"),
+    [
+        ("The input token count (2785) exceeds the maximum number of tokens allowed (900).", 900, 2785),
+        ("This model's maximum prompt length is 900 but the request contains 2785 tokens.", 900, 2785),
+        ("Input validation error: `inputs` must have less than 900 tokens. Given: 2785", 900, 2785),
+        ("`inputs` tokens + `max_new_tokens` must be <= 900. Given: 2785 `inputs` tokens and 1 `max_new_tokens`", 900, 2785),
+        ("Input is too long for requested model.", None, None),
+        ("Please reduce the length of the messages or completion.", None, None),
+    ],
+)  # fmt: skip
+def test_the_refusals_of_other_vendors_are_recognised(text: str, limit: int | None, needed: int | None) -> None:
+    error = error_mapping.context_overflow(422, {"error": {"message": text}})
+    assert error and (error.limit, error.needed) == (limit, needed)

@@ -604,3 +604,44 @@ def test_one_event_of_more_than_4_mb_is_an_incomplete_reply() -> None:
 def test_a_large_event_below_the_limit_is_read() -> None:
     text = "x" * 3_900_000
     assert read([delta(text), delta(finish="stop")]) == (text, "complete")
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"),
+    [
+        ("stop", "complete"), ("end_turn", "complete"), ("STOP", "complete"), ("eos_token", "complete"), ("tool_calls", "complete"),
+        ("length", "length"), ("MAX_TOKENS", "length"), ("max_output_tokens", "length"),
+        ("content_filter", "filtered"), ("SAFETY", "filtered"), ("RECITATION", "filtered"), ("refusal", "filtered"), ("PROHIBITED_CONTENT", "filtered"),
+    ],
+)  # fmt: skip
+def test_the_finish_reasons_of_all_vendors_lead_to_a_status(local_server: Server, reason: str, status: str) -> None:
+    local_server.answers = [OK + delta("text") + event({"choices": [{"delta": {}, "finish_reason": reason}]})]
+    statuses = [chunk.status for chunk in model(local_server).stream(QUESTION, {}) if chunk.status]
+    assert statuses == [status]
+
+
+def test_a_reply_of_white_space_is_an_empty_reply(local_server: Server) -> None:
+    local_server.answers = [stream(" \n", "\t ")]
+    with pytest.raises(ServerError, match="sent an empty reply"):
+        ask(model(local_server))
+
+
+@pytest.mark.parametrize(
+    ("answers", "waits"),
+    [
+        ([status(429, {}, "Retry-After: 59")], []),
+        ([status(429, {}, "Retry-After: 12"), status(429, {}, "Retry-After: 12")], [12.0]),
+        ([status(503, {}, "Retry-After: 8"), status(503, {}, "Retry-After: 8"), stream("fine")], [8.0, 8.0]),
+    ],
+)
+def test_at_most_20_seconds_are_waited_in_all(
+    local_server: Server, answers: list[Any], waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("chatmem.models.openai.client.time.sleep", waited.append)
+    local_server.answers = list(answers)
+    try:
+        ask(model(local_server))
+    except RateLimitError as error:
+        assert len(answers) == len(waits) + 1 and "Retry after" in error.message
+    assert waited == waits and sum(waited) <= 20

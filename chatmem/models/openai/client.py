@@ -21,9 +21,10 @@ from chatmem.models.openai import error_mapping
 from chatmem.models.openai.library import import_openai, make_client
 from chatmem.models.openai.response_parser import ReplyState, parse_response
 from chatmem.models.openai.watchdog import StallWatchdog
+from chatmem.text import redact, register_secret
 
-MAX_RETRY_AFTER = 60.0
-"""The longest `Retry-After` in seconds that is waited for."""
+MAX_WAIT = 20.0
+"""The most seconds that are waited between all attempts. If a server asks for more, its error is raised at once."""
 MAX_RETRIES = 2
 NO_KEY = "none"
 """The key that is sent to a server that was configured without one."""
@@ -63,7 +64,7 @@ class OpenAIModel:
         return is_loopback(self.base_url)
 
     def stream(self, messages: Sequence[Mapping[str, str]], options: Options) -> Iterator[StreamChunk]:
-        retries = 0
+        retries, waited = 0, 0.0
         while True:
             reply = ReplyState(self.host, self.name)
             try:
@@ -73,10 +74,11 @@ class OpenAIModel:
                 error, wait = self._redact(retryable.error), retryable.wait
             except ChatmemError as failure:
                 raise self._redact(failure) from failure.__cause__
-            if retries == MAX_RETRIES or wait > MAX_RETRY_AFTER:
-                raise error
             retries += 1
             wait = wait or 0.5 * 2**retries
+            waited += wait
+            if retries > MAX_RETRIES or waited > MAX_WAIT:
+                raise error
             delay = f" in {wait:.0f} s" if wait >= 1 else ""
             yield StreamChunk(notice=Notice(f"{error.message.rstrip('.')}. Retrying{delay}."))
             time.sleep(wait)
@@ -143,7 +145,7 @@ class OpenAIModel:
 
     def _connect(self) -> Any:
         if self._client is None:
-            self._key = validate_key(self.get_key())
+            self._key = register_secret(validate_key(self.get_key()))
             self._client = make_client(
                 self.base_url,
                 self._key,
@@ -162,10 +164,9 @@ class OpenAIModel:
     # Failures
 
     def _redact(self, error: ChatmemError) -> ChatmemError:
-        """The error without our key, should a server have quoted it."""
-        if len(self._key) >= 6:
-            error.message, error.hint = (text.replace(self._key, "…") for text in (error.message, error.hint))
-            error.args = (error.message,)
+        """The error without secrets, should a server or a proxy have quoted them."""
+        error.message, error.hint = redact(error.message), redact(error.hint)
+        error.args = (error.message,)
         return error
 
     def _status_error(self, error: Any) -> Exception:

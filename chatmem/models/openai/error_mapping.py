@@ -32,10 +32,15 @@ _PARTIAL_SAVED = "The part that arrived is saved."
 _OVERFLOW = re.compile(
     r"context[ _]?(length|size|window)|contextwindowexceeded|maximum context|n_ctx|too many (input )?tokens"
     r"|prompt is too long|tokens to keep|exceeds? the (available|maximum) context|input is too long"
-    r"|reduce the length|exceeds? context limit",
+    r"|reduce the length|exceeds? context limit|maximum prompt length|input token count|must have less than \d+ tokens"
+    r"|max_new_tokens` must be",
     re.IGNORECASE,
 )
 _LIMITS = (
+    r"maximum number of tokens allowed \(?(\d[\d,_]*)",
+    r"maximum prompt length is (\d[\d,_]*)",
+    r"must have less than (\d[\d,_]*) tokens",
+    r"max_new_tokens` must be <= (\d[\d,_]*)",
     r"n_ctx[\"']?\s*[:=]\s*(\d+)",
     r"(?:maximum )?context (?:length|window|size)(?: is| of| limit(?: is| of)?)?:?\s*(?:only )?\(?(\d[\d,_]*)",
     r"context limit: \d[\d,_]* \+ \d[\d,_]* > (\d[\d,_]*)",
@@ -45,6 +50,9 @@ _LIMITS = (
     r"(\d[\d,_]*) (?:tokens? )?(?:maximum|limit|max)",
 )
 _NEEDS = (
+    r"input token count \(?(\d[\d,_]*)",
+    r"request contains (\d[\d,_]*)",
+    r"Given: (\d[\d,_]*)",
     r"(\d[\d,_]*) (?:in the messages|of text input|in the prompt|input tokens)",
     r"context limit: (\d[\d,_]*) \+",
     r"n_prompt_tokens[\"']?\s*[:=]\s*(\d+)",

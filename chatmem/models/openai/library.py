@@ -6,10 +6,13 @@ Importing it takes 0.4 s, so nothing else imports it at module level.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from chatmem.process import environment
+from chatmem.text import register_secret
 
 _importing = threading.Lock()
 
@@ -38,6 +41,9 @@ def make_client(
     openai = import_openai()
     import httpx2
 
+    for variable, proxy in os.environ.items():
+        if variable.lower().endswith("_proxy") and (password := urlsplit(proxy).password):
+            register_secret(unquote(password))
     timeout = httpx2.Timeout(read_timeout, connect=connect_timeout)
     http = openai.DefaultHttpxClient(trust_env=trust_env, follow_redirects=False, timeout=timeout)
     omitted = {"OpenAI-Project": openai.omit}

@@ -17,8 +17,22 @@ from chatmem.text import fix_surrogates
 MAX_REPLY_CHARS = 16 << 20
 """The most characters of one reply, and the most bytes of a body that is not a stream."""
 
-_STATUS_BY_REASON = {"length": "length", "max_tokens": "length", "content_filter": "filtered", "safety": "filtered"}
-_ERROR_REASONS = ("error", "insufficient_system_resource")
+_LENGTH_REASONS = ("length", "max_tokens", "max_output_tokens", "max_length", "model_length", "token_limit")
+_FILTER_REASONS = (
+    "blocklist",
+    "content_filter",
+    "content_filtered",
+    "guardrail_intervened",
+    "prohibited_content",
+    "recitation",
+    "refusal",
+    "safety",
+    "sensitive",
+    "spii",
+)
+_STATUS_BY_REASON = dict.fromkeys(_LENGTH_REASONS, "length") | dict.fromkeys(_FILTER_REASONS, "filtered")
+"""The status for the finish reasons of several vendors, in lower case. Any other one means complete."""
+_ERROR_REASONS = ("error", "insufficient_system_resource", "malformed_function_call", "network_error")
 
 
 @dataclass
@@ -28,6 +42,8 @@ class ReplyState:
     host: str
     model: str
     size: int = 0
+    is_blank: bool = True
+    """Whether nothing but white space arrived."""
     reasoning_seen: bool = False
     status: str | None = None
     done: bool = False
@@ -51,9 +67,9 @@ class ReplyState:
         return error_for_event(body, self.host, self.model, self.has_text)
 
     def check(self) -> None:
-        """Raise ServerError if the reply ended without text. A truncated reply with text is not an error here."""
+        """Raise ServerError if the reply ended without visible text. A truncated one with text is not an error here."""
         is_empty_but_legal = self.status in ("length", "filtered")
-        if not self.has_text and not is_empty_but_legal:
+        if self.is_blank and not is_empty_but_legal:
             reasoning = " It only sent reasoning." if self.reasoning_seen else ""
             skipped = f" {self.skipped} malformed events were skipped." if self.skipped else ""
             raise ServerError(f"{self.host} sent an empty reply.{reasoning}{skipped}", action=RETRY)
@@ -118,6 +134,7 @@ def _parse_event(name: str, body: dict[str, Any], reply: ReplyState) -> Iterator
         yield StreamChunk(reasoning=reasoning)
     if text := reply.join_surrogates(text):
         reply.size += len(text)
+        reply.is_blank = reply.is_blank and text.isspace()
         yield StreamChunk(text=text)
         if reply.size > MAX_REPLY_CHARS:
             raise IncompleteReplyError(
@@ -129,9 +146,9 @@ def _parse_event(name: str, body: dict[str, Any], reply: ReplyState) -> Iterator
         raise reply.error(body)
     reason = choice.get("finish_reason")
     if isinstance(reason, str) and reason:
-        if reason in _ERROR_REASONS:
+        if reason.lower() in _ERROR_REASONS:
             raise reply.error({"error": f"finish reason {reason}"})
-        reply.status = _STATUS_BY_REASON.get(reason, "complete")
+        reply.status = _STATUS_BY_REASON.get(reason.lower(), "complete")
         yield StreamChunk(status=reply.status)
 
 
