@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import subprocess
+import threading
 from collections.abc import Callable
 from typing import Protocol
 
 from chatmem.errors import AuthenticationError
 
+MAX_OUTPUT_BYTES = 64 << 10
+"""The most that a key command may print."""
 COMMAND_TIMEOUT = 60.0
 """Seconds that a key command may take. A password manager may have to ask its user."""
 
@@ -43,21 +47,31 @@ def api_key_getter(source: KeySource) -> Callable[[], str] | None:
 def _from_command(command: str) -> str:
     """The first line that a command prints. Its output is never shown, not even if it fails."""
     name = command.split()[0] if command.split() else command
-    try:
-        done = subprocess.run(
-            shlex.split(command),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=COMMAND_TIMEOUT,
-            check=True,
-            text=True,
-        )
-        return done.stdout.strip().splitlines()[0]
-    except (OSError, ValueError, subprocess.SubprocessError, IndexError) as error:
-        status = f" (exit {error.returncode})" if isinstance(error, subprocess.CalledProcessError) else ""
-        raise AuthenticationError(
-            f"The key command {name!r} printed no key{status}.", "Run it yourself to see why."
-        ) from None
+    output, status = b"", ""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        output, code = _bounded_output(shlex.split(command))
+        status = f" (exit {code})" if code else ""
+    lines = output.decode("utf-8", "replace").strip().splitlines()
+    if status or not lines:
+        raise AuthenticationError(f"The key command {name!r} printed no key{status}.", "Run it yourself to see why.")
+    return lines[0]
+
+
+def _bounded_output(command: list[str]) -> tuple[bytes, int]:
+    """The start of what a command prints, and its exit code. It is killed after too many bytes or seconds."""
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout
+        timer = threading.Timer(COMMAND_TIMEOUT, process.kill)
+        timer.start()
+        try:
+            output = process.stdout.read(MAX_OUTPUT_BYTES + 1)
+            if len(output) > MAX_OUTPUT_BYTES:
+                process.kill()
+            return output, process.wait()
+        finally:
+            timer.cancel()
 
 
 def _from_keyring(service: str) -> str:

@@ -276,3 +276,10 @@ def test_odd_digests_and_times_are_shown_without_a_failure(run: Run, home: Path)
     ):
         done = run(*command)
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", ["yes", "cat /dev/zero", "sh -c 'echo key; exit 3'", "true", "/nonexistent"])
+def test_a_key_command_that_prints_no_key_is_an_error_whatever_it_prints(run: Run, home: Path, command: str) -> None:
+    (home / "config.toml").write_text(f'base_url = "http://127.0.0.1:9/v1"\nmodel = "m"\napi_key_cmd = "{command}"\n')
+    done = run("ask", "hi")
+    assert done.returncode == 4 and done.stderr.count("\n") == 1 and "printed no key" in done.stderr, done.stderr

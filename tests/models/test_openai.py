@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import threading
-from collections.abc import Iterator
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -362,7 +365,7 @@ def test_tls_to_a_plain_port_is_reported(local_server: Server) -> None:
     with pytest.raises(ServerError) as caught:
         ask(
             OpenAIModel(
-                "m", local_server.url.replace("http", "https"), timeouts=TimeoutSettings(connect=1.0, first_token=1.0)
+                "m", local_server.url.replace("http", "https"), timeouts=TimeoutSettings(connect=1.0, first_token=5.0)
             )
         )
     assert "secure" in caught.value.message or "in time" in caught.value.message
@@ -645,3 +648,74 @@ def test_at_most_20_seconds_are_waited_in_all(
     except RateLimitError as error:
         assert len(answers) == len(waits) + 1 and "Retry after" in error.message
     assert waited == waits and sum(waited) <= 20
+
+
+def peak_while(function: Callable[[], object]) -> int:
+    """The most bytes of Python objects that existed at a time while a function ran."""
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", ["gzip bomb", "endless", "large"])
+def test_the_body_of_an_error_is_read_up_to_a_limit(local_server: Server, kind: str) -> None:
+    head = b"HTTP/1.1 400 X\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    bomb = zlib.compressobj(9, zlib.DEFLATED, 31)
+    packed = b'{"error": {"message": "' + b"x" * 100
+    packed = bomb.compress(packed) + b"".join(bomb.compress(b"x" * (1 << 20)) for _ in range(300)) + bomb.flush()
+    sent = []
+
+    def answer(request: Request, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            if kind == "gzip bomb":
+                connection.sendall(head + b"Content-Encoding: gzip\r\n\r\n" + packed)
+                return
+            connection.sendall(head + b'\r\n{"error": {"message": "')
+            for _ in range(1 << 20 if kind == "endless" else 300):
+                connection.sendall(b"x" * (1 << 20))
+                sent.append(1)
+
+    local_server.answers = [answer]
+    client = model(local_server)
+    client.preload()
+
+    def attempt() -> None:
+        with pytest.raises(ServerError, match="rejected the request"):
+            ask(client)
+
+    assert peak_while(attempt) < 20 << 20
+    assert len(sent) < 30
+
+
+def test_compressed_replies_are_read_although_uncompressed_ones_are_asked_for(local_server: Server) -> None:
+    head, body = stream("a compressed reply").split(b"\r\n\r\n", 1)
+    packed = zlib.compressobj(wbits=31)
+    local_server.answers = [head + b"\r\nContent-Encoding: gzip\r\n\r\n" + packed.compress(body) + packed.flush()]
+    assert ask(model(local_server))[0] == "a compressed reply"
+    assert local_server.requests[0].headers["accept-encoding"] == "identity"
+
+
+def test_a_model_list_is_limited(local_server: Server) -> None:
+    local_server.models = [{"id": "x" * (1 << 20)} for _ in range(40)]
+    with pytest.raises(ServerError, match="larger than 16 MB"):
+        model(local_server).list_models()
+
+
+def test_headers_do_not_extend_the_time_for_the_first_token(local_server: Server) -> None:
+    over = threading.Event()
+
+    def answer(request: Request, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\n")
+            while not over.wait(0.05):
+                connection.sendall(b"X-More: yes\r\n")
+
+    local_server.answers = [answer]
+    try:
+        with pytest.raises(ServerError, match="sent nothing for"):
+            ask(model(local_server, timeouts=TimeoutSettings(first_token=0.5)))
+    finally:
+        over.set()

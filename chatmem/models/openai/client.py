@@ -19,6 +19,7 @@ from chatmem.errors import ChatmemError, IncompleteReplyError, Notice, RateLimit
 from chatmem.models.base import Options, StreamChunk, check_options
 from chatmem.models.openai import error_mapping
 from chatmem.models.openai.library import import_openai, make_client
+from chatmem.models.openai.limits import MAX_BODY_BYTES
 from chatmem.models.openai.response_parser import ReplyState, parse_response
 from chatmem.models.openai.watchdog import StallWatchdog
 from chatmem.text import redact, register_secret
@@ -43,6 +44,9 @@ class OpenAIModel:
     azure_version: str = ""
     _client: Any = field(default=None, repr=False)
     _key: str = field(default="", repr=False)
+    _network_stream: Any = field(default=None, repr=False)
+    """The last connection to the server."""
+    _watchdog: StallWatchdog | None = field(default=None, repr=False)
     _rejects_usage: bool = False
     _option_names: dict[str, str] = field(default_factory=dict)
     """The names that this server uses for options, where they differ."""
@@ -91,6 +95,8 @@ class OpenAIModel:
         openai = import_openai()
         try:
             raw = self._connect().with_options(timeout=timeout).models.with_raw_response.list()
+            if len(raw.http_response.content) >= MAX_BODY_BYTES:
+                raise ServerError(f"The model list of {self.host} is larger than {MAX_BODY_BYTES >> 20} MB.")
             body = json.loads(raw.http_response.content)
         except openai.APIStatusError as error:
             raise error_mapping.error_for_status(error.status_code, error.body, self.host, self.name) from error
@@ -110,18 +116,19 @@ class OpenAIModel:
         openai = import_openai()
         import httpx2
 
+        watchdog = self._watchdog = StallWatchdog(self._first_token, self.timeouts.idle, self._network_stream)
         try:
-            with self._request(messages, options) as response:
-                with StallWatchdog(response.http_response, self._first_token, self.timeouts.idle) as watchdog:
-                    try:
-                        for chunk in parse_response(response, reply):
-                            if chunk.text or chunk.reasoning:
-                                watchdog.reset()
-                            yield chunk
-                    except (httpx2.HTTPError, httpx2.StreamError, OSError, ValueError) as error:
-                        raise self._disconnected(error, reply, watchdog) from error
-                    if watchdog.expired and not reply.status:
-                        raise self._disconnected(TimeoutError(), reply, watchdog)
+            with watchdog, self._request(messages, options) as response:
+                watchdog.attach(response.http_response)
+                try:
+                    for chunk in parse_response(response, reply):
+                        if chunk.text or chunk.reasoning:
+                            watchdog.reset()
+                        yield chunk
+                except (httpx2.HTTPError, httpx2.StreamError, OSError, ValueError) as error:
+                    raise self._disconnected(error, reply, watchdog) from error
+                if watchdog.expired and not reply.status:
+                    raise self._disconnected(TimeoutError(), reply, watchdog)
                 reply.check()
         except openai.APIStatusError as error:
             if self._adapt_to_usage(error) or self._adapt_to_option_names(error, options):
@@ -129,6 +136,8 @@ class OpenAIModel:
                 return
             raise self._status_error(error) from error
         except openai.APIConnectionError as error:
+            if watchdog.expired:
+                raise self._disconnected(error, reply, watchdog) from error
             raise RetryableError(error_mapping.error_for_connection(error, self.host)) from error
         except (openai.OpenAIError, httpx2.InvalidURL, UnicodeError) as error:
             raise error_mapping.error_for_connection(error, self.host) from error
@@ -154,8 +163,14 @@ class OpenAIModel:
                 connect_timeout=self.timeouts.connect,
                 read_timeout=self._first_token,
                 trust_env=not self.is_local,
+                on_connect=self._connected,
             )
         return self._client
+
+    def _connected(self, network_stream: Any) -> None:
+        self._network_stream = network_stream
+        if self._watchdog:
+            self._watchdog.network_stream = network_stream
 
     @property
     def _first_token(self) -> float:

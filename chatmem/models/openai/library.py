@@ -8,9 +8,11 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from chatmem.models.openai.limits import REQUEST_HEADERS, limit_response
 from chatmem.process import environment
 from chatmem.text import register_secret
 
@@ -36,8 +38,12 @@ def make_client(
     connect_timeout: float,
     read_timeout: float,
     trust_env: bool,
+    on_connect: Callable[[Any], None] | None = None,
 ) -> Any:
-    """A client that takes nothing from the environment except, with `trust_env`, proxies and certificates."""
+    """A client that takes nothing from the environment except, with `trust_env`, proxies and certificates.
+
+    `on_connect` is called with the network stream of each new connection.
+    """
     openai = import_openai()
     import httpx2
 
@@ -45,7 +51,12 @@ def make_client(
         if variable.lower().endswith("_proxy") and (password := urlsplit(proxy).password):
             register_secret(unquote(password))
     timeout = httpx2.Timeout(read_timeout, connect=connect_timeout)
-    http = openai.DefaultHttpxClient(trust_env=trust_env, follow_redirects=False, timeout=timeout)
+    hooks: dict[str, list[Any]] = {"response": [limit_response]}
+    if on_connect is not None:
+        hooks["request"] = [lambda request: request.extensions.update(trace=_connection_tracer(on_connect))]
+    http = openai.DefaultHttpxClient(
+        trust_env=trust_env, follow_redirects=False, timeout=timeout, headers=REQUEST_HEADERS, event_hooks=hooks
+    )
     omitted = {"OpenAI-Project": openai.omit}
     if not organization:
         omitted["OpenAI-Organization"] = openai.omit
@@ -56,3 +67,13 @@ def make_client(
         if azure_version:
             return openai.AzureOpenAI(azure_endpoint=base_url, api_version=azure_version, **common)
         return openai.OpenAI(base_url=base_url, admin_api_key="", **common)
+
+
+def _connection_tracer(on_connect: Callable[[Any], None]) -> Callable[[str, dict[str, Any]], None]:
+    """A `trace` extension that reports new connections (https://www.encode.io/httpcore/extensions/#trace)."""
+
+    def trace(event: str, info: dict[str, Any]) -> None:
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            on_connect(info["return_value"])
+
+    return trace

@@ -1,4 +1,4 @@
-"""Time limits for a streamed response."""
+"""Time limits for a request and its streamed response."""
 
 from __future__ import annotations
 
@@ -9,27 +9,33 @@ from typing import Any
 
 
 class StallWatchdog:
-    """Ends a response that sends no text for too long, even if its connection is alive.
+    """Ends a request whose response sends no text for too long, even if its connection is alive.
 
-    Reads block, and comments in the stream reset the socket's own timeout. So a thread watches the time and shuts the
-    socket down. `expired` says whether it did.
+    Reads block, and headers and comments in the stream reset the socket's own timeout. So a thread watches the time
+    from the request on, and shuts the socket down. `expired` says whether it did.
     """
 
-    def __init__(self, response: Any, first_token: float, idle: float) -> None:
-        self.response, self.limit, self.idle = response, first_token, idle
+    def __init__(self, first_token: float, idle: float, network_stream: Any = None) -> None:
+        self.limit, self.idle = first_token, idle
+        self.network_stream = network_stream
+        """The connection: of an earlier request, which may be used again, until there is a new one."""
         self.expired = False
         self._last = time.monotonic()
         self._done = threading.Event()
 
     def __enter__(self) -> StallWatchdog:
-        limits = self.response.request.extensions.get("timeout")
-        if isinstance(limits, dict):
-            limits["read"] = None  # from here on, this watchdog is the time limit
         threading.Thread(target=self._watch, daemon=True, name="watchdog").start()
         return self
 
     def __exit__(self, *details: object) -> None:
         self._done.set()
+
+    def attach(self, response: Any) -> None:
+        """The headers arrived: from here on, this watchdog is the only time limit."""
+        self.network_stream = response.extensions.get("network_stream") or self.network_stream
+        limits = response.request.extensions.get("timeout")
+        if isinstance(limits, dict):
+            limits["read"] = None
 
     def reset(self) -> None:
         """Text arrived: restart the clock."""
@@ -41,8 +47,7 @@ class StallWatchdog:
             if self._done.wait(remaining):
                 return
         self.expired = True
-        stream = self.response.extensions.get("network_stream")
-        socket = stream.get_extra_info("socket") if stream else None
+        socket = self.network_stream.get_extra_info("socket") if self.network_stream else None
         if socket is not None:
             with contextlib.suppress(OSError):
                 socket.shutdown(2)
