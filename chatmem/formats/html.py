@@ -100,12 +100,21 @@ def _safe(text: str) -> str:
     return html.escape(text, quote=True)
 
 
+_SCHEMES = ("http", "https", "mailto", "tel")
+"""The schemes of links. Others may start a program, or run a script."""
+
+
 @cache
 def _markdown() -> Any:
     """A parser that escapes raw HTML, shows images as links, highlights code, and sets rel on links."""
     from markdown_it import MarkdownIt
 
     parser = MarkdownIt("commonmark", {"html": False, "highlight": _highlighted}).enable(["table", "strikethrough"])
+
+    def validate_link(url: str) -> bool:
+        return url.strip().partition(":")[0].lower() in _SCHEMES if ":" in url else not url.startswith("//")
+
+    parser.validateLink = validate_link  # type: ignore[method-assign]
 
     def image(self: Any, tokens: Any, index: int, options: Any, env: Any) -> str:
         source = _safe(str(tokens[index].attrGet("src") or ""))

@@ -29,7 +29,7 @@ from chatmem.errors import ChatmemError, UsageError
 from chatmem.paths import make_private_dir, open_private
 from chatmem.process import on_suspend
 from chatmem.repl import toolbar
-from chatmem.repl.attachments import PasteBuffer
+from chatmem.repl.attachments import PasteBuffer, mentioned_paths
 from chatmem.repl.completer import ReplCompleter
 from chatmem.repl.context import ReplContext
 from chatmem.repl.key_sequences import add_shift_enter
@@ -76,10 +76,12 @@ class Prompt:
             self.repl.terminal.info(f"Not sent: {truncate(self._prefilled)}")
             self._prefilled = ""
         try:
-            return input("> ").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            line = input("> ").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         except (EOFError, KeyboardInterrupt):
             self.repl.terminal.raw("\n")
             raise
+        self.pastes.named_files |= mentioned_paths(line)  # such a terminal does not tell pasted text from typed text
+        return line
 
     def prefill(self, text: str) -> None:
         """Put a text into the next prompt, to be edited and sent."""

@@ -740,3 +740,19 @@ def test_claude_to_sqlite_reads_the_same_messages(tmp_path: Path) -> None:
     rows = sqlite3.connect(database).execute("SELECT text FROM messages ORDER BY created_at, uuid").fetchall()
     _, (found,) = read_conversations(file)
     assert [c for _, c in path_of(found.records)] == [row[0] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("url", "is_link"),
+    [
+        ("https://example.org/x", True), ("http://example.org", True), ("mailto:a@example.org", True), ("tel:+123", True),
+        ("HTTPS://EXAMPLE.ORG", True), ("#anchor", True), ("relative/path", True),
+        ("ms-msdt:/id", False), ("blob:https://x", False), ("intent://x", False), ("view-source:https://x", False), ("about:blank", False),
+        ("javascript:alert(1)", False), ("data:text/html,x", False), ("vbscript:x", False), ("file:///etc/passwd", False), ("//example.org", False),
+        (" javascript:x", False), ("java\tscript:x", False),
+    ],
+)  # fmt: skip
+def test_html_has_links_to_the_web_mail_and_phones_only(url: str, is_link: bool) -> None:
+    for markdown in (f"[x](<{url}>)", f"![x](<{url}>)"):
+        page = export("html", make_records("q", markdown))
+        assert ('href="' in page.partition("<article")[2].replace('href="#', "") or url == "#anchor") == is_link, page

@@ -549,3 +549,17 @@ class FullDisk:
         written = os.write(descriptor, bytes(data)[: self.free])
         self.free -= written
         return written
+
+
+def test_a_file_and_a_directory_that_other_users_can_use_are_made_private_with_a_notice(
+    store: FileStore, notices: Notices
+) -> None:
+    path = begin(store, "one")
+    path.chmod(0o666)
+    path.parent.chmod(0o777)
+    assert contents(store) == ["one"] and path.stat().st_mode & 0o777 == 0o666, "reading changes nothing"
+    store.open("work").close()
+    assert path.stat().st_mode & 0o777 == 0o600 and path.parent.stat().st_mode & 0o777 == 0o700
+    assert len(notices) == 2 and all("private now" in notice for notice in notices)
+    store.open("work").close()
+    assert len(notices) == 2

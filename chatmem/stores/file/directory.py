@@ -70,6 +70,16 @@ class SessionDirectory:
         except OSError as error:
             raise storage_error(f"Cannot create the directory {path}", error) from error
 
+    def make_private(self, descriptor: int, name: str) -> None:
+        """Take away what other users may do with an open session file, and with the directory. Never raises."""
+        with contextlib.suppress(OSError, AttributeError):  # another user's, or a system without modes
+            if self.system.fstat(descriptor).st_mode & 0o077 and os.name == "posix":
+                self.system.fchmod(descriptor, 0o600)
+                self.notify(f"Other users could read session {name!r}. Its file is private now.")
+            if self.system.stat(self.root).st_mode & 0o077 and os.name == "posix":
+                self.system.chmod(self.root, 0o700)
+                self.notify(f"Other users could use the directory {self.root}. It is private now.")
+
     def sync(self, path: Path | None = None) -> None:
         """Make changes of names durable. Best effort: NFS and FUSE may refuse it."""
         with contextlib.suppress(OSError):

@@ -94,6 +94,7 @@ class FileLog(SessionLog):
             self._descriptor = open_file(self.system, self.directory.path(self.name), os.O_RDWR | os.O_APPEND)
         except OSError as error:
             raise storage_error(f"Cannot write session {self.name!r}", error) from error
+        self.directory.make_private(self._descriptor, self.name)
         self._reset()
         self._replaced = False
 
