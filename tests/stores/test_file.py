@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from chatmem.errors import StorageError, UsageError
+from chatmem.errors import SessionNotFoundError, StorageError, UsageError
 from chatmem.history.records import header, new_id, utc_now
 from chatmem.history.session import Session
 from chatmem.stores.codec import MALFORMED, decode, decode_all, encode
@@ -563,3 +563,46 @@ def test_a_file_and_a_directory_that_other_users_can_use_are_made_private_with_a
     assert len(notices) == 2 and all("private now" in notice for notice in notices)
     store.open("work").close()
     assert len(notices) == 2
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOLCK, errno.EACCES])
+def test_a_failure_of_any_system_call_is_a_storage_error_that_says_what_failed(tmp_path: Path, code: int) -> None:
+    at = failures = 0
+    while True:
+        at += 1
+        healthy = FileStore(tmp_path / f"{at}" / "sessions")
+        begin(healthy, "one", "two")
+        faulty = FaultySystem(at, code, spared=("close",))
+        store = FileStore(healthy.directory.root, system=faulty)
+        for action, *names in (
+            (FileStore.names,),
+            (FileStore.list_sessions,),
+            (FileStore.records, "work"),
+            (chat_once,),
+            (FileStore.fork, "work", "fork"),
+            (FileStore.check, "work"),
+            (FileStore.rename, "work", "renamed"),
+            (FileStore.delete, "renamed"),
+        ):
+            try:
+                action(store, *names)  # type: ignore[arg-type]
+            except StorageError as error:
+                failures += 1
+                assert os.strerror(code) in error.message and error.message != f"{os.strerror(code)}."
+            except (UsageError, SessionNotFoundError):
+                pass
+        if not faulty.failed:
+            assert failures > 10
+            break
+
+
+def chat_once(store: FileStore) -> None:
+    log = store.open("work")
+    try:
+        with log.exclusive():
+            log.read()
+            log.open_draft(message("", role="assistant"))("three")
+            log.append([message("three")])
+            log.close_draft()
+    finally:
+        log.close()

@@ -12,7 +12,7 @@ from typing import Any
 from chatmem.errors import Notify, SessionLockedError, ignore_notices
 from chatmem.history.names import validate
 from chatmem.paths import make_private_dir
-from chatmem.stores.file.posix_io import escape_glob, storage_error
+from chatmem.stores.file.posix_io import escape_glob, storage_error, storage_errors
 
 SUFFIX = ".jsonl"
 
@@ -50,7 +50,8 @@ class SessionDirectory:
             self.notify(
                 f"Session {label!r} is in use by another process. Waiting for its turn to end (Ctrl-C cancels)."
             )
-            lock.acquire()
+            with storage_errors(f"Cannot lock session {label!r}"):
+                lock.acquire()
         except (OSError, NotImplementedError) as error:
             if getattr(error, "errno", errno.ENOSYS) not in _NO_LOCKS:
                 raise storage_error(f"Cannot lock session {label!r}", error) from error
@@ -65,10 +66,8 @@ class SessionDirectory:
     def make_dir(self, path: Path | None = None) -> Path:
         """Create this directory, or another one, with mode 0700. Raises StorageError."""
         path = path or self.root
-        try:
+        with storage_errors(f"Cannot create the directory {path}"):
             return make_private_dir(path, self.system)
-        except OSError as error:
-            raise storage_error(f"Cannot create the directory {path}", error) from error
 
     def make_private(self, descriptor: int, name: str) -> None:
         """Take away what other users may do with an open session file, and with the directory. Never raises."""
@@ -96,10 +95,8 @@ class SessionDirectory:
 
     def move(self, old: Path, new: Path) -> None:
         """Rename a file durably. Raises StorageError."""
-        try:
+        with storage_errors(f"Cannot rename {old.name}"):
             self.system.rename(old, new)
-        except OSError as error:
-            raise storage_error(f"Cannot rename {old.name}", error) from error
         self.sync(new.parent)
 
     def torn_files(self, name: str) -> list[Path]:

@@ -18,7 +18,7 @@ from chatmem.stores.file.posix_io import (
     open_file,
     read_draft,
     read_from,
-    storage_error,
+    storage_errors,
     sync,
     timestamp,
 )
@@ -43,18 +43,17 @@ class FileLog(SessionLog):
 
     def read(self) -> tuple[list[Record], bool]:
         replaced, self._replaced = self._replaced, False
-        if self.system.fstat(self._descriptor).st_size < self._read_offset:
-            replaced = True  # truncated by another program: everything read before is invalid
-            self._reset()
-        return self._read_new(), replaced
+        with storage_errors(f"Cannot read session {self.name!r}"):
+            if self.system.fstat(self._descriptor).st_size < self._read_offset:
+                replaced = True  # truncated by another program: everything read before is invalid
+                self._reset()
+            return self._read_new(), replaced
 
     def append(self, records: Iterable[Record]) -> None:
         records = list(records)
         data = b"".join(map(encode, records))
-        try:
+        with storage_errors(f"Cannot save session {self.name!r}"):
             append_all(self.system, self._descriptor, data)
-        except OSError as error:
-            raise storage_error(f"Cannot save session {self.name!r}", error) from error
         self._read_offset += len(data)
         self._valid_offset = self._read_offset
         self._ids.update(str(r["id"]) for r in records if "id" in r)
@@ -64,9 +63,11 @@ class FileLog(SessionLog):
         while True:
             with self.directory.lock(self.name, wait) as is_locked:
                 name = self.name
-                self._follow()
+                with storage_errors(f"Cannot access session {self.name!r}"):
+                    self._follow()
                 if name == self.name:
-                    self._repair()
+                    with storage_errors(f"Cannot repair session {self.name!r}"):
+                        self._repair()
                     self._recover_draft(is_locked)
                     yield
                     return
@@ -90,10 +91,8 @@ class FileLog(SessionLog):
     # Reading
 
     def _open(self) -> None:
-        try:
+        with storage_errors(f"Cannot write session {self.name!r}"):
             self._descriptor = open_file(self.system, self.directory.path(self.name), os.O_RDWR | os.O_APPEND)
-        except OSError as error:
-            raise storage_error(f"Cannot write session {self.name!r}", error) from error
         self.directory.make_private(self._descriptor, self.name)
         self._reset()
         self._replaced = False
@@ -132,8 +131,6 @@ class FileLog(SessionLog):
             current = self.system.stat(path, follow_symlinks=False)
         except FileNotFoundError:
             current = None
-        except OSError as error:
-            raise storage_error(f"Cannot access session {self.name!r}", error) from error
         if current and (current.st_ino, current.st_dev) == (opened.st_ino, opened.st_dev):
             return
         if current:
@@ -155,11 +152,9 @@ class FileLog(SessionLog):
     def _create_again(self, path: Path) -> None:
         """The file was deleted while it was open: write its content to a new one, so that nothing more is lost."""
         data = read_from(self.system, self._descriptor, 0)
-        try:
+        with storage_errors(f"Session {self.name!r} was deleted and cannot be created again"):
             descriptor = open_file(self.system, path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND)
             append_all(self.system, descriptor, data)
-        except OSError as error:
-            raise storage_error(f"Session {self.name!r} was deleted and cannot be created again", error) from error
         self.directory.sync()
         self.system.close(self._descriptor)
         self._descriptor = descriptor
@@ -167,17 +162,14 @@ class FileLog(SessionLog):
 
     def _repair(self) -> None:
         """Set a torn tail aside, so that the next line is not joined to it."""
-        try:
-            self._pending = self._read_new()
-            size = self.system.fstat(self._descriptor).st_size
-            rest = read_from(self.system, self._descriptor, self._read_offset)
-            if rest and not rest.isspace() and decode(rest) is not None:
-                append_all(self.system, self._descriptor, b"\n")
-                self._pending += self._read_new()
-            elif size > self._valid_offset:
-                self._set_tail_aside()
-        except OSError as error:
-            raise storage_error(f"Cannot repair session {self.name!r}", error) from error
+        self._pending = self._read_new()
+        size = self.system.fstat(self._descriptor).st_size
+        rest = read_from(self.system, self._descriptor, self._read_offset)
+        if rest and not rest.isspace() and decode(rest) is not None:
+            append_all(self.system, self._descriptor, b"\n")
+            self._pending += self._read_new()
+        elif size > self._valid_offset:
+            self._set_tail_aside()
 
     def _set_tail_aside(self) -> None:
         torn = self.directory.path(self.name, f".torn-{timestamp()}")

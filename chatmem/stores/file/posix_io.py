@@ -12,7 +12,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +173,15 @@ def storage_error(what: str, error: OSError | NotImplementedError) -> StorageErr
     """Wrap an OSError as StorageError: what failed, and the system's reason."""
     reason = getattr(error, "strerror", None) or str(error)
     return StorageError(f"{what}: {reason}.", action=Action("save_elsewhere"))
+
+
+@contextlib.contextmanager
+def storage_errors(what: str) -> Iterator[None]:
+    """Turn an OSError of the block into a StorageError that says what failed."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(what, error) from error
 
 
 def not_a_file(path: Path) -> UsageError:

@@ -31,6 +31,7 @@ from chatmem.stores.file.posix_io import (
     read_draft,
     read_from,
     storage_error,
+    storage_errors,
     timestamp,
 )
 from chatmem.stores.file.shares import SharedLog, ShareLink, iter_links, read_session_id
@@ -200,7 +201,7 @@ class FileStore(SessionStore):
         """Create a session's file atomically: written and synced under another name, then renamed."""
         path, temporary = self.path(name), self.directory.root / f".{name}.new"
         self.directory.make_dir()
-        with self.directory.lock(name):
+        with self.directory.lock(name), storage_errors(f"Cannot create session {name!r}"):
             self._check_free(name)
             with contextlib.suppress(FileNotFoundError):
                 self.system.lstat(path)
@@ -212,9 +213,9 @@ class FileStore(SessionStore):
                 finally:
                     self.system.close(descriptor)
                 self.system.rename(temporary, path)
-            except OSError as error:
+            except OSError:
                 self.directory.remove(temporary)
-                raise storage_error(f"Cannot create session {name!r}", error) from error
+                raise
             self.directory.sync()
 
     def rename(self, name: str, new: str) -> None:
