@@ -21,11 +21,9 @@ from chatmem.errors import Action, AuthenticationError, ChatmemError, Notify, Se
 from chatmem.history.records import Record
 from chatmem.memory.strategies import STRATEGIES, parse_spec
 from chatmem.models.api_keys import api_key_getter
-from chatmem.models.base import Model, Options, StreamChunk
+from chatmem.models.base import OFFLINE, Model, Options, StreamChunk
 from chatmem.models.discovery import context_window_of, find_local_servers
 from chatmem.models.model_facts import ModelFacts
-from chatmem.models.offline import NAME as OFFLINE
-from chatmem.models.offline import OfflineModel
 from chatmem.paths import Paths
 from chatmem.stores import SessionStore, open_store
 from chatmem.stores.base import Progress, no_progress
@@ -204,14 +202,14 @@ class App:
     def resolve_model(self, settings: Settings) -> Model:
         """The model for these settings: as configured, else OpenAI's, else a local server's, else the offline one."""
         if settings.model == OFFLINE:
-            return OfflineModel()
+            return _offline_model()
         if settings.base_url or self.has_key(settings):
             return self._configured_model(settings, settings.base_url or OPENAI_URL)
         if settings.discover and (model := self._local_model(settings)):
             return model
         if settings.model is None and self.offline:
             self.notify(f"No model configured; using the built-in offline model. {HOW_TO_CONNECT}")
-            return OfflineModel()
+            return _offline_model()
         wanted = f" for {settings.model!r}" if settings.model else ""
         raise AuthenticationError(f"No model configured{wanted}.", HOW_TO_CONNECT, Action("use_offline_model"))
 
@@ -313,6 +311,12 @@ class LazyModel:
 
     def preload(self) -> None:
         self.model.preload()
+
+
+def _offline_model() -> Model:
+    from chatmem.models.offline import OfflineModel  # imported lazily: rarely used
+
+    return OfflineModel()
 
 
 def _dated(facts: dict[str, Any]) -> dict[str, Any]:

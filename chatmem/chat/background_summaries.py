@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from chatmem.history.records import Record
 from chatmem.history.session import Session
 from chatmem.memory.plan import ApiMessage, ContextPlan
-from chatmem.memory.summarizer import SummaryJob, SummaryModel
 from chatmem.models.base import Model
 from chatmem.tokens.counter import Counter
+
+if TYPE_CHECKING:
+    from chatmem.memory.summarizer import SummaryJob, SummaryModel
 
 MAX_SKIPPED_TURNS = 8
 REASONING_TOKENS = 1024
@@ -42,6 +45,8 @@ class BackgroundSummaries:
         if not context.summarize_before or self._turns_to_skip or self.running:
             return
         if share := context.strategy.summary_share(context.budget):
+            from chatmem.memory.summarizer import SummaryJob  # imported lazily: most turns need no summary
+
             self.job = SummaryJob.for_session(
                 session, context.summarize_before, share, as_summary_model(model), counter
             )
@@ -69,6 +74,7 @@ class BackgroundSummaries:
 
 def as_summary_model(model: Model) -> SummaryModel:
     """A model as the writer of summaries."""
+    from chatmem.memory.summarizer import SummaryModel
 
     def ask(messages: Sequence[ApiMessage], max_tokens: int) -> tuple[str, str | None]:
         chunks = list(model.stream(messages, {"max_tokens": max_tokens + REASONING_TOKENS}))

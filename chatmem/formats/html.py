@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from functools import cache
 from string import Template
 from typing import Any
@@ -97,7 +96,9 @@ def _article(message: Message, number: int | None = None) -> str:
 
 
 def _safe(text: str) -> str:
-    return html.escape(text, quote=True)
+    from html import escape  # imported lazily: slow
+
+    return escape(text, quote=True)
 
 
 _SCHEMES = ("http", "https", "mailto", "tel")

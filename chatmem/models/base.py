@@ -32,6 +32,8 @@ class SamplingOptions:
 OPTION_HELP = {field.name: str(field.metadata["help"]) for field in fields(SamplingOptions)}
 """The help text of each option of `SamplingOptions`."""
 
+OFFLINE = "offline"
+"""The name of the built-in model."""
 RESERVED_OPTIONS = frozenset({"messages", "model", "stream", "stream_options", "n", "tools", "functions"})
 """Fields of a request that options must not set: they would change the plan, or how the reply is read."""
 

@@ -12,10 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from chatmem.history.records import Usage
-from chatmem.models.base import Options, StreamChunk
+from chatmem.models.base import OFFLINE, Options, StreamChunk
 from chatmem.tokens.counter import REQUEST_OVERHEAD, counter_for_model
-
-NAME = "offline"
 
 _STOP_WORDS = frozenset(
     (
@@ -39,7 +37,7 @@ _QUOTED_BLOCK = re.compile(r"\A\[[^\n]*\]\n(.*?)\n\[End of [^\n]*\]\n\n", re.DOT
 class OfflineModel:
     """Answers from the messages it is sent, by the words that a question shares with their sentences."""
 
-    name = NAME
+    name = OFFLINE
     window: int | None = 8192
 
     @property
@@ -56,7 +54,7 @@ class OfflineModel:
         cut = isinstance(limit, int) and len(words) > limit
         for word in words[:limit] if cut else words:
             yield StreamChunk(text=word)
-        count = counter_for_model(NAME).count_message
+        count = counter_for_model(OFFLINE).count_message
         prompt = REQUEST_OVERHEAD + sum(count(m["content"]) for m in messages)
         yield StreamChunk(
             usage=Usage(prompt, len(words[:limit] if cut else words)), status="length" if cut else "complete"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
 from pathlib import Path
@@ -63,7 +62,9 @@ def open_store(
     kind = DATABASES[scheme]
     if kind.driver and not importlib.util.find_spec(kind.driver):
         raise UsageError(f"The driver for {scheme} is not installed.", f"pip install '{kind.requirement}'")
-    from chatmem.stores.database.store import DatabaseStore  # imported lazily: slow
+    import hashlib  # imported lazily: slow
+
+    from chatmem.stores.database.store import DatabaseStore
 
     database = getattr(importlib.import_module(kind.module), kind.class_name)(url, ttl)
     if database.unencrypted:

@@ -5,7 +5,6 @@ Nothing here downloads. tiktoken is imported by `load_encoding` only: the import
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import re
@@ -101,6 +100,8 @@ def _known_directories() -> Iterable[Path]:
 
 
 def _has_hash(path: Path, sha256: str) -> bool:
+    import hashlib  # imported lazily: slow
+
     try:
         return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
     except OSError:
