@@ -843,3 +843,27 @@ def test_a_connection_that_is_cut_at_any_request_loses_no_question(
     stored = open_store(url, tmp_path / "elsewhere", "").session("work")
     assert [m.content for m in stored.path if m.role == "user"] == ["one", "two", "three", "four"]
     assert len(stored.messages) == len(stored.path) == 8
+
+
+@pytest.mark.parametrize("kind", SCHEMES)
+def test_the_reply_of_a_dead_process_does_not_replace_a_turn_that_another_machine_added_since(
+    kind: str, tmp_path: Path, databases: Databases
+) -> None:
+    url, user = databases.url(kind, tmp_path), new_id()
+    chat = chat_on(open_store(url, tmp_path / "here", user), "work")
+    ask(chat, "one")
+    pieces = chat.send("asked before the process died")
+    next(pieces)
+    chat.journal._log.open_draft(question("", chat.session.head, "assistant"))("half a re")  # type: ignore[union-attr]
+    expire_lease(chat)
+    other = chat_on(open_store(url, tmp_path / "elsewhere", user), "work")
+    ask(other, "the newer turn")
+    directory = next((tmp_path / "here").rglob("*.partial")).parent
+    for path in [*directory.iterdir()]:  # the process died: nothing of it holds a lock
+        if path.suffix == ".turn":
+            path.unlink()
+    again = chat_on(open_store(url, tmp_path / "here", user), "work")
+    ask(again, "two")
+    stored = open_store(url, tmp_path / "a third machine", user).session("work")
+    assert [m.content for m in stored.path if m.role == "user"][-2:] == ["the newer turn", "two"]
+    assert any(m.status == "interrupted" for m in stored.messages.values())

@@ -42,6 +42,13 @@ for line in sys.stdin:
             open_store(f"sqlite:///{database}.link", Path(data)).names()
         elif action == "an attachment":
             attach_files(f"see @{database}")
+        elif action == "an attachment after another store was closed":
+            for _ in range(2):
+                closed = open_store(f"sqlite:///{database}", Path(data))
+                closed.names()
+                closed.database.close()
+                del closed
+            attach_files(f"see @{database}")
         elif action == "an attachment of the shared memory":
             attach_files(f"see @{database}-shm")
         elif action == "an attachment through a link":
@@ -67,6 +74,7 @@ def store_at(path: Path, home: Path) -> SessionStore:
         "a second store",
         "a second store through a link",
         "an attachment",
+        "an attachment after another store was closed",
         "an attachment of the shared memory",
         "an attachment through a link",
         "an import",

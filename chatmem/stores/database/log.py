@@ -234,6 +234,7 @@ class DatabaseLog(SessionLog):
         """Turn the draft of a process of this machine that died into an interrupted message."""
         if not self._draft.in_use and (draft := self.outbox.records(ident)):
             self._pending += self._remote.read_new()
-            self._remote.append_lines([encode_line(record) for record in draft])
-            self._pending += draft
+            records = list(self._attach(ident, draft))
+            self._remote.append_lines([encode_line(record) for record in records])
+            self._pending += map(without_record_id, records)
             self.outbox.remove(ident, ".partial")

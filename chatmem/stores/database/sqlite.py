@@ -44,6 +44,7 @@ class SharedConnection:
     """The connection of this process to one file, and the stores that use it."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self.lock = threading.RLock()
         self.connection: Any = None
         self.file: tuple[int, int] | None = None
@@ -54,11 +55,16 @@ class SharedConnection:
     @classmethod
     def to(cls, path: Path) -> SharedConnection:
         """The connection to a file, open or not."""
+        path = path.resolve()
+        key = os.getpid(), path
         with _connections_lock:
-            return _connections.setdefault((os.getpid(), os.path.realpath(path)), cls(path))
+            shared = _connections.get(key)
+            if shared is None:
+                shared = _connections[key] = cls(path)
+            return shared
 
 
-_connections: WeakValueDictionary[tuple[int, str], SharedConnection] = WeakValueDictionary()
+_connections: WeakValueDictionary[tuple[int, Path], SharedConnection] = WeakValueDictionary()
 _connections_lock = threading.Lock()
 
 
@@ -93,7 +99,7 @@ class SqliteDatabase(SqlDatabase):
         if shared.connection is None:
             shared.connection = self._open()
             shared.file = _identity(self.path)
-            OPEN_DATABASES.add(self.path)
+            OPEN_DATABASES.add(shared.path)
         shared.users.add(self)
         self.connection = shared.connection
 
@@ -108,7 +114,7 @@ class SqliteDatabase(SqlDatabase):
         if self._shared.connection is not None:
             self._shared.connection.close()
         self._shared.connection = None
-        OPEN_DATABASES.discard(self.path)
+        OPEN_DATABASES.discard(self._shared.path)
 
     def _open(self) -> Any:
         import sqlite3
