@@ -25,6 +25,10 @@ from tests.conftest import RecordProperty
 from tests.fakes import Notices
 
 
+posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files and locks")
+linux = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+
+
 def message(text: str, parent: str | None = None, role: str = "user") -> dict[str, Any]:
     return {"type": "message", "id": new_id(), "parent": parent, "role": role, "content": text, "time": utc_now()}
 
@@ -386,6 +390,7 @@ def test_a_file_that_is_truncated_while_it_is_open_is_read_again(store: FileStor
     assert replaced and [r.get("content") for r in records] == [None, "one"]
 
 
+@posix
 def test_a_file_that_is_renamed_while_it_is_open_is_followed_with_a_notice(store: FileStore, notices: Notices) -> None:
     path = begin(store, "one")
     log = store.open("work")
@@ -396,6 +401,7 @@ def test_a_file_that_is_renamed_while_it_is_open_is_followed_with_a_notice(store
     assert [r["content"] for r in store.records("other") if r["type"] == "message"] == ["one", "two"]
 
 
+@linux
 def test_closing_and_repairing_leave_no_file_open(store: FileStore) -> None:
     path = begin(store, "one")
     with path.open("ab") as file:
@@ -487,6 +493,7 @@ def test_a_draft_stays_until_its_record_is_durable_whatever_call_fails(tmp_path:
             break
 
 
+@posix
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOLCK, errno.ENOSYS])
 def test_a_draft_stays_where_sessions_cannot_be_locked(
     store: FileStore, code: int, monkeypatch: pytest.MonkeyPatch
@@ -551,6 +558,7 @@ class FullDisk:
         return written
 
 
+@posix
 def test_a_file_and_a_directory_that_other_users_can_use_are_made_private_with_a_notice(
     store: FileStore, notices: Notices
 ) -> None:
