@@ -13,7 +13,6 @@ from chatmem.errors import (
     ChatmemError,
     Notify,
     SessionLockedError,
-    SessionNotFoundError,
     StorageError,
     UsageError,
     ignore_notices,
@@ -59,9 +58,10 @@ class Journal:
 
     def open(self, initial_settings: Record) -> None:
         """Open the session. One that does not exist is created with its first record."""
-        try:
-            name = self.store.find(self.name)
-        except (SessionNotFoundError, StorageError):
+        name = None
+        with contextlib.suppress(StorageError):
+            name = self.store.lookup(self.name)
+        if name is None:
             self._unsaved = [header(self.name)]
             self._unsaved += [{"type": "settings", **initial_settings}] if initial_settings else []
             self._apply(self._unsaved)

@@ -160,14 +160,17 @@ class SessionStore(ABC):
         name = self.find(name)
         return Session.replay(name, self.records(name))
 
+    def lookup(self, name: str) -> str | None:
+        """The stored spelling of a name, found ignoring case. None if there is no such session."""
+        wanted = canonical_key(name)
+        return next((known for known in self.names() if canonical_key(known) == wanted), None)
+
     def find(self, name: str) -> str:
         """The stored spelling of a name, found ignoring case. Raises SessionNotFoundError with similar names."""
-        names = self.names()
-        wanted = canonical_key(name)
-        for known in names:
-            if canonical_key(known) == wanted:
-                return known
-        raise self.not_found(name, names)
+        found = self.lookup(name)
+        if found is None:
+            raise self.not_found(name, self.names())
+        return found
 
     def location(self, name: str | None = None) -> str:
         """Where a session, or all of them, are kept: a path or an address."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from chatmem.chat.journal import Journal
 from chatmem.errors import SessionLockedError, SessionNotFoundError, UsageError
 from chatmem.history.records import header, new_id, utc_now
 from chatmem.stores import SessionStore, open_store
@@ -180,3 +181,10 @@ def test_an_invalid_name_is_refused(store: SessionStore, name: str) -> None:
         store.open(name, [header("x")])
     with pytest.raises((UsageError, SessionNotFoundError)):
         store.records(name)
+
+
+def test_a_new_session_needs_no_search_for_similar_names(store: SessionStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin(store, "work")
+    monkeypatch.setattr(type(store), "not_found", lambda *_: pytest.fail("searched for similar names"))
+    Journal(store, "new").open({})
+    assert store.lookup("new") is None and store.lookup("WORK") == "work"

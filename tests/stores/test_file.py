@@ -24,7 +24,6 @@ from chatmem.stores.file.store import FileStore
 from tests.conftest import RecordProperty
 from tests.fakes import Notices
 
-
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files and locks")
 linux = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 

@@ -54,10 +54,11 @@ class DatabaseStore(SessionStore):
             return list(local)
         return [row.name for row in rows] + self._only_in_outbox(rows)
 
-    def find(self, name: str) -> str:
+    def lookup(self, name: str) -> str | None:
         with contextlib.suppress(StorageError):
-            return self._find_row(name)[0]
-        return super().find(name)
+            if is_valid(name) and (row := self.catalog.row(name)):
+                return row.name
+        return super().lookup(name)
 
     def location(self, name: str | None = None) -> str:
         return f"{self.database.display_url}#{self.find(name)}" if name else self.database.display_url

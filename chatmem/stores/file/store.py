@@ -73,12 +73,12 @@ class FileStore(SessionStore):
         files, links = self._scan()
         return [*files, *self._shared(files, links)]
 
-    def find(self, name: str) -> str:
+    def lookup(self, name: str) -> str | None:
         try:
             if stat.S_ISREG(self.system.lstat(self.path(name)).st_mode):
                 return validate(name)
         except (OSError, ValueError):
-            return super().find(name)
+            return super().lookup(name)
         raise not_a_file(self.path(name))
 
     def location(self, name: str | None = None) -> str:
