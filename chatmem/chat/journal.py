@@ -114,12 +114,16 @@ class Journal:
         self._unsaved += records
         try:
             self._flush()
-        except StorageError as error:
+        except BaseException as error:
             if required:
                 del self._unsaved[len(self._unsaved) - len(records) :]
                 raise
+            self._apply(records)
+            if not isinstance(error, StorageError):
+                raise
             self._report(error)
-        self._apply(records)
+        else:
+            self._apply(records)
 
     def open_draft(self, skeleton: Record) -> Callable[[str], None]:
         """Begin to keep a reply that is arriving. Returns a function that adds text to it."""

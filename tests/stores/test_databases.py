@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -340,8 +341,6 @@ def test_a_process_that_lost_its_lease_cannot_append(kind: str, tmp_path: Path, 
 
 
 def test_an_insert_that_fails_half_way_stores_nothing(tmp_path: Path) -> None:
-    import sqlite3
-
     store = open_store(f"sqlite:///{tmp_path}/chats.db", tmp_path, "")
     store.open("work", [header("work")]).close()
     with sqlite3.connect(tmp_path / "chats.db") as database:
@@ -461,8 +460,6 @@ def test_a_session_of_many_records_is_created_completely_or_not_at_all(
 
 
 def test_a_damaged_row_is_counted_and_the_rest_is_read(run: Run, tmp_path: Path) -> None:
-    import sqlite3
-
     url = f"sqlite:///{tmp_path}/chats.db"
     for name in ("one", "two"):
         run("ask", "hello", "-s", name, "-m", "offline", "--store", url)
@@ -494,8 +491,6 @@ def test_a_database_or_role_that_does_not_exist_is_a_usage_error(databases: Data
 
 
 def test_a_deleted_session_is_kept_for_a_month_whatever_its_age(tmp_path: Path) -> None:
-    import sqlite3
-
     store = open_store(f"sqlite:///{tmp_path}/chats.db", tmp_path, "")
     for name in ("old", "older"):
         store.open(name, [header(name), question("hi")]).close()
@@ -867,3 +862,31 @@ def test_the_reply_of_a_dead_process_does_not_replace_a_turn_that_another_machin
     stored = open_store(url, tmp_path / "a third machine", user).session("work")
     assert [m.content for m in stored.path if m.role == "user"][-2:] == ["the newer turn", "two"]
     assert any(m.status == "interrupted" for m in stored.messages.values())
+
+
+def test_the_draft_of_a_living_process_is_left_to_it_by_one_that_began_without_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_log, "RECONNECT_INTERVAL", 3600.0)
+    url = f"sqlite:///{tmp_path}/chats.db"
+    chat = chat_on(open_store(url, tmp_path, ""), "work")
+    ask(chat, "one")
+    pieces = chat.send("two")
+    next(pieces)
+    away = open_store(url, tmp_path, "")
+    with monkeypatch.context() as patch:
+
+        def refuse() -> None:
+            raise sqlite3.OperationalError("database is locked")
+
+        patch.setattr(away.database, "connect", refuse)  # type: ignore[attr-defined]
+        other = chat_on(away, "work", wait=False)
+        ask(other, "asked without the database")
+    expire_lease(chat)
+    with pytest.raises(SessionLockedError):
+        ask(other, "while the reply arrives")
+    list(pieces)
+    ask(other, "three")
+    stored = open_store(url, tmp_path, "").session("work")
+    assert [m.status for m in stored.messages.values() if m.role == "assistant"] == ["complete"] * 4
+    assert {m.content for m in stored.path if m.role == "user"} >= {"one", "two", "three"}

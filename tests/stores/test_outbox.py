@@ -346,3 +346,42 @@ def test_what_was_saved_in_the_outbox_follows_what_other_machines_added_meanwhil
         == [m.content for m in chat.session.path if m.role == "user"]
     )
     assert any("What was saved here follows it." in notice for notice in notices)
+
+
+def test_an_undo_in_the_outbox_leaves_what_other_machines_added_meanwhile(
+    own_server: tuple[DatabaseServer, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_log, "RECONNECT_INTERVAL", 3600.0)
+    server, url = own_server
+    chat = chat_on(open_store(url, tmp_path / "here", ""), "work")
+    ask(chat, "one")
+    server.kill()
+    ask(chat, "two, offline")
+    chat.undo()
+    ask(chat, "three, offline")
+    server.start()
+    other = chat_on(open_store(url, tmp_path / "elsewhere", ""), "work")
+    ask(other, "two, elsewhere")
+    other.close()
+    ask(chat, "four")
+    path = open_store(url, tmp_path / "a third machine", "").session("work").path
+    assert [m.content for m in path if m.role == "user"] == ["one", "two, elsewhere", "three, offline", "four"]
+
+
+def test_the_first_records_of_a_session_are_moved_once_even_if_the_outbox_cannot_be_emptied(
+    own_server: tuple[DatabaseServer, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, url = own_server
+    server.kill()
+    log = open_store(url, tmp_path, "").open("work", [header("work"), {"type": "settings", "title": "old"}])
+    log.close()
+    server.start()
+    with monkeypatch.context() as patch:
+        patch.setattr("chatmem.stores.database.outbox.Outbox.remove", lambda *_: None)
+        chat_on(open_store(url, tmp_path, ""), "work").close()
+    chat = chat_on(open_store(url, tmp_path / "elsewhere", ""), "work")
+    chat.update_settings(title="new")
+    chat.close()
+    chat_on(open_store(url, tmp_path, ""), "work").close()
+    stored = open_store(url, tmp_path / "elsewhere", "").session("work")
+    assert stored.title == "new"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from chatmem.errors import StorageError
 from chatmem.history.records import header
 from chatmem.stores import SessionStore, open_store
+from chatmem.stores.database import log as database_log
+from chatmem.stores.database.sqlite import SqliteDatabase
 from tests.conftest import Run
 from tests.stores.test_databases import ask, chat_on, question, texts
 
@@ -133,3 +137,102 @@ def test_a_database_that_is_deleted_in_the_middle_of_a_chat_is_created_again(hom
 def test_a_database_keeps_its_mode_private(home: Path) -> None:
     store_at(home / "chats.db", home).open("work", [header("work"), question("one")]).close()
     assert [path.stat().st_mode & 0o777 for path in sorted(home.glob("chats.db*"))] == [0o600] * 3
+
+
+class FailingConnection:
+    """A connection on which one statement is executed, and then fails."""
+
+    def __init__(self, connection: sqlite3.Connection, statement: str, error: BaseException) -> None:
+        self.connection, self.statement, self.error = connection, statement, error
+
+    @property
+    def in_transaction(self) -> bool:
+        return self.connection.in_transaction
+
+    def execute(self, statement: str) -> None:
+        if statement.startswith("COMMIT") and self.statement == "COMMIT":
+            raise self.error
+        self.connection.execute(statement)
+        if statement.startswith(self.statement):
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), sqlite3.OperationalError("database is locked")])
+@pytest.mark.parametrize("statement", ["BEGIN", "COMMIT", "none"])
+def test_no_transaction_is_left_open_whatever_fails(statement: str, error: BaseException, tmp_path: Path) -> None:
+    database = SqliteDatabase(f"sqlite:///{tmp_path}/chats.db")
+    with database.session():
+        pass
+    connection = FailingConnection(database.connection, statement, error)
+    with pytest.raises(type(error)), database.begin(connection):
+        raise error
+    assert not database.connection.in_transaction
+    with database.session() as execute:
+        execute("SELECT 1")
+
+
+def test_an_error_after_which_sqlite_has_rolled_back_is_reported_as_it_is(tmp_path: Path) -> None:
+    database = SqliteDatabase(f"sqlite:///{tmp_path}/chats.db")
+    with pytest.raises(StorageError, match="database or disk is full"), database.session() as execute:
+        execute("PRAGMA max_page_count = 1")
+        execute(
+            "CREATE TABLE big AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 99999) SELECT * FROM n"
+        )
+
+
+FORKING_PROGRAM = """
+import os, sys
+from pathlib import Path
+from chatmem.history.records import header
+from chatmem.stores import open_store
+from tests.stores.test_databases import question
+
+database, data = sys.argv[1:]
+store = open_store(f"sqlite:///{database}", Path(data))
+
+def say(log, text):
+    with log.exclusive():
+        log.read()
+        log.append([question(text)])
+
+log = store.open("work", [header("work")])
+say(log, "parent")
+closed, told = os.pipe()
+if os.fork() == 0:
+    own = store.open("work")
+    say(own, "child 1")
+    os.read(closed, 1)
+    say(own, "child 2")
+    os.kill(os.getpid(), 9)
+while "child 1" not in [r.get("content") for r in store.records("work")]:
+    os.sched_yield()
+store.database.close()
+os.write(told, b".")
+os.wait()
+"""
+
+
+def test_a_store_can_be_used_after_a_fork(home: Path) -> None:
+    command = [sys.executable, "-c", FORKING_PROGRAM, str(home / "chats.db"), str(home / "data")]
+    subprocess.run(command, check=True, timeout=60)
+    assert texts(store_at(home / "chats.db", home), "work") == ["parent", "child 1", "child 2"]
+
+
+def test_a_directory_that_vanishes_in_the_middle_of_a_turn_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_log, "RECONNECT_INTERVAL", 3600.0)
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    chat = chat_on(store_at(directory / "chats.db", tmp_path), "work")
+    ask(chat, "one")
+    pieces = chat.send("two")
+    next(pieces)
+    directory.rename(tmp_path / "gone")
+    list(pieces)
+    ask(chat, "three")
+    assert chat.save_error is None
+    (tmp_path / "gone").rename(directory)
+    ask(chat, "four")
+    path = store_at(directory / "chats.db", tmp_path / "elsewhere").session("work").path
+    assert [m.content for m in path if m.role == "user"] == ["one", "two", "three", "four"] and len(path) == 8

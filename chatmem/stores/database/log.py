@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from chatmem.errors import ChatmemError, StorageError, StoreUnavailableError
+from chatmem.errors import ChatmemError, StorageError, StoreUnavailableError, UsageError
 from chatmem.history.records import Record
 from chatmem.history.session import Session
 from chatmem.stores.base import SessionLog
@@ -26,6 +26,8 @@ from chatmem.stores.file.log import FileLog
 from chatmem.stores.file.posix_io import DraftFile
 from chatmem.text import pluralize
 
+REFUSALS = (StorageError, UsageError)
+"""The errors of a database that does not store a record: the outbox does."""
 RECONNECT_INTERVAL = 2.0
 """Seconds between two attempts to reach the database again."""
 
@@ -33,7 +35,7 @@ RECONNECT_INTERVAL = 2.0
 class DatabaseLog(SessionLog):
     """One session of a database, or of the outbox while the database accepts nothing."""
 
-    unavailable: StorageError | None
+    unavailable: ChatmemError | None
 
     def __init__(
         self,
@@ -42,7 +44,7 @@ class DatabaseLog(SessionLog):
         name: str,
         ident: str | None,
         first: Sequence[Record] = (),
-        cause: StorageError | None = None,
+        cause: ChatmemError | None = None,
     ) -> None:
         """`ident` is the session's id in the database. None: it exists only in the outbox, because of `cause`."""
         self.outbox = outbox
@@ -56,6 +58,7 @@ class DatabaseLog(SessionLog):
         self._is_slow = False
         self._lock = threading.RLock()
         self._closed = threading.Event()
+        self._reconnecting: threading.Thread | None = None
         if ident is None:
             with self.outbox.exclusive(self._file, True, self.name):
                 self._use_outbox(
@@ -74,7 +77,7 @@ class DatabaseLog(SessionLog):
             return pending + [without_record_id(record) for record in kept], replaced
         try:
             records, replaced = self._remote.read()
-        except StorageError as cause:
+        except REFUSALS as cause:
             if not self._is_exclusive:
                 raise
             self._held.enter_context(self._use_outbox(cause).exclusive())
@@ -87,7 +90,7 @@ class DatabaseLog(SessionLog):
             try:
                 self._remote.append(records)
                 return
-            except StorageError as cause:
+            except REFUSALS as cause:
                 self._held.enter_context(self._use_outbox(cause).exclusive())
         assert self._local
         self._local.append(map(with_record_id, records))
@@ -102,7 +105,7 @@ class DatabaseLog(SessionLog):
             if not self._local or not self._is_slow:
                 try:
                     self._timed(lambda: self._enter(wait, owner))
-                except StorageError as cause:
+                except REFUSALS as cause:
                     self._use_outbox(cause)
             if self._local:
                 self._held.enter_context(self._local.exclusive(wait))
@@ -131,7 +134,7 @@ class DatabaseLog(SessionLog):
 
     # From the database to the outbox
 
-    def _use_outbox(self, cause: StorageError, first: Sequence[Record] = (), announce: bool = True) -> FileLog:
+    def _use_outbox(self, cause: ChatmemError, first: Sequence[Record] = (), announce: bool = True) -> FileLog:
         """Continue in the outbox, and try in the background to use the database again. Raises StorageError."""
         self._remote.unreachable = isinstance(cause, StoreUnavailableError)
         if self._local is None:
@@ -146,8 +149,9 @@ class DatabaseLog(SessionLog):
                 path = self.outbox.path(self._local.name)
                 self._remote.catalog.notify(f"{cause.message} {state} to {path} until {until}.")
         previous, self.unavailable = self.unavailable, cause
-        if previous is None:
-            threading.Thread(target=self._reconnect, daemon=True, name="reconnect").start()
+        if previous is None and not (self._reconnecting and self._reconnecting.is_alive()):
+            self._reconnecting = threading.Thread(target=self._reconnect, daemon=True, name="reconnect")
+            self._reconnecting.start()
         return self._local
 
     def _timed(self, request: Callable[[], object]) -> None:
@@ -179,9 +183,15 @@ class DatabaseLog(SessionLog):
 
     def _enter(self, wait: bool, owner: str) -> None:
         """Take the lease, and bring the session up to date: the outbox, and the draft of a process that died."""
-        if self._file != self._remote.ident:
-            owner = ""  # a process that knows the session's id locks another file
-        self._remote.enter(wait, lambda: self.outbox.headers(self._file), self._held, owner)
+        file = self._file
+
+        def headers() -> list[Record]:
+            return self.outbox.headers(file)
+
+        ident = self._remote.resolve(headers)
+        if file != ident:  # processes that know the session's id lock the file of that name
+            owner = self._held.enter_context(self.outbox.exclusive(ident, wait, self.name))
+        self._remote.enter(wait, headers, self._held, owner)
         self._flush_outbox()
 
     def _flush_outbox(self) -> None:
@@ -214,7 +224,8 @@ class DatabaseLog(SessionLog):
     def _attach(self, ident: str, records: list[Record]) -> Iterator[Record]:
         """The records of the outbox, so that they follow what other machines added to the session in the meantime.
 
-        The first question then follows the current end. Replies without a later question stay on a branch of their own.
+        What followed the end that was known here then follows the current end, and so does the first question. Replies
+        without a later question stay on a branch of their own.
         """
         stored = Session.replay(self.name, self._remote.catalog.read(ident)[0])
         first = next((r for r in records if has_id(r) or r.get("type") == "head"), {})
@@ -223,8 +234,14 @@ class DatabaseLog(SessionLog):
             yield from records
             return
         question = next((r for r in records if has_id(r) and r.get("role") == "user"), None)
+        known_end = first.get("parent")
         for record in records:
-            yield {**record, "parent": stored.head} if record is question else record
+            if record is question or (record.get("role") == "user" and record.get("parent") == known_end):
+                yield {**record, "parent": stored.head}
+            elif record.get("type") == "head" and record.get("message") == known_end:
+                yield {**record, "message": stored.head}
+            else:
+                yield record
         if question is None:
             yield with_record_id({"type": "head", "message": stored.head})
         outcome = "This turn is on its own branch." if question is None else "What was saved here follows it."

@@ -16,6 +16,7 @@ from pathlib import Path
 from chatmem.errors import ChatmemError, Notify, StorageError
 from chatmem.history.names import canonical_key
 from chatmem.history.records import Record, header
+from chatmem.stores.database.row_codec import with_record_id
 from chatmem.stores.file.log import FileLog
 from chatmem.stores.file.posix_io import read_draft
 from chatmem.stores.file.shares import read_header
@@ -63,7 +64,7 @@ class Outbox:
         file = self.file_for(name, ident)
         exists = file in self.store.names()
         beginning = first or [header(name) | ({"of": ident} if ident else {})]
-        log = self.store.open(file, () if exists else beginning)
+        log = self.store.open(file, () if exists else map(with_record_id, beginning))
         assert isinstance(log, FileLog)
         return log
 

@@ -80,6 +80,13 @@ class RemoteLog:
         self._last = last
         self._known_ids.update(line_id for line_id, _ in lines)
 
+    def resolve(self, headers: Callable[[], Sequence[Record]]) -> str:
+        """The session's id in the database. A session that does not exist there is created, with `headers`."""
+        self.unreachable = False
+        if self.ident is None:
+            self._find_or_create(headers)
+        return self._known_ident
+
     def enter(
         self, wait: bool, headers: Callable[[], Sequence[Record]], held: contextlib.ExitStack, owner: str = ""
     ) -> None:
@@ -89,10 +96,7 @@ class RemoteLog:
         shares with processes that are known to be dead if they still hold the lease: it is taken from them at once.
         Raises SessionLockedError if another process holds the lease and `wait` is false.
         """
-        self.unreachable = False
         self._holder = f"{owner}/{self._id}" if owner else self._id
-        if self.ident is None:
-            self._find_or_create(headers)
         self._acquire(wait, headers)
         stop = threading.Event()
         held.callback(self._release, stop)

@@ -56,16 +56,42 @@ class SharedConnection:
     def to(cls, path: Path) -> SharedConnection:
         """The connection to a file, open or not."""
         path = path.resolve()
-        key = os.getpid(), path
         with _connections_lock:
-            shared = _connections.get(key)
+            shared = _connections.get(path)
             if shared is None:
-                shared = _connections[key] = cls(path)
+                shared = _connections[path] = cls(path)
             return shared
 
+    def close(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+        self.connection = None
+        OPEN_DATABASES.discard(self.path)
 
-_connections: WeakValueDictionary[tuple[int, Path], SharedConnection] = WeakValueDictionary()
+
+_connections: WeakValueDictionary[Path, SharedConnection] = WeakValueDictionary()
 _connections_lock = threading.Lock()
+_held_at_fork: list[SharedConnection] = []
+
+
+def _close_before_fork() -> None:
+    """Close all connections. A child inherits what SQLite knows of its locks, but not the locks."""
+    _held_at_fork[:] = _connections.values()
+    for shared in _held_at_fork:
+        shared.lock.acquire()
+        if shared.connection is not None and not shared.connection.in_transaction:
+            shared.close()
+
+
+def _continue_after_fork() -> None:
+    while _held_at_fork:
+        _held_at_fork.pop().lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_close_before_fork, after_in_parent=_continue_after_fork, after_in_child=_continue_after_fork
+    )
 
 
 class SqliteDatabase(SqlDatabase):
@@ -95,7 +121,7 @@ class SqliteDatabase(SqlDatabase):
     def connect(self) -> None:
         shared = self._shared
         if shared.connection is not None and shared.file != _identity(self.path):
-            self._disconnect()  # the file was moved or deleted: what is written to it would be lost
+            shared.close()  # the file was moved or deleted: what is written to it would be lost
         if shared.connection is None:
             shared.connection = self._open()
             shared.file = _identity(self.path)
@@ -108,13 +134,7 @@ class SqliteDatabase(SqlDatabase):
             self._shared.users.discard(self)
             self.connection = None
             if not self._shared.users:
-                self._disconnect()
-
-    def _disconnect(self) -> None:
-        if self._shared.connection is not None:
-            self._shared.connection.close()
-        self._shared.connection = None
-        OPEN_DATABASES.discard(self._shared.path)
+                self._shared.close()
 
     def _open(self) -> Any:
         import sqlite3
@@ -140,13 +160,14 @@ class SqliteDatabase(SqlDatabase):
 
     @contextmanager
     def begin(self, connection: Any) -> Iterator[None]:
-        connection.execute("BEGIN IMMEDIATE")
         try:
+            connection.execute("BEGIN IMMEDIATE")
             yield
+            connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:  # SQLite may have rolled back by itself, and Ctrl-C may follow a BEGIN
+                connection.execute("ROLLBACK")
             raise
-        connection.execute("COMMIT")
 
     def driver_errors(self) -> tuple[type[Exception], ...]:
         import sqlite3
