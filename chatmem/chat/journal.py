@@ -183,6 +183,9 @@ class Journal:
             self.session = Session(self._log.name, system_override=self.session.system_override)
             self.generation += 1
             self.settings_version += 1
+        stored = {record.get("id") for record in records if record.get("type") == "message"}
+        if stored:  # what seemed to fail may have been stored
+            self._unsaved = [r for r in self._unsaved if r["type"] != "message" or r["id"] not in stored]
         self._apply(records)
         self._follow_name()
         return 0 if replaced else len(self.session.messages) - before
@@ -200,7 +203,8 @@ class Journal:
         """Make everything durable that could not be saved before. Raises StorageError."""
         if self._log is None or not self.is_locked:
             return
-        self._log.append(self._unsaved)
+        if self._unsaved:
+            self._log.append(self._unsaved)
         if self.save_error:
             self._log.close_draft()
         self._unsaved, self.save_error = [], None

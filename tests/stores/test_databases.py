@@ -21,6 +21,7 @@ from chatmem.errors import (
     Notify,
     SessionLockedError,
     SessionNotFoundError,
+    StorageError,
     StoreUnavailableError,
     UsageError,
     ignore_notices,
@@ -890,3 +891,34 @@ def test_the_draft_of_a_living_process_is_left_to_it_by_one_that_began_without_t
     stored = open_store(url, tmp_path, "").session("work")
     assert [m.status for m in stored.messages.values() if m.role == "assistant"] == ["complete"] * 4
     assert {m.content for m in stored.path if m.role == "user"} >= {"one", "two", "three"}
+
+
+@pytest.mark.parametrize("kind", SCHEMES)
+def test_a_reply_whose_append_only_seemed_to_fail_is_stored_once(
+    kind: str, tmp_path: Path, databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, user = databases.url(kind, tmp_path), new_id()
+    store = open_store(url, tmp_path, user)
+    chat = chat_on(store, "work")
+    ask(chat, "one")
+    append = store.database.append  # type: ignore[attr-defined]
+
+    def lose_the_answer(*arguments: Any) -> None:
+        append(*arguments)
+        raise StoreUnavailableError("The connection was cut.")
+
+    def refuse(*_: Any) -> None:
+        raise StorageError("The disk is full.")
+
+    pieces = chat.send("two")
+    next(pieces)
+    with monkeypatch.context() as patch:
+        patch.setattr(store.database, "append", lose_the_answer)  # type: ignore[attr-defined]
+        patch.setattr("chatmem.stores.database.outbox.Outbox.open", refuse)
+        list(pieces)
+        assert chat.save_error
+    ask(chat, "three")
+    assert chat.save_error is None
+    records = open_store(url, tmp_path / "elsewhere", user).records("work")
+    ids = [record["id"] for record in records if record["type"] == "message"]
+    assert len(ids) == len(set(ids)) == 6
