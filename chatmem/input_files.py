@@ -41,6 +41,14 @@ def read_input(path: Path, max_bytes: int) -> bytes:
     return data
 
 
+def read_stream(stream: IO[bytes], max_bytes: int) -> bytes:
+    """Everything in a stream, such as stdin. Raises UsageError if it has more than `max_bytes`."""
+    data = stream.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise UsageError(f"The input is larger than {max_bytes >> 20} MB.", "Send a part of it.")
+    return data
+
+
 def _check(path: Path, found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
         kind = "a directory" if stat.S_ISDIR(found.st_mode) else "not a regular file"

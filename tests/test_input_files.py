@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
 import pytest
 
 from chatmem.errors import UsageError
-from chatmem.input_files import open_input, read_input
+from chatmem.input_files import open_input, read_input, read_stream
 from tests.conftest import Run
 
 
@@ -52,3 +53,9 @@ def test_a_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
     assert len(read_input(path, 2 << 20)) == 2 << 20
     with pytest.raises(UsageError, match="'input' is larger than 1 MB"):
         read_input(path, 1 << 20)
+
+
+def test_more_input_than_the_limit_is_refused_and_not_cut() -> None:
+    assert read_stream(io.BytesIO(b"x" * (1 << 20)), 1 << 20) == b"x" * (1 << 20)
+    with pytest.raises(UsageError, match="larger than 1 MB"):
+        read_stream(io.BytesIO(b"x" * ((1 << 20) + 1)), 1 << 20)

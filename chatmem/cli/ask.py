@@ -11,6 +11,7 @@ from chatmem.cli.options import Continue, Json, Memory, Model, Session, System
 from chatmem.cli.runner import CommandContext, command
 from chatmem.errors import IncompleteReplyError, UsageError
 from chatmem.history.names import canonical_key, validate
+from chatmem.input_files import read_stream
 from chatmem.stores.memory import MemoryStore
 from chatmem.terminal.reply import print_reply
 from chatmem.terminal.terminal import Terminal, is_tty
@@ -96,10 +97,7 @@ def _read_question(text: str | None) -> str:
     """The question: the argument, the piped input, or both separated by a blank line."""
     piped = ""
     if not is_tty(sys.stdin):
-        data = sys.stdin.buffer.read(MAX_INPUT_BYTES + 1)
-        if len(data) > MAX_INPUT_BYTES:
-            raise UsageError(f"The input is larger than {MAX_INPUT_BYTES >> 20} MB.", "Send a part of it.")
-        piped = data.decode("utf-8", "replace").replace("\r\n", "\n")
+        piped = read_stream(sys.stdin.buffer, MAX_INPUT_BYTES).decode("utf-8", "replace").replace("\r\n", "\n")
         piped = piped[:-1] if piped.endswith("\n") else piped
     if text and text != "-" and piped.strip():
         return f"{text}\n\n{piped}"

@@ -20,6 +20,7 @@ from chatmem.formats.importer import read_conversations
 from chatmem.history.names import canonical_key, slugify, unique_name, validate
 from chatmem.history.records import new_id
 from chatmem.history.session import Session
+from chatmem.input_files import read_stream
 from chatmem.models.api_keys import api_key_getter
 from chatmem.paths import create_exclusive, make_private_dir, overwrite
 from chatmem.process import defer_signals
@@ -111,7 +112,7 @@ def import_(
     json_: Json = False,
 ) -> None:
     """Import conversations from ChatGPT, Claude, llm, LangChain, ShareGPT, OpenAI messages, or chatmem."""
-    piped = sys.stdin.buffer.read(MAX_INPUT_BYTES) if file == "-" else None
+    piped = read_stream(sys.stdin.buffer, MAX_INPUT_BYTES) if file == "-" else None
     source_format, found = read_conversations(Path(file), format_, piped)
     if only:
         found = [conversation for conversation in found if _contains(conversation, only.lower())]
