@@ -29,7 +29,13 @@ def sanitize_line(text: str) -> str:
 
 def escape_json(text: str) -> str:
     """JSON with every unsafe character as a `\\uXXXX` escape, which means the same. Its newlines stay."""
-    return _UNSAFE.sub(lambda match: json.dumps(match[0])[1:-1], text) if not text.isascii() else text
+    return _UNSAFE.sub(lambda match: _json_escape(match[0]), text)
+
+
+def _json_escape(character: str) -> str:
+    if character == "\x7f":
+        return "\\u007f"
+    return json.dumps(character)[1:-1]
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from chatmem.errors import ServerError
 from chatmem.terminal.markdown_renderer import MarkdownRenderer
 from chatmem.terminal.markdown_stream import MarkdownStream
-from chatmem.terminal.sanitize import sanitize, sanitize_line
+from chatmem.terminal.sanitize import escape_json, sanitize, sanitize_line
 from chatmem.terminal.terminal import Terminal, wrap
 
 PAYLOADS = [
@@ -113,3 +114,13 @@ def test_each_unsafe_character_has_a_visible_form_and_all_others_stay(text: str,
 
 def test_a_sanitized_line_is_one_line() -> None:
     assert sanitize_line(" one\n two\x1b[2J\r\n\tthree ") == "one two^[[2J three"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["plain", "\x7f", "\x9b31m é 漢", "\u202e\u2066\ufeff\u2028", "\U000e0041", "\ud800", "a\n\t\x1b", '"\\', ""],
+)
+def test_escaped_json_has_no_unsafe_character_and_the_same_value(text: str) -> None:
+    escaped = escape_json(json.dumps({"text": text}, ensure_ascii=False, indent=1))
+    assert json.loads(escaped) == {"text": text}
+    assert sanitize(escaped) == escaped and escaped.startswith("{\n") and ("é" in escaped) == ("é" in text)
