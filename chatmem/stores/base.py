@@ -161,12 +161,12 @@ class SessionStore(ABC):
         return Session.replay(name, self.records(name))
 
     def lookup(self, name: str) -> str | None:
-        """The stored spelling of a name, found ignoring case. None if there is no such session."""
+        """The name of a session as it is stored, ignoring case. None if the session does not exist."""
         wanted = canonical_key(name)
         return next((known for known in self.names() if canonical_key(known) == wanted), None)
 
     def find(self, name: str) -> str:
-        """The stored spelling of a name, found ignoring case. Raises SessionNotFoundError with similar names."""
+        """The name of a session as it is stored, ignoring case. Raises SessionNotFoundError with similar names."""
         found = self.lookup(name)
         if found is None:
             raise self.not_found(name, self.names())

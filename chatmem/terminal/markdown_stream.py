@@ -156,7 +156,7 @@ class MarkdownStream:
         return lines[-max(1, size.lines - 1) :]
 
     def _reasoning_lines(self, final: bool) -> list[str]:
-        """The complete lines of the model's reasoning, dimmed, while there is no text yet."""
+        """The complete lines of the model's reasoning, dimmed. Empty once the reply has text."""
         if not self._reasoning:
             return []
         self._is_reasoning = not (self._unparsed or final)

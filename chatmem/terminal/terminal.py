@@ -152,7 +152,7 @@ class Terminal:
 
     def _write(self, stream: IO[str], text: str) -> None:
         if stream is self.err:
-            with contextlib.suppress(OSError, ValueError):  # nobody reads it
+            with contextlib.suppress(OSError, ValueError):  # stderr is closed
                 stream.write(text)
                 stream.flush()
             return

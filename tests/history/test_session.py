@@ -233,7 +233,7 @@ def test_the_children_of_a_message_are_its_branches_oldest_first() -> None:
     question, reply = session.path
     session.apply(message("other", question.id, "assistant", "another reply"))
     assert [m.id for m in session.children(question.id)] == [reply.id, "other"]
-    assert session.children("nobody") == []
+    assert session.children("unknown id") == []
 
 
 def test_ids_sort_by_age_and_times_are_utc() -> None:

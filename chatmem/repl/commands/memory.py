@@ -54,7 +54,7 @@ def pin(repl: ReplContext, argument: str) -> None:
 def unpin(repl: ReplContext, argument: str) -> None:
     """Remove the pin from turn N."""
     turn = repl.chat.set_turn_flags(parse_number(argument), pinned=False)
-    repl.terminal.info(f"Turn {turn.number} is no longer pinned.")
+    repl.terminal.info(f"Unpinned turn {turn.number}.")
 
 
 @command("exclude", "N")

@@ -123,7 +123,7 @@ class PostgresDatabase(SqlDatabase):
         state, text = error.sqlstate or "", str(error)
         if state.startswith("28") or "password" in text.lower():
             return UsageError(f"{self.display_url} refused the user or the password.", "Check the store's URL.")
-        # While connecting there is no error code, only the server's message.
+        # Errors during the connection have no code, only the server's message.
         if state.startswith("3D") or (not state and "does not exist" in text):
             return UsageError(f"{self.display_url} has no such database or user.", "Check the store's URL.")
         if not state and re.search(r"SSL|certificate|pg_hba", text):
