@@ -161,12 +161,12 @@ def _check_permissions(app: App, fix: bool) -> Iterator[CheckResult]:
 def _check_sessions(app: App, fix: bool) -> Iterator[CheckResult]:
     try:
         store = app.store
-        names = store.names()
-        damaged = [name for name in names if not store.check(name).ok]
+        reports = list(store.check_all())
+        damaged = [report.session for report in reports if not report.ok]
     except ChatmemError as error:
         yield CheckResult("sessions", "bad", error.message, error.hint)
         return
-    detail = f"{len(names)} in {store.location()}"
+    detail = f"{len(reports)} in {store.location()}"
     if damaged:
         detail += f", {len(damaged)} with malformed lines: {', '.join(damaged[:5])}"
         yield CheckResult("sessions", "bad", detail, "Check one of them for details.")

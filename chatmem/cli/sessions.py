@@ -202,10 +202,17 @@ def stats(context: CommandContext, name: AllOrName = None, json_: Json = False) 
 
 
 @command(app, "check")
-def check(context: CommandContext, name: AllOrName = None, json_: Json = False) -> None:
+def check(
+    context: CommandContext,
+    name: AllOrName = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also find lines that another program changed.", show_default=False)
+    ] = False,
+    json_: Json = False,
+) -> None:
     """Check session files for damage. Exits with code 7 if something is damaged."""
     store = context.app.store
-    reports = [store.check(n) for n in ([name] if name else sorted(store.names()))]
+    reports = [store.check(name, deep)] if name else list(store.check_all(deep))
     if json_:
         _print_json(context, [report.record() for report in reports])
     else:
@@ -217,6 +224,7 @@ def check(context: CommandContext, name: AllOrName = None, json_: Json = False) 
 
 def _report_line(report: CheckReport) -> str:
     problems = [f"line {n} is malformed" for n in report.malformed_lines[:MAX_REPORTED_LINES]]
+    problems += [f"line {n} was changed outside chatmem" for n in (report.changed_lines or [])[:MAX_REPORTED_LINES]]
     if report.malformed_records:
         problems.append(pluralize(report.malformed_records, "malformed record"))
     if report.torn_tail:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple
 
 from chatmem.errors import (
@@ -98,7 +98,7 @@ class SessionLog(ABC):
         """Add records, all or none, durable on return. Only inside `exclusive()`. Raises StorageError."""
 
     @abstractmethod
-    @contextmanager
+    @contextlib.contextmanager
     def exclusive(self, wait: bool = True) -> Iterator[None]:
         """Be the only writer. If there is another one, wait, or raise SessionLockedError if `wait` is false."""
         yield
@@ -203,10 +203,16 @@ class SessionStore(ABC):
             if (records := self._searchable(name, query)) is not None:
                 yield from find_hits(name, Session.replay(name, records).messages.values(), query)
 
-    def check(self, name: str) -> CheckReport:
-        """An integrity report on a session."""
+    def check(self, name: str, deep: bool = False) -> CheckReport:
+        """An integrity report on a session. `deep` also reports lines that another program changed."""
         name = self.find(name)
-        return check_session(name, b"".join(map(encode, self.records(name))))
+        return check_session(name, b"".join(self._lines(name)), deep=deep)
+
+    def check_all(self, deep: bool = False) -> Iterator[CheckReport]:
+        """An integrity report on every session, by name."""
+        for name in self.progress(sorted(self.names()), "Checking"):
+            with contextlib.suppress(SessionNotFoundError):  # deleted in the meantime
+                yield self.check(name, deep)
 
     def not_found(self, name: str, names: Iterable[str]) -> SessionNotFoundError:
         """The error for a session that does not exist, with similar names."""
@@ -224,6 +230,10 @@ class SessionStore(ABC):
 
     def rebuild_index(self) -> None:
         """Rebuild whatever is cached beside the sessions."""
+
+    def _lines(self, name: str) -> Iterable[bytes]:
+        """The records of a session as lines, as they are stored."""
+        return map(encode, self.records(name))
 
     def _searchable(self, name: str, query: Query) -> list[Record] | None:
         """The records of a session, or None if it cannot contain a hit."""

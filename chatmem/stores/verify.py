@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chatmem.history.session import Session
-from chatmem.stores.codec import decode
+from chatmem.stores.codec import decode, is_changed
 
 
 @dataclass
@@ -27,10 +27,12 @@ class CheckReport:
     set_aside: list[str] = field(default_factory=list)
     """The names of files that hold torn tails."""
     has_draft: bool = False
+    changed_lines: list[int] | None = None
+    """The numbers of lines that do not match their checksum. None if that was not checked."""
 
     @property
     def ok(self) -> bool:
-        return not (self.malformed_lines or self.malformed_records or self.torn_tail)
+        return not (self.malformed_lines or self.malformed_records or self.torn_tail or self.changed_lines)
 
     def record(self) -> dict[str, Any]:
         """The fields of `sessions check --json`."""
@@ -45,12 +47,15 @@ class CheckReport:
             "set_aside": self.set_aside,
             "partial_reply": self.has_draft,
             "sound": self.ok,
-        }
+        } | ({} if self.changed_lines is None else {"changed_lines": self.changed_lines})
 
 
-def check_session(name: str, data: bytes, set_aside: Sequence[str] = (), has_draft: bool = False) -> CheckReport:
-    """Read the bytes of a session as every reader does, and report on each line."""
+def check_session(
+    name: str, data: bytes, set_aside: Sequence[str] = (), has_draft: bool = False, deep: bool = False
+) -> CheckReport:
+    """Read the bytes of a session as every reader does, and report on each line. `deep` compares checksums too."""
     report = CheckReport(name, set_aside=list(set_aside), has_draft=has_draft)
+    report.changed_lines = [] if deep else None
     session = Session(name)
     *lines, rest = data.split(b"\n")
     if rest and not rest.isspace():
@@ -66,6 +71,8 @@ def check_session(name: str, data: bytes, set_aside: Sequence[str] = (), has_dra
             else:
                 report.records += 1
                 session.apply(record)
+                if report.changed_lines is not None and is_changed(line):
+                    report.changed_lines.append(number)
     report.messages = len(session.messages)
     report.malformed_records, report.unknown_records = session.malformed_count, session.unknown_count
     return report

@@ -148,6 +148,16 @@ def test_check_reports_damage(run: Run, store: FileStore) -> None:
     assert done.returncode == 7 and json.loads(done.stdout)[0]["broken_lines"] == [3]
 
 
+def test_a_deep_check_names_lines_that_another_program_changed(run: Run, store: FileStore) -> None:
+    begin(store, "good", "what is said")
+    path = store.path("good")
+    path.write_bytes(path.read_bytes().replace(b"what is said", b"what was said"))
+    assert run("sessions", "check").returncode == 0
+    done = run("sessions", "check", "--deep")
+    assert done.returncode == 7 and "good: 1 message in 2 records, line 2 was changed outside chatmem" in done.stdout
+    assert json.loads(run("sessions", "check", "--deep", "--json").stdout)[0]["changed_lines"] == [2]
+
+
 def test_show_has_a_tree_of_branches(run: Run, store: FileStore) -> None:
     begin(store, "a", "q1", "a1")
     log = store.open("a")

@@ -13,6 +13,7 @@ from chatmem.chat.journal import Journal
 from chatmem.errors import SessionLockedError, SessionNotFoundError, UsageError
 from chatmem.history.records import header, new_id, utc_now
 from chatmem.stores import SessionStore, open_store
+from chatmem.stores.codec import is_changed
 from tests.databases import SCHEMES, Databases
 
 Open = Callable[[], SessionStore]
@@ -53,6 +54,13 @@ def test_appended_records_are_read_in_order_by_others(open_: Open) -> None:
         for record in records[1:]:
             log.append([record])
     assert open_().records("work")[1:] == records
+
+
+def test_every_stored_line_has_a_checksum_that_matches(store: SessionStore) -> None:
+    begin(store, "work", question("one \u2028 日本語"), question("two"))
+    report = store.check("work", deep=True)
+    assert report.changed_lines == [] and report.records == 3
+    assert all(b',"sum":"' in line and not is_changed(line.rstrip(b"\n")) for line in store._lines("work"))
 
 
 def test_reading_again_returns_only_new_records(open_: Open) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import random
+import re
 import signal
 import stat
 import subprocess
@@ -301,6 +302,79 @@ def test_every_intact_line_of_20000_mutated_files_is_read(
 ) -> None:
     record_property("cases", 20_000)
     check_mutations(store, rng, 20_000)
+
+
+def test_every_changed_letter_of_a_text_is_found_by_a_deep_check(store: FileStore) -> None:
+    path = begin(store, "the quick brown fox", "zwei ü", "a lone \ud800 surrogate")
+    whole = path.read_bytes()
+    assert store.check("work", deep=True).ok
+    start = whole.index(b"quick")
+    for place in range(start, start + 5):
+        path.write_bytes(whole[:place] + b"Z" + whole[place + 1 :])
+        assert store.check("work").ok
+        assert store.check("work", deep=True).changed_lines == [2]
+
+
+@pytest.mark.parametrize("end", [b"}", b"}  \r", b',"more":1}'])
+def test_a_line_whose_checksum_is_not_where_it_belongs_was_changed(store: FileStore, end: bytes) -> None:
+    path = begin(store, "one")
+    path.write_bytes(path.read_bytes().replace(b'"}\n', b'"' + end + b"\n"))
+    assert store.check("work", deep=True).changed_lines == ([] if end == b"}" else [1, 2])
+
+
+def test_a_record_without_a_checksum_is_not_checked(store: FileStore) -> None:
+    path = begin(store, "one")
+    path.write_bytes(re.sub(rb',"sum":"[0-9a-f]{8}"', b"", path.read_bytes()))
+    assert store.check("work", deep=True).ok and b"sum" not in path.read_bytes()
+
+
+def test_checksums_are_not_part_of_settings_or_marks(store: FileStore) -> None:
+    begin(store, "one")
+    log = store.open("work")
+    with log.exclusive():
+        log.append([{"type": "settings", "title": "New"}, {"type": "mark", "message": "m0", "pinned": True}])
+    session = store.session("work")
+    assert session.settings == {"title": "New"} and list(session.marks.values()) == [{"pinned": True}]
+
+
+def test_unfinished_files_of_a_killed_process_are_removed_once_they_are_old_and_unlocked(store: FileStore) -> None:
+    begin(store, "one")
+    root = store.directory.root
+    old = [root / ".killed.new", root / ".busy.new", root / ".work.link.77.tmp"]
+    young = root / ".young.new"
+    for file in (*old, young):
+        file.write_bytes(b"{")
+    for file in old:
+        os.utime(file, (0, 0))
+    with store.directory.lock("busy"):
+        FileStore(root).open("other", [header("other")]).close()
+    assert sorted(p.name for p in root.glob(".*") if p.suffix in (".new", ".tmp")) == [".busy.new", ".young.new"]
+
+
+def test_checking_reads_the_directory_as_often_for_100_sessions_as_for_1(store: FileStore) -> None:
+    def scans() -> int:
+        system = CountingSystem()
+        assert all(report.ok for report in FileStore(store.directory.root, system=system).check_all())
+        return system.scans
+
+    begin(store, "one")
+    before = scans()
+    for number in range(100):
+        store.open(f"s{number}", [header(f"s{number}")]).close()
+    assert scans() == before
+
+
+class CountingSystem:
+    """The system calls, with a count of how often a directory is read."""
+
+    scans = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def scandir(self, path: Path) -> Any:
+        self.scans += 1
+        return os.scandir(path)
 
 
 def test_a_file_truncated_at_any_byte_opens_with_all_complete_records(store: FileStore) -> None:

@@ -126,6 +126,12 @@ class DatabaseStore(SessionStore):
         known = {record.get("id") for record in records if record.get("type") == "message"}
         return records + [record for record in local if record.get("id") not in known]
 
+    def _lines(self, name: str) -> Iterable[bytes]:
+        row = self._find_row(name)[1]
+        if row is None:
+            return super()._lines(name)
+        return (line.encode() + b"\n" for _, line in self.database.read(row.id, 0))
+
     def _info(self, name: str, row: SessionRow | None) -> SessionInfo | None:
         try:
             return SessionInfo.from_session(Session.replay(name, self._records(name, row)))

@@ -5,16 +5,21 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from chatmem.errors import Notify, SessionLockedError, ignore_notices
+from chatmem.errors import ChatmemError, Notify, SessionLockedError, StorageError, ignore_notices
 from chatmem.history.names import validate
 from chatmem.paths import make_private_dir
-from chatmem.stores.file.posix_io import escape_glob, storage_error, storage_errors
+from chatmem.stores.file.posix_io import storage_error, storage_errors
 
 SUFFIX = ".jsonl"
+UNFINISHED = ".new"
+"""Suffix of a session file that is being created."""
+OLD_SECONDS = 3600.0
+"""The age from which on a file is taken to be abandoned if no lock can tell."""
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EBADF, errno.ENOSYS)
 """The errors of file systems without locks."""
@@ -99,12 +104,27 @@ class SessionDirectory:
             self.system.rename(old, new)
         self.sync(new.parent)
 
-    def torn_files(self, name: str) -> list[Path]:
-        """The files that hold torn tails of a session."""
-        return sorted(self.root.glob(f"{escape_glob(name)}.torn-*"))
+    def remove_leftovers(self) -> None:
+        """Remove the unfinished files of processes that were killed while they created a session or a link."""
+        for path in (*self.root.glob(f".*{UNFINISHED}"), *self.root.glob(".*.tmp")):
+            name = path.name[1:].removesuffix(UNFINISHED)
+            with contextlib.suppress(OSError, ChatmemError):
+                if time.time() - self.system.lstat(path).st_mtime > OLD_SECONDS:
+                    with self.lock(name, wait=False) if path.suffix == UNFINISHED else contextlib.nullcontext(True):
+                        self.system.unlink(path)
+
+    def torn_files(self) -> dict[str, list[Path]]:
+        """The files that hold torn tails, by session. Raises StorageError."""
+        found: dict[str, list[Path]] = {}
+        with storage_errors(f"Cannot read the directory {self.root}"):
+            with self.system.scandir(self.root) as entries:
+                names = sorted(entry.name for entry in entries if ".torn-" in entry.name)
+        for file_name in names:
+            found.setdefault(file_name.rpartition(".torn-")[0], []).append(self.root / file_name)
+        return found
 
     def move_torn_files(self, name: str, target: Path, new: str) -> None:
         """Move the torn tails of a session to where the session is moved."""
-        for torn in self.torn_files(name):
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, StorageError):
+            for torn in self.torn_files().get(name, ()):
                 self.system.rename(torn, target / f"{new}{torn.name[len(name) :]}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from chatmem.history.records import Record
 from chatmem.stores.base import SessionLog
 from chatmem.stores.codec import MALFORMED, decode, decode_all, encode
-from chatmem.stores.file.directory import SUFFIX, SessionDirectory
+from chatmem.stores.file.directory import OLD_SECONDS, SUFFIX, SessionDirectory
 from chatmem.stores.file.posix_io import (
     DraftFile,
     append_all,
@@ -22,9 +22,6 @@ from chatmem.stores.file.posix_io import (
     sync,
     timestamp,
 )
-
-OLD_DRAFT_SECONDS = 3600.0
-"""The age from which on a draft is taken to be abandoned where no lock can tell."""
 
 
 class FileLog(SessionLog):
@@ -191,7 +188,7 @@ class FileLog(SessionLog):
 
     def _is_draft_old(self) -> bool:
         try:
-            return time.time() - float(self.system.stat(self._draft_path).st_mtime) > OLD_DRAFT_SECONDS
+            return time.time() - float(self.system.stat(self._draft_path).st_mtime) > OLD_SECONDS
         except OSError:
             return False
 

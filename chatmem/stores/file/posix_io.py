@@ -190,11 +190,6 @@ def not_a_file(path: Path) -> UsageError:
     )
 
 
-def escape_glob(name: str) -> str:
-    """The name with the special characters of glob patterns escaped."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
-
-
 def timestamp() -> str:
     """The time and the process id, for names of files that are set aside."""
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + f"-{os.getpid()}"

@@ -11,18 +11,18 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from chatmem.errors import Notify, StorageError, UsageError, ignore_notices
+from chatmem.errors import Notify, SessionNotFoundError, StorageError, UsageError, ignore_notices
 from chatmem.history.names import canonical_key, is_valid, unique_name, validate
 from chatmem.history.records import Record
 from chatmem.paths import atomic_write
 from chatmem.stores.base import SessionInfo, SessionLog, SessionStore, newest_first
 from chatmem.stores.codec import MALFORMED, decode, decode_all, encode
 from chatmem.stores.file import shares
-from chatmem.stores.file.directory import SUFFIX, SessionDirectory
+from chatmem.stores.file.directory import SUFFIX, UNFINISHED, SessionDirectory
 from chatmem.stores.file.log import FileLog
 from chatmem.stores.file.posix_io import (
     append_all,
@@ -56,6 +56,7 @@ class FileStore(SessionStore):
         self.system = system
         self.user, self.data = user, data or path.parent
         self._index = SessionIndex(path / FILE_NAME)
+        self._is_tidy = False
 
     @classmethod
     def for_user(cls, data: Path, user: str, notify: Notify = ignore_notices) -> FileStore:
@@ -160,11 +161,21 @@ class FileStore(SessionStore):
         except OSError as error:
             raise StorageError(f"Cannot read session {name!r}: {error.strerror}.", "Check its permissions.") from error
 
-    def check(self, name: str) -> CheckReport:
+    def check(self, name: str, deep: bool = False) -> CheckReport:
         label = self.find(name)
         store, name = self._resolve(label)
-        torn = [path.name for path in store.directory.torn_files(name)]
-        return check_session(label, store.read_bytes(name), torn, store.path(name, ".partial").exists())
+        return store._check(name, label, store.directory.torn_files(), deep)
+
+    def check_all(self, deep: bool = False) -> Iterator[CheckReport]:
+        files, links = self._scan()
+        torn = self.directory.torn_files() if files else {}  # read once: a directory may have 100,000 sessions
+        for name in self.progress(sorted([*files, *self._shared(files, links)]), "Checking"):
+            with contextlib.suppress(SessionNotFoundError, FileNotFoundError):  # deleted in the meantime
+                yield self._check(name, name, torn, deep) if name in files else self.check(name, deep)
+
+    def _check(self, name: str, label: str, torn: dict[str, list[Path]], deep: bool) -> CheckReport:
+        set_aside = [path.name for path in torn.get(name, ())]
+        return check_session(label, self.read_bytes(name), set_aside, self.path(name, ".partial").exists(), deep)
 
     def _decode(self, name: str, data: bytes) -> list[Record]:
         *lines, rest = data.split(b"\n")
@@ -199,8 +210,11 @@ class FileStore(SessionStore):
 
     def _create(self, name: str, first: list[Record]) -> None:
         """Create a session's file atomically: written and synced under another name, then renamed."""
-        path, temporary = self.path(name), self.directory.root / f".{name}.new"
+        path, temporary = self.path(name), self.directory.root / f".{name}{UNFINISHED}"
         self.directory.make_dir()
+        if not self._is_tidy:
+            self._is_tidy = True
+            self.directory.remove_leftovers()
         with self.directory.lock(name), storage_errors(f"Cannot create session {name!r}"):
             self._check_free(name)
             with contextlib.suppress(FileNotFoundError):
@@ -277,7 +291,7 @@ class FileStore(SessionStore):
             with log.exclusive(wait=False):
                 if purge:
                     self.system.unlink(self.path(name))
-                    for torn in self.directory.torn_files(name):
+                    for torn in self.directory.torn_files().get(name, ()):
                         self.directory.remove(torn)
                 else:
                     trash = self.directory.make_dir(self.directory.root.parent / "trash")
