@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -78,6 +79,8 @@ class Server:
     answers: list[Answer] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     models: list[dict[str, Any]] = field(default_factory=lambda: [{"id": "test-model"}])
+    models_answer: bytes | None = None
+    tls: ssl.SSLContext | None = None
 
     def __enter__(self) -> Self:
         self.socket = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -104,13 +107,13 @@ class Server:
 
     def _serve(self, connection: socket.socket) -> None:
         try:
-            with connection:
+            with self.tls.wrap_socket(connection, server_side=True) if self.tls else connection as connection:
                 request = _read(connection)
                 if request is None:
                     return
                 self.requests.append(request)
                 if request.path.endswith("/models"):
-                    answer: Answer = status(200, {"object": "list", "data": self.models})
+                    answer: Answer = self.models_answer or status(200, {"object": "list", "data": self.models})
                 else:
                     answer = self.answers.pop(0) if self.answers else self.otherwise(request)
                 if callable(answer):

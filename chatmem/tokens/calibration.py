@@ -9,6 +9,8 @@ from chatmem.history.records import Message
 
 MIN_RATIO, MAX_RATIO = 0.4, 2.5
 MAX_EXTRA = 4000
+MIN_REPORTED = 256
+"""The fewest reported tokens that can be the size of a truncated prompt. Some servers always report fewer."""
 MAX_REPORTS = 6
 """How many of the newest reports are compared."""
 
@@ -61,7 +63,7 @@ def calibrate(path: Iterable[Message], model: str) -> Calibration | None:
 
 def looks_truncated(counted: int, reported: int) -> bool:
     """Whether a server reports so few tokens that it must have truncated the prompt silently."""
-    return reported * 5 < counted * 2
+    return reported >= MIN_REPORTED and reported * 5 < counted * 2
 
 
 def plateaued(current: tuple[int, int], previous: tuple[int, int]) -> bool:
@@ -69,4 +71,4 @@ def plateaued(current: tuple[int, int], previous: tuple[int, int]) -> bool:
 
     Both arguments are (counted, reported).
     """
-    return current[1] == previous[1] and current[0] > previous[0] * 1.05
+    return MIN_REPORTED <= current[1] == previous[1] and current[0] > previous[0] * 1.05

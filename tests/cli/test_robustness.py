@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Run
-from tests.server import OK, Server, delta, stream
+from tests.server import OK, Server, delta, status, stream
 
 LONG = stream(*(f"word {n} " * 40 for n in range(2000)))
 
@@ -48,7 +48,8 @@ def test_a_full_stdout_is_one_line_and_the_reply_is_stored(run: Run) -> None:
 
 def test_a_reply_that_could_not_be_stored_stays_in_its_draft(server: Server, run: Run) -> None:
     server.answers = [stream(*("many words " * 20 for _ in range(20)))]
-    done = shell("ulimit -f 2; printf 'q1\\n' | CHATMEM chat -s full > /dev/null")
+    limited = "ulimit -f 2; printf 'q1\\n' | CHATMEM chat -s full > /dev/null"
+    done = shell(limited, PYTHONDONTWRITEBYTECODE="1")  # the limit would truncate them too
     assert done.returncode == 7 and "Not saved" in done.stderr
     reply = shown(run, "full")[-1]
     assert reply["role"] == "assistant" and reply["status"] == "interrupted" and "many words" in reply["content"]
@@ -165,3 +166,9 @@ def test_a_question_that_cannot_be_stored_is_not_sent(run: Run, home: Path, case
     assert done.returncode == 7 and done.stdout == "", done.stdout
     assert done.stderr.count("\n") == 1 and "Nothing was sent." in done.stderr
     assert (directory / "t.jsonl").read_text() == before, "the file is unchanged"
+
+
+def test_a_server_that_cannot_list_its_models_answers_a_named_one(server: Server, run: Run) -> None:
+    server.models_answer = status(500, {"error": "not implemented"})
+    done = run("ask", "hello", "-m", "some-model")
+    assert done.returncode == 0 and "last: hello" in done.stdout and "500" not in done.stderr

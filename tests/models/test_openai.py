@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -236,6 +240,31 @@ NOT_A_REPLY = {
     "error first in stream": (OK + event({"error": {"message": "no slots"}}), "no slots"),
     "plain text": (status(200, b"hello", kind="text/plain"), "empty reply"),
     "other json": (status(200, {"hello": 1}), "error"),
+    "anthropic stream": (
+        OK + b"event: message_start\n" + event({"type": "message_start", "message": {"id": "msg_1", "content": []}}),
+        "Anthropic's own API",
+    ),
+    "anthropic json": (
+        status(200, {"type": "message", "role": "assistant", "content": [{"text": "hi"}], "stop_reason": "end_turn"}),
+        "Anthropic's own API",
+    ),
+    "ollama lines": (
+        status(
+            200,
+            b'{"model":"m","created_at":"t","message":{"content":"a"},"done":false}\n' * 2,
+            kind="application/x-ndjson",
+        ),
+        "Ollama's own API",
+    ),
+    "ollama json": (
+        status(200, {"model": "m", "created_at": "t", "response": "a", "done": True}),
+        "Ollama's own API",
+    ),
+    "responses stream": (
+        OK + b"event: response.created\n" + event({"type": "response.created", "response": {"id": "resp_1"}}),
+        "OpenAI's Responses API",
+    ),
+    "responses json": (status(200, {"object": "response", "output": []}), "OpenAI's Responses API"),
 }
 
 
@@ -274,7 +303,10 @@ REFUSED: dict[str, tuple[bytes, type[ChatmemError], str, int]] = {
     "529": (status(529, {"error": {"message": "overloaded"}}), ServerError, "overloaded", 3),
     "301": (status(301, b"", "Location: http://127.0.0.1:1/"), ServerError, "redirects", 1),
     "307": (status(307, b"", "Location: http://127.0.0.1:1/"), ServerError, "redirects", 1),
-    "not http": (b"\x16\x03\x01 hello", ServerError, "", 3),
+    "tls": (b"\x15\x03\x01\0\2\2\x46", ServerError, "does not speak HTTP but TLS", 1),
+    "ssh": (b"SSH-2.0-OpenSSH_9.2\r\n", ServerError, "does not speak HTTP but SSH", 1),
+    "http/2": (b"\0\0\x12\4\0\0\0\0\0" + bytes(18), ServerError, "does not speak HTTP but HTTP/2", 1),
+    "not http": (b"hello", ServerError, "", 3),
     "closed before an answer": (b"", ServerError, "", 3),
 }
 
@@ -353,6 +385,37 @@ def test_a_refused_connection_is_reported() -> None:
     with pytest.raises(ServerError) as caught:
         ask(OpenAIModel("m", f"http://127.0.0.1:{port}/v1"))
     assert "refused" in caught.value.message and str(port) in caught.value.message
+
+
+def test_a_server_that_sends_its_banner_and_waits_is_named_at_once(local_server: Server) -> None:
+    asked = threading.Event()
+
+    def banner(request: Request, connection: socket.socket) -> None:
+        connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+        asked.wait(30)
+
+    local_server.answers = [banner]
+    with pytest.raises(ServerError, match="SSH"):
+        ask(model(local_server))
+    asked.set()
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
+def test_a_certificate_file_also_counts_on_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
+    with pytest.raises(UsageError, match="Cannot read the certificates"):
+        ask(OpenAIModel("m", "https://127.0.0.1:1/v1"))
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost", "-keyout", tmp_path / "key.pem", "-out", tmp_path / "cert.pem"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    with Server(tls=context) as server:
+        one = OpenAIModel("m", server.url.replace("http://127.0.0.1", "https://localhost"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+        assert ask(one)[0].startswith("1 messages")
 
 
 def test_a_host_name_that_does_not_resolve_is_reported() -> None:

@@ -15,7 +15,7 @@ import pytest
 from chatmem.history.records import Message, Usage
 from chatmem.tokens import counter as counter_module
 from chatmem.tokens import encodings
-from chatmem.tokens.calibration import Calibration, calibrate
+from chatmem.tokens.calibration import Calibration, calibrate, looks_truncated, plateaued
 from chatmem.tokens.counter import REQUEST_OVERHEAD, Counter, counter_for_model
 from chatmem.tokens.encodings import ENCODINGS as TABLES_BY_ENCODING
 from chatmem.tokens.encodings import encoding_for_model, find_encoding_file
@@ -220,3 +220,13 @@ def test_each_text_is_counted_once_over_many_plans(monkeypatch: pytest.MonkeyPat
     calls.clear()
     plan(session, "second?", strategy, one, 4000)
     assert calls == ["second?"]
+
+
+@pytest.mark.parametrize(("counted", "reported"), [(8, 1), (4000, 1), (4000, 30), (4000, 255), (1000, 500)])
+def test_a_server_that_reports_few_tokens_is_not_said_to_truncate(counted: int, reported: int) -> None:
+    assert not looks_truncated(counted, reported) and not plateaued((counted, min(reported, 255)), (10, 1))
+
+
+@pytest.mark.parametrize(("counted", "reported"), [(700, 256), (9000, 2048)])
+def test_a_server_that_reports_less_than_two_fifths_of_a_long_prompt_truncates(counted: int, reported: int) -> None:
+    assert looks_truncated(counted, reported) and plateaued((counted, reported), (counted // 2, reported))

@@ -20,6 +20,7 @@ from chatmem.models.base import Options, StreamChunk, check_options
 from chatmem.models.openai import error_mapping
 from chatmem.models.openai.library import import_openai, make_client
 from chatmem.models.openai.limits import MAX_BODY_BYTES
+from chatmem.models.openai.other_protocols import WrongProtocolError
 from chatmem.models.openai.response_parser import ReplyState, parse_response
 from chatmem.models.openai.watchdog import StallWatchdog
 from chatmem.text import redact, register_secret
@@ -100,7 +101,7 @@ class OpenAIModel:
             body = json.loads(raw.http_response.content)
         except openai.APIStatusError as error:
             raise error_mapping.error_for_status(error.status_code, error.body, self.host, self.name) from error
-        except openai.OpenAIError as error:
+        except (openai.OpenAIError, WrongProtocolError) as error:
             raise error_mapping.error_for_connection(error, self.host) from error
         except (ValueError, RecursionError) as error:
             raise ServerError(f"{self.host} lists no models.", "Does base_url need /v1 at its end?") from error
@@ -139,7 +140,7 @@ class OpenAIModel:
             if watchdog.expired:
                 raise self._disconnected(error, reply, watchdog) from error
             raise RetryableError(error_mapping.error_for_connection(error, self.host)) from error
-        except (openai.OpenAIError, httpx2.InvalidURL, UnicodeError) as error:
+        except (openai.OpenAIError, httpx2.InvalidURL, UnicodeError, WrongProtocolError) as error:
             raise error_mapping.error_for_connection(error, self.host) from error
 
     def _request(self, messages: Sequence[Mapping[str, str]], options: Options) -> Any:

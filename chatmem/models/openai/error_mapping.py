@@ -178,6 +178,10 @@ def error_for_connection(error: BaseException, host: str) -> ChatmemError:
     cause = _deepest_message(causes)
     if re.search(r"InvalidURL|UnsupportedProtocol|LocalProtocolError|UnicodeEncodeError|UnicodeError", names):
         return UsageError(f"Cannot send a request to {host}: {cause}.", "Check base_url and the key for typos.")
+    if "WrongProtocolError" in names:
+        return ServerError(
+            f"{host} {cause}.", "Does base_url need https?" if cause.endswith("TLS") else "Check the port in base_url."
+        )
     if "ProxyError" in names or "proxy" in text.lower():
         return ServerError(f"{host}: the proxy refused the connection: {cause}.", "Check HTTPS_PROXY and NO_PROXY.")
     if "gaierror" in names or "Name or service" in text:

@@ -5,6 +5,7 @@ Importing it takes 0.4 s, so nothing else imports it at module level.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -12,7 +13,9 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from chatmem.errors import UsageError
 from chatmem.models.openai.limits import REQUEST_HEADERS, limit_response
+from chatmem.models.openai.other_protocols import WrongProtocolError, protocol_of
 from chatmem.process import environment
 from chatmem.text import register_secret
 
@@ -40,7 +43,7 @@ def make_client(
     trust_env: bool,
     on_connect: Callable[[Any], None] | None = None,
 ) -> Any:
-    """A client that takes nothing from the environment except, with `trust_env`, proxies and certificates.
+    """A client that takes nothing from the environment except certificates and, with `trust_env`, proxies.
 
     `on_connect` is called with the network stream of each new connection.
     """
@@ -54,8 +57,20 @@ def make_client(
     hooks: dict[str, list[Any]] = {"response": [limit_response]}
     if on_connect is not None:
         hooks["request"] = [lambda request: request.extensions.update(trace=_connection_tracer(on_connect))]
+    try:
+        # Without `trust_env` the client would ignore SSL_CERT_FILE and SSL_CERT_DIR.
+        certificates = httpx2.create_ssl_context() if base_url.startswith("https:") else True
+    except OSError as error:
+        raise UsageError(
+            f"Cannot read the certificates: {error.strerror or error}.", "Check SSL_CERT_FILE and SSL_CERT_DIR."
+        ) from error
     http = openai.DefaultHttpxClient(
-        trust_env=trust_env, follow_redirects=False, timeout=timeout, headers=REQUEST_HEADERS, event_hooks=hooks
+        trust_env=trust_env,
+        verify=certificates,
+        follow_redirects=False,
+        timeout=timeout,
+        headers=REQUEST_HEADERS,
+        event_hooks=hooks,
     )
     omitted = {"OpenAI-Project": openai.omit}
     if not organization:
@@ -74,6 +89,25 @@ def _connection_tracer(on_connect: Callable[[Any], None]) -> Callable[[str, dict
 
     def trace(event: str, info: dict[str, Any]) -> None:
         if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            _check_protocol(info["return_value"])
             on_connect(info["return_value"])
 
     return trace
+
+
+def _check_protocol(network_stream: Any) -> None:
+    """Raise WrongProtocolError from the first read of a connection whose server does not speak HTTP/1.1.
+
+    The client waits for the end of what it takes for a header, without a limit of its own.
+    """
+    read = network_stream.read
+
+    def read_first(*arguments: Any, **options: Any) -> bytes:
+        data: bytes = read(*arguments, **options)
+        network_stream.read = read
+        if protocol := protocol_of(data):
+            raise WrongProtocolError(f"does not speak HTTP but {protocol}")
+        return data
+
+    with contextlib.suppress(AttributeError):  # a stream without writable attributes
+        network_stream.read = read_first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from chatmem.errors import IncompleteReplyError, Notice, ServerError
 from chatmem.history.records import Usage
 from chatmem.models.base import StreamChunk
 from chatmem.models.openai.error_mapping import RETRY, error_for_event, error_message
+from chatmem.models.openai.other_protocols import other_api
 from chatmem.models.openai.sse import parse_events
 from chatmem.text import fix_surrogates
 
@@ -122,6 +124,8 @@ def parse_stream(chunks: Iterator[bytes], reply: ReplyState) -> Iterator[StreamC
 
 def _parse_event(name: str, body: dict[str, Any], reply: ReplyState) -> Iterator[StreamChunk]:
     choices = body.get("choices")
+    if not choices and not reply.has_text:
+        _check_api(name, body, reply)
     choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
     delta = choice.get("delta") if isinstance(choice.get("delta"), dict) else choice.get("message")
     delta = delta if isinstance(delta, dict) else {}
@@ -160,16 +164,26 @@ def _parse_whole(data: bytes, reply: ReplyState) -> Iterator[StreamChunk]:
     except (ValueError, RecursionError):
         if not text.strip():
             return
+        with contextlib.suppress(ValueError, RecursionError):  # lines of JSON
+            _check_api("", json.loads(text.lstrip().partition("\n")[0]), reply)
         raise ServerError(
             f"{reply.host} answered with {error_message(text) or 'an unknown format'} instead of a reply.",
             "Is base_url an API and not a web page? Does it need /v1 at its end? Is there a proxy with a login page?",
         ) from None
+    _check_api("", body, reply)
     if not isinstance(body, dict) or body.get("error") or not isinstance(body.get("choices"), list):
         raise error_for_event(body, reply.host, reply.model, False)
     yield from _parse_event("message", body, reply)
     if reply.has_text and not reply.status:
         reply.status = "complete"
         yield StreamChunk(status="complete")
+
+
+def _check_api(name: str, body: object, reply: ReplyState) -> None:
+    """Raise ServerError if a response belongs to another API."""
+    if isinstance(body, dict) and (found := other_api(name, body)):
+        api, hint = found
+        raise ServerError(f"{reply.host} answered with {api} instead of chat completions.", hint)
 
 
 def _content_text(content: object) -> str:

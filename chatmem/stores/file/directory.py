@@ -116,9 +116,9 @@ class SessionDirectory:
     def torn_files(self) -> dict[str, list[Path]]:
         """The files that hold torn tails, by session. Raises StorageError."""
         found: dict[str, list[Path]] = {}
-        with storage_errors(f"Cannot read the directory {self.root}"):
-            with self.system.scandir(self.root) as entries:
-                names = sorted(entry.name for entry in entries if ".torn-" in entry.name)
+        problem = f"Cannot read the directory {self.root}"
+        with storage_errors(problem), self.system.scandir(self.root) as entries:
+            names = sorted(entry.name for entry in entries if ".torn-" in entry.name)
         for file_name in names:
             found.setdefault(file_name.rpartition(".torn-")[0], []).append(self.root / file_name)
         return found
