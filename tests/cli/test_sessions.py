@@ -196,6 +196,7 @@ def test_an_invalid_name_never_leaves_the_directory_and_is_one_line(
     (home / "outside").write_text("untouched")
     (store.directory.root / "link.jsonl").symlink_to(home / "outside")
     os.mkfifo(store.directory.root / "fifo.jsonl")
+    os.mkfifo(store.directory.root / "fifo.link")
     before = sorted(str(p) for p in home.rglob("*") if "data" not in p.parts)
     for command in (["chat", "-s", name], ["sessions", "show", name], ["export", name]):
         done = run(*command, input="hi\n")

@@ -36,6 +36,7 @@ from chatmem.stores.database import log as database_log
 from chatmem.stores.database import remote_log
 from chatmem.stores.database.address import Address, redact_url
 from chatmem.stores.database.sqlite import is_network_file
+from chatmem.text import redact
 from chatmem.tokens.counter import counter_for_model
 from tests.conftest import Run
 from tests.databases import SCHEMES, Databases
@@ -563,6 +564,33 @@ def test_an_address_is_parsed() -> None:
     assert (one.user, one.password, one.path) == ("ann", "p@ss/", "chats") and one.query == {"sslmode": "require"}
     assert one.hosts == (("db1", "5432"), ("::1", "6543")) and one.is_remote and "p@ss" not in one.display_url
     assert not Address.parse("redis://127.0.0.1/0").is_remote and not Address.parse("postgresql:///x").is_remote
+
+
+def test_the_secrets_of_an_address_are_redacted_wherever_they_are_quoted() -> None:
+    Address.parse("postgresql://ann:p%40ssw0rd%2F@db1/chats?sslpassword=open+sesame")
+    assert redact("p@ssw0rd/ or open sesame is wrong") == "… or … is wrong"
+
+
+def test_records_that_are_stored_although_the_append_failed_later_are_not_stored_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/chats.db", tmp_path)
+    log = store.open("work", [header("work")])
+    append = remote_log.RemoteLog.append_lines
+
+    def fails_after_storing(self: Any, lines: Any) -> None:
+        append(self, lines)
+        raise StoreUnavailableError("cut")
+
+    with log.exclusive():
+        log.read()
+        monkeypatch.setattr(remote_log.RemoteLog, "append_lines", fails_after_storing)
+        log.append([{"type": "settings", "title": "New"}, question("one")])
+        monkeypatch.undo()
+    with log.exclusive():
+        log.read()
+    log.close()
+    assert [record["type"] for record in store.records("work")] == ["session", "settings", "message"]
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from chatmem.errors import StorageError
+from chatmem.errors import StorageError, UsageError
 from chatmem.history.records import header
+from chatmem.input_files import open_input
 from chatmem.stores import SessionStore, open_store
 from chatmem.stores.database import log as database_log
 from chatmem.stores.database.sqlite import SqliteDatabase
@@ -236,3 +237,17 @@ def test_a_directory_that_vanishes_in_the_middle_of_a_turn_loses_nothing(
     ask(chat, "four")
     path = store_at(directory / "chats.db", tmp_path / "elsewhere").session("work").path
     assert [m.content for m in path if m.role == "user"] == ["one", "two", "three", "four"] and len(path) == 8
+
+
+def test_a_link_that_leads_elsewhere_later_changes_nothing_in_this_process(tmp_path: Path) -> None:
+    first, second, link = tmp_path / "first.db", tmp_path / "second.db", tmp_path / "link.db"
+    link.symlink_to(first)
+    store = open_store(f"sqlite:///{link}", tmp_path)
+    store.open("one", [header("one")]).close()
+    second.write_bytes(b"")
+    link.unlink()
+    link.symlink_to(second)
+    store.open("two", [header("two")]).close()
+    assert sorted(store.names()) == ["one", "two"] and second.read_bytes() == b""
+    with pytest.raises(UsageError, match="belongs to the store"):
+        open_input(first)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 from chatmem.errors import UsageError
+from chatmem.text import register_secret
 
 _PARTS = (
     r"(?P<scheme>[a-z][a-z0-9+]*)://(?:(?P<user>[^:@/?#]*)(?::(?P<password>[^@/?#]*))?@)?"
@@ -35,6 +36,9 @@ class Address(NamedTuple):
                 f"The store {redact_url(url)!r} is not a valid URL.",
                 "It should look like redis://user:password@host:6379/0. Write / and @ in a password as %2F and %40.",
             )
+        query = dict(parse_qsl(found["query"] or "", keep_blank_values=True))
+        for secret in (unquote(found["password"] or ""), *(query[name] for name in query if _SECRET.search(name))):
+            register_secret(secret)
         hosts = tuple(_parse_host(host) for host in (found["hosts"] or "").split(",")) if found["hosts"] else ()
         return cls(
             found["scheme"].lower(),
@@ -42,7 +46,7 @@ class Address(NamedTuple):
             unquote(found["password"] or ""),
             hosts,
             unquote(found["path"] or ""),
-            dict(parse_qsl(found["query"] or "", keep_blank_values=True)),
+            query,
         )
 
     @property

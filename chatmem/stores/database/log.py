@@ -85,7 +85,7 @@ class DatabaseLog(SessionLog):
         return (records if replaced else pending + records), replaced
 
     def append(self, records: Iterable[Record]) -> None:
-        records = list(records)
+        records = list(map(with_record_id, records))  # so that what may be stored already is not stored again
         if not self._local:
             try:
                 self._remote.append(records)
@@ -93,7 +93,7 @@ class DatabaseLog(SessionLog):
             except REFUSALS as cause:
                 self._held.enter_context(self._use_outbox(cause).exclusive())
         assert self._local
-        self._local.append(map(with_record_id, records))
+        self._local.append(records)
 
     @contextlib.contextmanager
     def exclusive(self, wait: bool = True) -> Iterator[None]:

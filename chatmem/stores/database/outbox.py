@@ -94,11 +94,14 @@ class Outbox:
             yield self._owner() if is_locked else ""
 
     def _owner(self) -> str:
-        """Identifies this directory on this machine, until it is started again."""
+        """Identifies this directory on this machine, until it is started again. Empty if it is gone."""
         boot = f"{platform.node()} {uuid.getnode()}"
         with contextlib.suppress(OSError):
             boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        found = self.directory.root.stat()
+        try:
+            found = self.directory.root.stat()
+        except OSError:
+            return ""
         return hashlib.sha256(f"{boot} {found.st_dev} {found.st_ino}".encode()).hexdigest()[:16]
 
     def _header(self, file: str) -> Record | None:

@@ -120,11 +120,11 @@ class SqliteDatabase(SqlDatabase):
 
     def connect(self) -> None:
         shared = self._shared
-        if shared.connection is not None and shared.file != _identity(self.path):
+        if shared.connection is not None and shared.file != _identity(shared.path):
             shared.close()  # the file was moved or deleted: what is written to it would be lost
         if shared.connection is None:
             shared.connection = self._open()
-            shared.file = _identity(self.path)
+            shared.file = _identity(shared.path)
             OPEN_DATABASES.add(shared.path)
         shared.users.add(self)
         self.connection = shared.connection
@@ -139,17 +139,18 @@ class SqliteDatabase(SqlDatabase):
     def _open(self) -> Any:
         import sqlite3
 
-        if not self.path.parent.is_dir():
+        path = self._shared.path
+        if not path.parent.is_dir():
             raise UsageError(
-                f"The directory {str(self.path.parent)!r} of the store does not exist.",
+                f"The directory {str(path.parent)!r} of the store does not exist.",
                 "An absolute path has four slashes: sqlite:////home/me/chats.db",
             )
-        create_private(self.path)
+        create_private(path)
         with suppress(OSError):  # another user's file
-            self.path.chmod(0o600)
-        connection = sqlite3.connect(self.path, timeout=TIMEOUT, isolation_level=None, check_same_thread=False)
+            path.chmod(0o600)
+        connection = sqlite3.connect(path, timeout=TIMEOUT, isolation_level=None, check_same_thread=False)
         try:
-            connection.execute(f"PRAGMA journal_mode = {'DELETE' if is_network_file(self.path) else 'WAL'}")
+            connection.execute(f"PRAGMA journal_mode = {'DELETE' if is_network_file(path) else 'WAL'}")
             connection.execute("PRAGMA synchronous = FULL")
             with self.begin(connection):
                 self.migrate(self.executor(connection))

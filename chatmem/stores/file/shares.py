@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from chatmem.errors import UsageError
 from chatmem.history.names import is_valid
 from chatmem.history.records import Record
+from chatmem.input_files import open_input
 from chatmem.stores.base import SessionLog
 from chatmem.stores.codec import decode, encode
 
@@ -27,10 +29,7 @@ class ShareLink(NamedTuple):
     @classmethod
     def read(cls, path: Path) -> ShareLink | None:
         """The link in a file, or None if the file is missing or malformed."""
-        try:
-            record = decode(path.read_bytes()[:MAX_BYTES].strip()) if not path.is_symlink() else None
-        except OSError:
-            return None
+        record = None if path.is_symlink() else read_header(path)
         parts = [record.get(field) for field in cls._fields] if record else [None]
         user, *rest = parts
         is_string = all(isinstance(part, str) for part in parts)
@@ -43,11 +42,11 @@ class ShareLink(NamedTuple):
 
 
 def read_header(path: Path) -> Record | None:
-    """The first record of a session file, or None if it has none."""
+    """The first record of a session or link file, or None if it has none."""
     try:
-        with path.open("rb") as file:
+        with open_input(path) as file:
             return decode(file.readline(MAX_BYTES))
-    except OSError:
+    except (OSError, UsageError):
         return None
 
 
