@@ -109,6 +109,9 @@ if __name__ == "__main__":
     found = serve(socket.socket(fileno=int(sys.argv[1])))
     if found is not None:
         from chatmem.__main__ import main
+        from tests.faults.kill_at_line import kill_at_line
 
+        if counter := os.environ.pop("TEST_LINE_COUNTER", ""):
+            kill_at_line(int(os.environ.pop("TEST_KILLED_AT_LINE")), counter)
         sys.argv = ["chatmem", *found]
         main()

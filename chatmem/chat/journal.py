@@ -187,8 +187,19 @@ class Journal:
         if stored:  # what seemed to fail may have been stored
             self._unsaved = [r for r in self._unsaved if r["type"] != "message" or r["id"] not in stored]
         self._apply(records)
+        if replaced or stored:
+            self._keep_up_with_others(replaced)
         self._follow_name()
         return 0 if replaced else len(self.session.messages) - before
+
+    def _keep_up_with_others(self, replaced: bool) -> None:
+        """Put messages that could not be saved yet on a branch if another process continued the session meanwhile."""
+        head, unsaved = self.session.head, [r for r in self._unsaved if r["type"] == "message"]
+        if replaced:
+            self._apply(self._unsaved)
+        if unsaved and head not in (unsaved[0]["parent"], unsaved[-1]["id"]):
+            self._unsaved.append({"type": "head", "message": head})
+            self._apply(self._unsaved[-1:])
 
     def _apply(self, records: list[Record] | tuple[Record, ...]) -> None:
         for record in records:

@@ -31,6 +31,10 @@ NAMES = (
     "database faults: turns lost, torn or repeated",
     "unreachable databases: turns lost or repeated",
     "refusing databases: turns lost or repeated",
+    "kills between any two lines: records lost or doubled",
+    "errors of disks and databases: turns lost or doubled",
+    "killed servers, cuts and expired leases: turns lost or doubled",
+    "crowds of processes: turns lost or doubled",
 )
 CLAIMS = tuple(Claim(name, "", at_most=0) for name in NAMES)
 

@@ -453,8 +453,8 @@ def test_the_configured_system_prompt_applies_when_another_process_created_the_s
 
 
 def test_a_server_that_truncates_silently_is_noticed(type_keys: TypeKeys, server: Server) -> None:
-    server.otherwise = lambda request: stream("ok", usage={"prompt_tokens": 200, "completion_tokens": 2})
-    shown = type_keys(*(f"{n} " + "word " * 60 + ENTER for n in range(6)))
+    server.otherwise = lambda request: stream("ok", usage={"prompt_tokens": 300, "completion_tokens": 2})
+    shown = type_keys(*(f"{n} " + "word " * 90 + ENTER for n in range(6)))
     assert "If its context window is smaller" in shown
 
 

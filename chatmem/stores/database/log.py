@@ -49,7 +49,7 @@ class DatabaseLog(SessionLog):
         """`ident` is the session's id in the database. None: it exists only in the outbox, because of `cause`."""
         self.outbox = outbox
         self.unavailable = None
-        self._remote = RemoteLog(catalog, name, ident)
+        self._remote = RemoteLog(catalog, name, ident or outbox.ident_for(name))
         self._local: FileLog | None = None
         self._draft = DraftFile(outbox.directory.system)
         self._pending: list[Record] = []
@@ -70,19 +70,20 @@ class DatabaseLog(SessionLog):
         return self._remote.name
 
     def read(self) -> tuple[list[Record], bool]:
+        if not self._local:
+            try:
+                records, replaced = self._remote.read()
+            except REFUSALS as cause:
+                if not self._is_exclusive:
+                    raise
+                self._held.enter_context(self._use_outbox(cause).exclusive())
+                return self.read()[0], False
+            pending, self._pending = self._pending, []
+            return (records if replaced else pending + records), replaced
+        records, replaced = self._local.read()
         pending, self._pending = self._pending, []
-        if self._local:
-            records, replaced = self._local.read()
-            kept = (r for r in records if r.get("type") != "session" or not self._remote.ident)
-            return pending + [without_record_id(record) for record in kept], replaced
-        try:
-            records, replaced = self._remote.read()
-        except REFUSALS as cause:
-            if not self._is_exclusive:
-                raise
-            self._held.enter_context(self._use_outbox(cause).exclusive())
-            return pending + self.read()[0], False
-        return (records if replaced else pending + records), replaced
+        kept = (r for r in records if r.get("type") != "session" or not self._remote.ident)
+        return pending + [without_record_id(record) for record in kept], replaced
 
     def append(self, records: Iterable[Record]) -> None:
         records = list(map(with_record_id, records))  # so that what may be stored already is not stored again

@@ -42,8 +42,14 @@ class Outbox:
         return known + [f for f in files if canonical_key(f) == key and "of" not in (self._header(f) or {})]
 
     def file_for(self, name: str, ident: str | None) -> str:
-        """The file of a session, whether it exists or not."""
-        return ident or next(iter(self.files_for(name, None)), name)
+        """The file of a session, whether it exists or not. One that exists is continued, so that order is kept."""
+        return next(iter(self.files_for(name, ident)), ident or name)
+
+    def ident_for(self, name: str) -> str | None:
+        """The id in the database of a session that has a file here. None if it has none, or if it is not known."""
+        file = self.names().get(name)
+        ident = (self._header(file) or {}).get("of") if file else None
+        return ident if isinstance(ident, str) else None
 
     def records(self, file: str) -> list[Record]:
         """The records in a file, and the draft of a process that died, without the header."""

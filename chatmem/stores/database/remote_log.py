@@ -37,10 +37,11 @@ class RemoteLog:
 
     def read(self) -> tuple[list[Record], bool]:
         """The records added since the last read, and whether they replace everything read before."""
-        replaced, self.replaced = self.replaced, False
-        if replaced:
+        if self.replaced:
             self._last = 0
-        return self.read_new(), replaced
+        records = self.read_new()
+        replaced, self.replaced = self.replaced, False
+        return records, replaced
 
     def read_new(self) -> list[Record]:
         records, self._last = self.catalog.read(self._known_ident, self._last)

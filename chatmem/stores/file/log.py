@@ -39,12 +39,13 @@ class FileLog(SessionLog):
         self._open()
 
     def read(self) -> tuple[list[Record], bool]:
-        replaced, self._replaced = self._replaced, False
         with storage_errors(f"Cannot read session {self.name!r}"):
             if self.system.fstat(self._descriptor).st_size < self._read_offset:
-                replaced = True  # truncated by another program: everything read before is invalid
                 self._reset()
-            return self._read_new(), replaced
+                self._replaced = True  # truncated by another program: everything read before is invalid
+            records = self._read_new()
+        replaced, self._replaced = self._replaced, False
+        return records, replaced
 
     def append(self, records: Iterable[Record]) -> None:
         records = list(records)
@@ -101,8 +102,8 @@ class FileLog(SessionLog):
 
     def _read_new(self) -> list[Record]:
         """The records of the complete lines that were not read before."""
-        pending, self._pending = self._pending, []
         data = read_from(self.system, self._descriptor, self._read_offset)
+        pending, self._pending = self._pending, []
         end = data.rfind(b"\n") + 1
         lines = data[:end].split(b"\n")[:-1] if end else []
         records = list(decode_all(lines))
