@@ -163,8 +163,15 @@ class App:
             settings.options,
             settings.system or "",
             summary_model=LazyModel(replace(settings, model=summary_model), self) if summary_model else None,
+            assumed_window=lambda: self._proven_window(model),
             record_model_fact=lambda **facts: self.model_facts.put(model.server, model.name, **_dated(facts)),
         )
+
+    def _proven_window(self, model: Model) -> int:
+        """The window to assume for a model, as earlier replies proved. 0 if none did."""
+        proven, when = (self.model_facts.get(model.server, model.name, f) for f in ("proven_window", "window_at"))
+        is_valid = type(proven) is int and MIN_WINDOW <= proven < 1 << 30 and _is_recent(when)
+        return proven if is_valid else 0
 
     def preload(self, chat: Chat) -> None:
         """Do what the first turn needs: find the model, import its client, load its encoding. Never raises."""
@@ -173,7 +180,7 @@ class App:
             config.model.preload()
             _ = config.window
             config.counter_for(config.model.name).preload()
-            if config.strategy.retrieval_share(config.limit):
+            if config.strategy.retrieval_share(config.limits.limit):
                 chat.index()
 
     # Models
@@ -290,7 +297,7 @@ class LazyModel:
         learned, when = (self.app.model_facts.get(self.server, self.name, fact) for fact in ("window", "window_at"))
         if not isinstance(learned, int) or not isinstance(when, int | float) or learned < MIN_WINDOW:
             return known
-        if time.time() - when >= LEARNED_WINDOW_TTL:
+        if not _is_recent(when):
             return known
         return min(learned, known) if known else learned
 
@@ -312,6 +319,12 @@ class LazyModel:
     def preload(self) -> None:
         self.model.preload()
 
+    def for_background(self) -> Model:
+        return self.model.for_background()
+
+    def cancel(self) -> None:
+        self.model.cancel()
+
 
 def _offline_model() -> Model:
     from chatmem.models.offline import OfflineModel  # imported lazily: rarely used
@@ -320,8 +333,13 @@ def _offline_model() -> Model:
 
 
 def _dated(facts: dict[str, Any]) -> dict[str, Any]:
-    """What was learned. A window is dated, since a server may be restarted with a larger one."""
-    return facts | {"window_at": int(time.time())} if "window" in facts else facts
+    """What was learned. A window is dated, since a server may be restarted with another one."""
+    return facts | {"window_at": int(time.time())} if facts.keys() & {"window", "proven_window"} else facts
+
+
+def _is_recent(when: object) -> bool:
+    """Whether a window that was learned at a time still counts."""
+    return isinstance(when, int | float) and time.time() - when < LEARNED_WINDOW_TTL
 
 
 def _documented_window(model: str) -> int | None:

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 from chatmem.app import HOW_TO_CONNECT, App
 from chatmem.config.settings import Settings
 from chatmem.errors import ChatmemError
-from chatmem.memory.budget import ASSUMED_WINDOW
 from chatmem.models.discovery import find_local_servers
 from chatmem.paths import atomic_write
 from chatmem.tokens.encodings import ENCODINGS, EncodingFile, find_encoding_file
@@ -83,12 +82,13 @@ def _check_model(app: App, settings: Settings) -> Iterator[CheckResult]:
     else:
         yield CheckResult("model", "bad", model.name, "The server does not list it.")
     config = app.resolve_turn({})
-    if window := config.window:
-        yield CheckResult("window", "good", f"{window:,} tokens")
-    else:
+    limits = config.limits
+    if limits.is_assumed:
         yield CheckResult(
-            "window", "missing", f"unknown, {ASSUMED_WINDOW:,} assumed", "Set context_window in the config."
+            "window", "missing", f"unknown, {limits.window:,} assumed", "Set context_window in the config."
         )
+    else:
+        yield CheckResult("window", "good", f"{limits.window:,} tokens")
     counter = config.counter_for(model.name)
     encoding = f" with {counter.encoding}" if counter.encoding else ""
     yield CheckResult("counting", "good", f"{counter.method}{encoding}")

@@ -53,6 +53,8 @@ class Notice(NamedTuple):
 
     text: str
     action: Action | None = None
+    code: str = ""
+    """Identifies what a notice of a plan reports, so that it is shown only when that begins or changes."""
 
 
 class Notify(Protocol):

@@ -28,6 +28,12 @@ class ScriptedModel:
     def preload(self) -> None:
         pass
 
+    def for_background(self) -> ScriptedModel:
+        return self
+
+    def cancel(self) -> None:
+        pass
+
     def list_models(self, timeout: float = 10.0) -> list[dict[str, Any]]:
         return []
 

@@ -22,16 +22,18 @@ from chatmem.errors import (
     UsageError,
     ignore_notices,
 )
-from chatmem.history.records import Message, Record, Summary, new_id, utc_now
+from chatmem.history.records import Message, Record, Summary, Usage, new_id, utc_now
 from chatmem.history.session import Session, Turn
-from chatmem.memory.budget import server_truncated, window_after_overflow
+from chatmem.memory.budget import proven_window
 from chatmem.memory.compare import ComparisonRow, compare
-from chatmem.memory.plan import ContextPlan, turn_tokens
+from chatmem.memory.costs import turn_tokens
+from chatmem.memory.plan import ContextPlan
 from chatmem.memory.planner import plan
 from chatmem.memory.retrieval import FullTextIndex
 from chatmem.memory.strategies import current_names
 from chatmem.memory.strategies.base import Strategy
 from chatmem.memory.summaries import select_summaries
+from chatmem.memory.window import server_truncated, window_after_overflow
 from chatmem.models.base import StreamChunk
 from chatmem.process import defer_signals
 from chatmem.stores.base import SessionStore
@@ -39,6 +41,8 @@ from chatmem.text import fix_surrogates, pluralize, truncate
 from chatmem.tokens.calibration import calibrate
 from chatmem.tokens.counter import Counter
 
+MATCHING_COUNTS = 0.1
+"""The share by which a server's count of a prompt may differ from ours to be believed."""
 MAX_ATTEMPTS = 3
 """How often a question is sent if the server refuses it as too long."""
 
@@ -90,6 +94,7 @@ class Chat:
     def send(self, text: str) -> Generator[StreamChunk]:
         """Ask the model. The question is on disk before the request is sent, the reply before this ends."""
         self.last_question = None
+        self._stop_summary()
         with self._transaction(required=True):
             question = Message(new_id(), self.session.head, "user", fix_surrogates(text), utc_now())
             self._append_question(question)
@@ -97,6 +102,7 @@ class Chat:
 
     def retry(self, number: int | None = None, text: str | None = None) -> Generator[StreamChunk]:
         """Ask a question again, by default the last one, optionally with another text. The old reply stays."""
+        self._stop_summary()
         with self._transaction(required=True):
             question = self.turn(number).question
             if text is not None:
@@ -107,6 +113,11 @@ class Chat:
                 self.journal.append(*[{"type": "head", "message": question.id}] * is_moved, required=True)
             yield from self._answer(question)
 
+    def _stop_summary(self) -> None:
+        """End a summary that is being made, if the server may not answer a question at the same time."""
+        if self.background.running:
+            self.background.make_way(self.turn_config.model.server)
+
     def _append_question(self, question: Message, *before: Record) -> None:
         """Make a question durable. Raises StorageError if that is not possible: then it is not sent."""
         with defer_signals():  # so that an interrupt never returns a question to the prompt that is stored
@@ -116,7 +127,7 @@ class Chat:
     def _answer(self, question: Message) -> Iterator[StreamChunk]:
         """Stream the reply to a stored question. Whatever happens, the part that arrived is stored."""
         context = self.plan(question)
-        for notice in (*context.notices, *self._first_eviction_notice(context)):
+        for notice in self._new_notices(context):
             yield StreamChunk(notice=notice)
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
@@ -172,6 +183,8 @@ class Chat:
                     if usage and (calibration := calibrate(reversed(self.session.path), model.name)):
                         self.turn_config.record_model_fact(ratio=calibration.ratio, extra=calibration.extra)
                 self.journal.close_draft()
+        if usage and status == "complete":
+            self._learn_window(context, usage)
         if usage and usage.prompt and server_truncated(self.session, context.counted, usage.prompt):
             yield StreamChunk(
                 notice=Notice(
@@ -186,9 +199,22 @@ class Chat:
                 Action("retry"),
             )
 
-    def _first_eviction_notice(self, context: ContextPlan) -> Iterator[Notice]:
-        """The notice for the first turn that is left out of the context."""
+    def _learn_window(self, context: ContextPlan, usage: Usage) -> None:
+        """Assume a larger window if a prompt and its reply were larger than the assumed one allows."""
+        prompt, completion = usage.prompt or 0, usage.completion or 0
+        if context.limits.is_assumed and abs(prompt - context.tokens) <= MATCHING_COUNTS * context.tokens:
+            reply_tokens = self.turn_config.options.get("max_tokens")
+            if window := proven_window(context.limits, reply_tokens, prompt + completion):
+                self.turn_config.record_model_fact(proven_window=window)
+                self._turn_config = replace(self.turn_config, assumed_window=lambda: window)
+
+    def _new_notices(self, context: ContextPlan) -> Iterator[Notice]:
+        """The notices that the last reply's plan did not have, and one for the first turn that is left out."""
         last = next((m.plan_digest for m in reversed(self.session.path) if m.plan_digest), {})
+        known = last.get("notices")
+        for notice in context.notices:
+            if not (isinstance(known, list) and notice.code in known):
+                yield notice
         evicted = next(context.evicted, None)
         if evicted and not last.get("left_out"):
             title = truncate(" ".join(evicted.question.content.split()), 40)
@@ -268,16 +294,16 @@ class Chat:
         """What the model would be sent with this question, and why. Changes nothing."""
         config = self.turn_config
         strategy = strategy or config.strategy
-        retrieves = strategy.retrieval_share(strategy.budget(config.limit)) > 0
+        retrieves = strategy.retrieval_share(strategy.budget(config.limits).tokens) > 0
         question = fix_surrogates(question) if isinstance(question, str) else question
         question_id = question.id if isinstance(question, Message) else ""
         index = self.index(question_id) if retrieves else None
-        return plan(self.session, question, strategy, self.counter, config.limit, index)
+        return plan(self.session, question, strategy, self.counter, config.limits, retriever=index)
 
     def compare(self, question: str | None, strategies: Sequence[Strategy]) -> list[ComparisonRow]:
         """What each strategy would make of this session."""
-        limit = self.turn_config.limit
-        return compare(self.session, question, strategies, self.counter, limit, self.index())
+        limits = self.turn_config.limits
+        return compare(self.session, question, strategies, self.counter, limits, self.index())
 
     def turn(self, number: int | None = None) -> Turn:
         """A turn of the path by its number, by default the last one. Raises UsageError."""
@@ -334,10 +360,12 @@ class Chat:
         if flags.get("pinned"):
             pins = [t for t in self.session.turns if t.pinned or t is turn]
             tokens = sum(turn_tokens(self.counter, t) for t in pins)
-            budget = self.turn_config.strategy.budget(self.turn_config.limit)
-            if tokens > budget // 2:
+            limits = self.turn_config.limits
+            budget = self.turn_config.strategy.budget(limits)
+            name, most = ("budget", budget.tokens) if budget.is_hard else ("limit", limits.limit)
+            if tokens > most // 2:
                 raise UsageError(
-                    f"Pinned turns would take {tokens:,} tokens, more than half of the budget of {budget:,}.",
+                    f"Pinned turns would take {tokens:,} tokens, more than half of the {name} of {most:,}.",
                     action=Action("unpin"),
                 )
         with self._transaction():

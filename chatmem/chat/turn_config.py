@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from chatmem.memory.budget import budget_for_window
+from chatmem.memory.budget import Limits, limits_for
 from chatmem.memory.strategies.base import Strategy
-from chatmem.models.base import Model, Options
+from chatmem.models.base import Model, Options, is_on_this_machine
 from chatmem.tokens.counter import Counter
 
 
@@ -24,19 +24,22 @@ class TurnConfig:
     system: str = ""
     learned_window: int | None = None
     """The context window that a refused request revealed. It replaces the model's own."""
+    assumed_window: Callable[[], int] = lambda: 0
+    """The window to assume while none is known. 0: the default."""
     summary_model: Model | None = None
     """The model that writes summaries. None: the model of the chat."""
     record_model_fact: Callable[..., None] = lambda **facts: None
-    """Remembers what a server revealed: `ratio=` and `extra=` of its token counts, `window=`."""
+    """Remembers what a server revealed: `ratio=` and `extra=` of its token counts, `window=`, `proven_window=`."""
 
     @property
     def window(self) -> int | None:
         return self.learned_window or self.model.window
 
     @property
-    def limit(self) -> int:
-        """The tokens that messages may take."""
-        return budget_for_window(self.window, self.options.get("max_tokens"))
+    def limits(self) -> Limits:
+        """What the model takes."""
+        is_local = is_on_this_machine(self.model.server)
+        return limits_for(self.window, self.options.get("max_tokens"), self.assumed_window(), is_local)
 
 
 ResolveTurn = Callable[[Mapping[str, Any]], TurnConfig]

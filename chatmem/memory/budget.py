@@ -1,55 +1,72 @@
-"""The token budget that a context window leaves, and what server responses reveal about the window."""
+"""The sizes that a context has to keep to.
+
+The *limit* is the model's context window less the reserve for the reply. The *budget* is what a strategy aims at. A
+number that the user gave is a hard budget: nothing exceeds it. An automatic budget below the limit is soft: the newest
+turns may exceed it.
+"""
 
 from __future__ import annotations
 
-from chatmem.errors import ContextLengthError
-from chatmem.history.session import Session
-from chatmem.memory.plan import ContextPlan
-from chatmem.tokens.calibration import looks_truncated, plateaued
+from typing import NamedTuple
 
-ASSUMED_WINDOW = 8192
-"""The context window in tokens of a model whose window is unknown."""
+ASSUMED_WINDOW = 32_768
+"""The context window in tokens that is assumed of a model if nothing is known about it."""
+ASSUMED_LOCAL_WINDOW = 8192
+"""The same for a server on this machine."""
+SOFT_BUDGET = 65_536
+"""The most tokens of an automatic budget of `token-trim` and `summary`."""
+SOFT_LOCAL_BUDGET = 16_384
+"""The same for a server on this machine, where long prompts are slow."""
 MAX_REPLY_RESERVE = 4096
 """The most tokens that are reserved for the reply if its `max_tokens` is not set."""
+PROVEN_MARGIN = 1.25
+"""The limit of an assumed window that was proven too small is at least this many times what is known to fit."""
 
 
-def budget_for_window(window: int | None, reply_tokens: object = None) -> int:
-    """The tokens that messages may take: the window minus a reserve for the reply.
+class Limits(NamedTuple):
+    """What a model takes, in tokens."""
 
-    The reserve is `reply_tokens` (the option `max_tokens`) if set, else at most a quarter of the window.
+    limit: int
+    """The most tokens of all messages of a request."""
+    window: int = 0
+    """The context window that the limit follows from. 0 if it was given as such."""
+    is_assumed: bool = False
+    """Whether nothing is known about the window. Then it never refuses a question."""
+    soft_budget: int = SOFT_BUDGET
+    """The automatic budget of strategies that do not use the whole limit."""
+
+
+class Budget(NamedTuple):
+    """What a strategy aims at, in tokens."""
+
+    tokens: int
+    is_hard: bool = False
+    """Whether the user gave it. Then the whole context stays within it."""
+
+
+def limits_for(window: int | None, reply_tokens: object = None, assumed: int = 0, is_local: bool = False) -> Limits:
+    """The limits of a model. `window` is None if it is unknown: then `assumed`, or a default, takes its place."""
+    soft_budget = SOFT_LOCAL_BUDGET if is_local else SOFT_BUDGET
+    if window:
+        return Limits(window - reply_reserve(window, reply_tokens), window, soft_budget=soft_budget)
+    window = assumed or (ASSUMED_LOCAL_WINDOW if is_local else ASSUMED_WINDOW)
+    reserve = min(window // 2, reply_reserve(window, reply_tokens))
+    return Limits(window - reserve, window, is_assumed=True, soft_budget=soft_budget)
+
+
+def reply_reserve(window: int, reply_tokens: object = None) -> int:
+    """The tokens of a window that are reserved for the reply.
+
+    These are `reply_tokens` (the option `max_tokens`) if set, else at most a quarter of the window.
     """
-    window = window or ASSUMED_WINDOW
     if isinstance(reply_tokens, int) and 0 < reply_tokens < window:
-        return window - reply_tokens
-    return window - min(MAX_REPLY_RESERVE, window // 4)
+        return reply_tokens
+    return min(MAX_REPLY_RESERVE, window // 4)
 
 
-def window_after_overflow(
-    error: ContextLengthError, plan: ContextPlan, reply_tokens: object, known: int | None
-) -> int | None:
-    """The window, in our tokens, that a refused request reveals. None if planning again would not help.
-
-    `error.needed` tells how our count of the messages compares with the server's. `known` is the window that was
-    assumed so far.
-    """
-    if error.limit is None:  # the server did not say by how much: halve the context
-        budget = plan.tokens // 2
-        return budget + (reply_tokens if isinstance(reply_tokens, int) else min(MAX_REPLY_RESERVE, budget // 3))
-    ratio = min(1.0, plan.tokens / error.needed) if error.needed else 1.0
-    reserve = error.limit - budget_for_window(error.limit, reply_tokens)
-    window = int((error.limit - reserve) * ratio) + reserve
-    if plan.tokens <= budget_for_window(window, reply_tokens):
-        window = int(window * 0.8)  # our estimate was low; shrink by 20 %
-    return window if window < (known or window + 1) else None
-
-
-def server_truncated(session: Session, counted: int, reported: int) -> bool:
-    """Whether the server seems to have truncated the last prompt silently: it reports fewer tokens than we counted."""
-    if reported >= counted:
-        return False
-    replies = [m for m in session.path if m.role == "assistant" and m.plan_digest and m.usage and m.usage.prompt]
-    previous = replies[-2] if len(replies) > 1 else None
-    if previous is None or not previous.plan_digest or not previous.usage:
-        return looks_truncated(counted, reported)
-    earlier = (int(previous.plan_digest.get("counted") or 0), previous.usage.prompt or 0)
-    return looks_truncated(counted, reported) or plateaued((counted, reported), earlier)
+def proven_window(limits: Limits, reply_tokens: object, proven: int) -> int | None:
+    """The window to assume from now on, after a prompt and its reply of `proven` tokens fitted. None for the same."""
+    window = limits.window
+    while window - min(window // 2, reply_reserve(window, reply_tokens)) < PROVEN_MARGIN * proven:
+        window *= 2
+    return window if window != limits.window else None

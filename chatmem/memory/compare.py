@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from chatmem.errors import ContextBudgetError
 from chatmem.history.session import Session
+from chatmem.memory.budget import Limits
 from chatmem.memory.facts import extract_facts
 from chatmem.memory.plan import ApiMessage, ContextPlan
 from chatmem.memory.planner import Retriever, plan
@@ -25,6 +26,8 @@ class ComparisonRow(NamedTuple):
     messages: int
     tokens: int
     verbatim_turns: int
+    newest_turn: str
+    """Whether the newest turn is sent: whole, shortened or missing. Empty if there is none."""
     prefix_reuse: float | None
     """The share of the last prompts that repeats the start of the previous prompt. None for too few turns."""
     kept: float | None
@@ -39,7 +42,7 @@ def compare(
     question: str | None,
     strategies: Sequence[Strategy],
     counter: Counter,
-    limit: int,
+    limits: Limits,
     retriever: Retriever | None,
 ) -> list[ComparisonRow]:
     """A row per strategy, for the context that would be sent next. Strategies that cannot send it are left out."""
@@ -47,7 +50,7 @@ def compare(
     rows = []
     for strategy in strategies:
         try:
-            context = plan(session, question, strategy, counter, limit, retriever)
+            context = plan(session, question, strategy, counter, limits, retriever=retriever)
         except ContextBudgetError:
             continue
         pins = sum(turn.number <= context.start for turn in context.pins)
@@ -56,8 +59,9 @@ def compare(
                 format_spec(strategy),
                 len(context.messages),
                 context.tokens,
-                pins + sum(turn.sendable for turn in context.turns[context.start :]),
-                prefix_reuse(session, strategy, counter, limit, retriever),
+                pins + sum(turn.sendable for turn in context.turns[context.start :]) - bool(context.shortened),
+                context.newest_turn,
+                prefix_reuse(session, strategy, counter, limits, retriever),
                 fact_recall(facts, context),
             )
         )
@@ -71,7 +75,7 @@ def fact_recall(facts: set[str], context: ContextPlan) -> float | None:
 
 
 def prefix_reuse(
-    session: Session, strategy: Strategy, counter: Counter, limit: int, retriever: Retriever | None
+    session: Session, strategy: Strategy, counter: Counter, limits: Limits, retriever: Retriever | None
 ) -> float | None:
     """Replay the last turns under a strategy: the share of each prompt that repeats the start of the previous one."""
     first = max(0, len(session.turns) - REPLAYED_TURNS)
@@ -84,7 +88,7 @@ def prefix_reuse(
     for turn in session.turns[first:]:
         replayed.apply(turn.question._replace(parent=replayed.head).record())
         try:
-            context = plan(replayed, replayed.path[-1], strategy, counter, limit, retriever)
+            context = plan(replayed, replayed.path[-1], strategy, counter, limits, retriever=retriever)
         except ContextBudgetError:
             continue
         if previous is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -10,8 +10,11 @@ from typing import Any, NamedTuple
 from chatmem.errors import Notice
 from chatmem.history.records import Message, Summary
 from chatmem.history.session import Session, Turn
+from chatmem.memory.budget import Limits
+from chatmem.memory.costs import reply_key, turn_tokens
 from chatmem.memory.strategies import format_spec
 from chatmem.memory.strategies.base import Strategy
+from chatmem.memory.summaries import SummaryBlock
 from chatmem.tokens.counter import REQUEST_OVERHEAD, Counter
 
 ApiMessage = dict[str, str]
@@ -28,7 +31,8 @@ class RetrievedLine(NamedTuple):
 class Decision(NamedTuple):
     """What happens to one stored message, and why.
 
-    `decision` is one of sent, pinned, summarised, recalled, dropped, excluded. `turn` is 0 before the first question.
+    `decision` is one of sent, shortened, pinned, summarised, recalled, dropped, excluded. `turn` is 0 before the first
+    question. `tokens` is the size of the whole message.
     """
 
     id: str
@@ -46,6 +50,7 @@ class ContextPlan:
     messages: tuple[ApiMessage, ...]
     tokens: int
     budget: int
+    limits: Limits
     strategy: Strategy
     counter: Counter = field(repr=False)
     session: Session = field(repr=False)
@@ -53,14 +58,14 @@ class ContextPlan:
     start: int
     """The index of the first turn of the tail, which is sent verbatim."""
     question: Message | str | None
-    summaries: tuple[Summary, ...] = ()
+    summary: SummaryBlock = SummaryBlock()
     pins: tuple[Turn, ...] = ()
     retrieved: tuple[RetrievedLine, ...] = ()
     notices: tuple[Notice, ...] = ()
     summarize_before: int = 0
     """Turns before this index should be summarised before the cut moves next. 0: nothing to do."""
-    clipped: frozenset[int] = frozenset()
-    """The indices of turns that are summarised, but whose summary does not fit."""
+    shortened: Mapping[str, int] = field(default_factory=dict)
+    """The ids of the messages of the newest turn that lose text: how many tokens are left out of each."""
 
     @property
     def tail_id(self) -> str | None:
@@ -69,9 +74,19 @@ class ContextPlan:
 
     @property
     def evicted(self) -> Iterator[Turn]:
-        """The answered turns that are not sent verbatim, oldest first."""
+        """The answered turns that are not sent, oldest first."""
         shown = {turn.id for turn in self.pins}
         return (t for t in self.turns[: self.start] if t.sendable and t.id not in shown)
+
+    @property
+    def newest_turn(self) -> str:
+        """Whether the newest turn that may be sent is `whole`, `shortened` or `missing`. Empty if there is none."""
+        newest = next((turn for turn in reversed(self.turns) if turn.sendable), None)
+        if newest is None:
+            return ""
+        if self.shortened:
+            return "shortened"
+        return "whole" if newest.number > self.start or newest in self.pins else "missing"
 
     def digest(self) -> dict[str, Any]:
         """What the record of the reply keeps of the plan: enough to explain it and to find the cut again."""
@@ -83,12 +98,16 @@ class ContextPlan:
         digest |= {"tokens": self.tokens, "counted": self.counted, "counting": self.counter.method}
         if evicted := sum(1 for _ in self.evicted):
             digest["left_out"] = evicted
-        if self.summaries:
-            digest["parts"] = [summary.id for summary in self.summaries]
+        if self.summary.segments:
+            digest["parts"] = [segment.id for segment in self.summary.segments]
         if self.pins:
             digest["pins"] = [turn.id for turn in self.pins]
         if self.retrieved:
             digest["recalled"] = [line.message.id for line in self.retrieved]
+        if self.shortened:
+            digest["shortened"] = dict(self.shortened)
+        if codes := [notice.code for notice in self.notices if notice.code]:
+            digest["notices"] = codes
         return digest
 
     @cached_property
@@ -114,16 +133,22 @@ class ContextPlan:
             "system": min(prompt, system_message),
             "summary": max(0, system_message - prompt),
             "pins": sum(turn_tokens(self.counter, t) for t in self.pins if not self._is_in_tail(t)),
-            "tail": sum(turn_tokens(self.counter, t) for t in self.turns[self.start :] if t.sendable),
+            "tail": self._tail_tokens(),
             "recalled": max(0, last - question),
             "question": min(question, last),
             "free": max(0, self.budget - self.tokens),
         }
 
+    def _tail_tokens(self) -> int:
+        if self.shortened:  # the newest turn is the whole tail, right before the question
+            tail = self.messages[-3:-1] if self.question is not None else self.messages[-2:]
+            return sum(self.counter.count_message(message["content"]) for message in tail)
+        return sum(turn_tokens(self.counter, turn) for turn in self.turns[self.start :] if turn.sendable)
+
     def decisions(self) -> Iterator[Decision]:
         """One decision per stored message of the path, in the order of the path."""
         recalled = {line.message.id for line in self.retrieved}
-        summarised = self._summarised_turns()
+        summarised = self._turns_of(self.summary.segments)
         pinned = {turn.id for turn in self.pins}
         for message in self.session.preamble:
             yield self._decision(message, 0, "dropped", "before the first question")
@@ -134,6 +159,9 @@ class ContextPlan:
                     yield self._decision(message, turn.number, "dropped", "neither a question nor a reply")
                 elif message.id in recalled:
                     yield self._decision(message, turn.number, "recalled", "found for this question")
+                elif message.id in self.shortened:
+                    reason = f"too long; {self.shortened[message.id]:,} tokens left out"
+                    yield self._decision(message, turn.number, "shortened", reason)
                 else:
                     yield self._decision(message, turn.number, decision, reason)
         question_id = self.question.id if isinstance(self.question, Message) else None
@@ -162,16 +190,22 @@ class ContextPlan:
         if index in summarised:
             return "summarised", "in the summary"
         if turn.pinned:
-            return "dropped", "pinned, but the pins do not fit"
-        if index in self.clipped:
+            return "dropped", "pinned, but it does not fit"
+        if index in self.summary.copies:
+            left_out = self.summary.copies[index]
+            if left_out:
+                return "shortened", f"summary pending; a copy without {left_out:,} tokens is sent"
+            return "summarised", "summary pending; a copy is sent"
+        if index in self._turns_of(self.summary.clipped):
             return "dropped", "not sent; its summary does not fit"
         if self.strategy.summary_share(self.budget):
             return "dropped", "not sent; summary pending"
         return "dropped", f"not sent; {self.strategy.name} keeps newer turns"
 
-    def _summarised_turns(self) -> set[int]:
+    def _turns_of(self, segments: Iterable[Summary]) -> set[int]:
+        """The indices of the turns that segments stand for."""
         index = self.session.turn_index
-        return {i for summary in self.summaries for i in range(index[summary.start], index[summary.end] + 1)}
+        return {i for segment in segments for i in range(index[segment.start], index[segment.end] + 1)}
 
     def _is_in_tail(self, turn: Turn) -> bool:
         return turn.number > self.start
@@ -182,26 +216,10 @@ class ContextPlan:
             yield ""
         pins = [turn for turn in self.pins if not self._is_in_tail(turn)]
         for turn in pins + [turn for turn in self.turns[self.start :] if turn.sendable]:
-            yield turn.id
-            yield reply_key(turn)
+            yield "" if self.shortened and turn not in pins else turn.id
+            yield "" if self.shortened and turn not in pins else reply_key(turn)
         if self.question is not None:
             yield ""
-
-
-def turn_tokens(counter: Counter, turn: Turn) -> int:
-    """The cost of a whole turn: its question and, as one message, its replies."""
-    key = turn.messages[-1].id
-    tokens = counter.turns.get(key)
-    if tokens is None:
-        tokens = counter.count_message(turn.question.content, turn.id)
-        tokens += counter.count_message(turn.reply, reply_key(turn))
-        counter.turns[key] = tokens
-    return tokens
-
-
-def reply_key(turn: Turn) -> str:
-    """The key under which the counter caches the replies of a turn."""
-    return turn.last.id if len(turn.messages) == 2 else f"{turn.last.id} and before"
 
 
 def question_text(question: Message | str | None) -> str:

@@ -13,17 +13,21 @@ from typing import Protocol
 from chatmem.errors import Action, ContextBudgetError, Notice
 from chatmem.history.records import Message
 from chatmem.history.session import Session, Turn
-from chatmem.memory.plan import ApiMessage, ContextPlan, RetrievedLine, question_text, turn_tokens
+from chatmem.memory.budget import Budget, Limits
+from chatmem.memory.costs import turn_tokens
+from chatmem.memory.plan import ApiMessage, ContextPlan, RetrievedLine, question_text
+from chatmem.memory.shortening import Shortened, shorten_turn
 from chatmem.memory.strategies import canonical_spec, format_spec
 from chatmem.memory.strategies.base import Strategy, TailContext
 from chatmem.memory.summaries import (
+    SummaryBlock,
     SummarySpan,
     escape_block,
     estimate_summary_tokens,
+    pending_turns,
     select_spans,
-    summarisable,
+    summary_block,
     valid_spans,
-    with_summaries,
 )
 from chatmem.tokens.counter import Counter
 
@@ -33,7 +37,13 @@ EXCERPTS_OPEN = (
 EXCERPTS_CLOSE = "[End of the excerpts. The message follows.]"
 
 SUMMARIZE_AHEAD_FROM = 0.8
-"""The share of the limit from which on the turns that will be evicted next are summarised ahead of time."""
+"""The share of the space from which on the turns that will be evicted next are summarised ahead of time."""
+FLOOR_TURNS = 8
+"""How many of the newest turns stay in the tail under a soft budget."""
+FLOOR_SHARE = 0.8
+"""The share of the limit that a context with these turns may take."""
+CEILING_FACTOR = 1.5
+"""How much larger a context may grow under a soft budget than one with these turns."""
 
 
 class Retriever(Protocol):
@@ -48,59 +58,94 @@ def plan(
     question: Message | str | None,
     strategy: Strategy,
     counter: Counter,
-    limit: int,
+    limits: Limits,
+    *,
     retriever: Retriever | None = None,
 ) -> ContextPlan:
-    """The context that is sent with `question`, within `limit` tokens (the model's window minus the reply's reserve).
+    """The context that is sent with `question`.
 
     `question` is the stored newest question, a text that is not stored yet, or None for a preview without one.
-    Raises ContextBudgetError if the system prompt and the question alone exceed the budget.
+    Raises ContextBudgetError if the system prompt and the question alone exceed a hard budget or a known limit.
     """
     turns = session.turns
     if isinstance(question, Message) and turns and turns[-1].id == question.id:
         turns = turns[:-1]
-    budget = strategy.budget(limit)
-    prompt = session.system
-    base_tokens = counter.request_overhead + (counter.count_message(prompt) if prompt else 0)
+    budget = strategy.budget(limits)
+    most = budget.tokens if budget.is_hard else limits.limit
+    prompt_tokens = counter.count_message(session.system) if session.system else 0
     question_tokens = counter.count_message(question_text(question)) if question is not None else 0
-    if base_tokens + question_tokens > budget:
-        raise _budget_error(base_tokens - counter.request_overhead, question_tokens, budget)
+    base_tokens = counter.request_overhead + prompt_tokens
+    alone = base_tokens + question_tokens
+    is_too_long = alone > most
+    if is_too_long and (budget.is_hard or not limits.is_assumed):
+        raise _budget_error(prompt_tokens, question_tokens, budget, strategy)
 
-    pins, dropped_pins = _select_pins(session, turns, counter, budget - base_tokens - question_tokens)
+    # What is sent whatever the strategy chooses: pins, and the newest turn.
+    newest = None if is_too_long or not strategy.sends_newest_turn else _newest_sendable(turns)
+    pins, skipped_pins = _select_pins(turns, counter, most - alone, newest) if session.marks else ((), [])
     pinned = {turn.id for turn in pins}
-    fixed_tokens = base_tokens + question_tokens + sum(turn_tokens(counter, turn) for turn in pins)
-    summary_share = strategy.summary_share(budget)
-    retrieval_share = strategy.retrieval_share(budget) if retriever else 0
-    spans = valid_spans(session, turns) if summary_share else []
+    fixed_tokens = alone + sum(turn_tokens(counter, turn) for turn in pins)
 
     def turn_cost(turn: Turn) -> int | None:
         if not turn.sendable:
             return None
         return 0 if pinned and turn.id in pinned else turn_tokens(counter, turn)
 
-    context = TailContext(
-        turns, turn_cost, budget - fixed_tokens, min(summary_share + retrieval_share // 2, budget - fixed_tokens)
-    )
-    context.previous_start = _previous_start(session, strategy, budget, len(turns))
-    if context.previous_start and summary_share:
-        summary_tokens = estimate_summary_tokens(select_spans(spans, context.previous_start), counter)
-        context.unused_reserve = summary_share - min(summary_share, summary_tokens)
-    context.summary_boundaries = sorted({end + 1 for _, end, _ in spans})
-    start = len(turns) if dropped_pins else strategy.tail_start(context)
-    while start < len(turns) and not turns[start].sendable:
-        start += 1
-    used_tokens = fixed_tokens + context.tokens_from(start)
+    summary_share = min(strategy.summary_share(budget.tokens), max(0, most - fixed_tokens))
+    retrieval_share = strategy.retrieval_share(budget.tokens) if retriever else 0
+    retrieval_reserve = strategy.retrieval_reserve(budget.tokens) if retriever else 0
+    spans = valid_spans(session, turns) if summary_share else []
 
-    selected = select_spans(spans, start)
-    shown, system = with_summaries(prompt, selected, counter, min(summary_share, budget - used_tokens), base_tokens)
-    clipped = {i for first, last, segment in selected if segment not in shown for i in range(first, last + 1)}
-    used_tokens += counter.count_message(system) - (base_tokens - counter.request_overhead) if system else 0
+    context = TailContext(turns, turn_cost, budget.tokens, 0, budget.tokens - fixed_tokens)
+    context.floor = len(turns) if newest is None else newest
+    ceiling = budget.tokens
+    if not budget.is_hard and budget.tokens < limits.limit:
+        other_tokens = fixed_tokens + summary_share + retrieval_reserve
+        context.floor = _floor(context, newest, limits.limit * FLOOR_SHARE - other_tokens)
+        view_tokens = other_tokens + context.tokens_from(context.floor)
+        ceiling = min(limits.limit, max(budget.tokens, int(view_tokens * CEILING_FACTOR)))
+    context.space = max(0, ceiling - fixed_tokens)
+    context.reserve = min(context.space, summary_share + retrieval_reserve)
+    context.summary_boundaries = sorted({end + 1 for _, end, _ in spans})
+    previous = context.previous_start = _previous_start(session, strategy, budget.tokens, len(turns))
+    if previous and (summary_share or retrieval_reserve):
+        previous_spans = select_spans(spans, previous)
+        pending = pending_turns(previous_spans, turns, previous) if summary_share else []
+        summary_tokens = estimate_summary_tokens(previous_spans, pending, counter, summary_share)
+        context.previous_reserve = min(context.space, summary_tokens + retrieval_reserve)
+
+    # What the strategy chooses: where the tail begins.
+    shortened: tuple[Shortened, Shortened] | None = None
+    if is_too_long:
+        start = len(turns)
+    elif newest is not None and context.tokens_from(newest) > most - fixed_tokens:
+        shortened = _shorten_newest(turns[newest], counter, most - fixed_tokens, summary_share + retrieval_reserve)
+        start = newest if shortened else len(turns)
+        ceiling = most
+    else:
+        start = min(strategy.tail_start(context), len(turns) if newest is None else newest)
+        while start < len(turns) and (not turns[start].sendable or context.tokens_from(start) > most - fixed_tokens):
+            start += 1
+    tail_tokens = sum(_message_tokens(counter, turns[start], shortened)) if shortened else context.tokens_from(start)
+    used_tokens = fixed_tokens + tail_tokens
+
+    # What stands for the rest: the summary, then lines that are retrieved for the question.
+    block = SummaryBlock()
+    system = session.system
+    if summary_share and start > 0:
+        selected = select_spans(spans, start)
+        pending = pending_turns(selected, turns, start)
+        share = summary_share
+        while share > ceiling - used_tokens and share > 0:
+            share //= 2
+        block, system = _with_summary(session.system, selected, pending, counter, share)
+        used_tokens += counter.count_message(system) - prompt_tokens if system else 0
 
     lines: list[RetrievedLine] = []
     last_message = question_text(question)
     if retriever and question is not None and start > 0 and retrieval_share:
-        candidates = _is_retrievable(session, turns, pinned, start)
-        max_tokens = min(retrieval_share, budget - used_tokens)
+        candidates = _is_retrievable(session, turns, pinned | {turns[i].id for i in block.copies}, start)
+        max_tokens = min(retrieval_share, ceiling - used_tokens)
         lines, last_message, with_lines = _retrieve(session, last_message, candidates, counter, max_tokens, retriever)
         used_tokens += with_lines - question_tokens if lines else 0
 
@@ -108,75 +153,186 @@ def plan(
     for turn in pins:
         if turn.number <= start:
             messages += turn.api_messages
-    for turn in turns[start:]:
-        if turn.sendable:
-            messages += turn.api_messages
+    if shortened:
+        (asked, _), (replied, _) = shortened
+        messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": replied}]
+    else:
+        for turn in turns[start:]:
+            if turn.sendable:
+                messages += turn.api_messages
     if question is not None:
         messages.append({"role": "user", "content": last_message})
 
+    left_out = _left_out(turns[start], shortened) if shortened else {}
+    notices = _notices(limits, is_too_long, strategy.notice(context, start), skipped_pins, block, session)
+    notices += _newest_turn_notices(turns, newest, start, left_out)
     return ContextPlan(
         tuple(messages),
         used_tokens,
-        budget,
+        budget.tokens,
+        limits,
         strategy,
         counter,
         session,
         turns,
         start,
         question,
-        tuple(shown),
+        block,
         pins,
         tuple(lines),
-        _notices(strategy.notice(context, start), dropped_pins, clipped),
-        _summarize_before(strategy, context, budget, start, spans),
-        frozenset(clipped),
+        tuple(notices),
+        _summarize_before(strategy, context, start, spans) if summary_share else 0,
+        left_out,
     )
 
 
-def _budget_error(prompt: int, question: int, budget: int) -> ContextBudgetError:
+def _budget_error(prompt: int, question: int, budget: Budget, strategy: Strategy) -> ContextBudgetError:
     system = f"system prompt {prompt:,} tokens, " if prompt else ""
+    if budget.is_hard:
+        return ContextBudgetError(
+            f"The question does not fit: {system}question {question:,}, budget {budget.tokens:,}. Nothing was sent.",
+            f"Shorten it, or raise max_tokens of the memory strategy ({format_spec(strategy)}).",
+            Action("change_memory", strategy.name),
+        )
     return ContextBudgetError(
-        f"The question does not fit: {system}question {question:,}, budget {budget:,}. Nothing was sent.",
-        "Shorten it, raise the budget (max_tokens of the memory strategy), lower options.max_tokens, "
-        "or use a model with a larger context window.",
+        f"The question does not fit: {system}question {question:,}, limit of the model {budget.tokens:,}. "
+        "Nothing was sent.",
+        "Shorten it, lower options.max_tokens, or use a model with a larger context window.",
     )
 
 
-def _notices(strategy_notice: str, dropped_pins: Sequence[Turn], clipped: set[int]) -> tuple[Notice, ...]:
-    notices = [Notice(strategy_notice)] if strategy_notice else []
-    if dropped_pins:
-        numbers = ", ".join(str(turn.number) for turn in dropped_pins)
-        notices.append(Notice(f"The pinned turns do not fit. Not sent: turn {numbers}, and all turns without a pin."))
-    if clipped:
-        span = f"turns {min(clipped) + 1} to {max(clipped) + 1}"
-        notices.append(Notice(f"The oldest part of the summary does not fit: {span}.", Action("show_context")))
-    return tuple(notices)
+def _newest_sendable(turns: Sequence[Turn]) -> int | None:
+    """The index of the newest turn that may be sent."""
+    return next((index for index in range(len(turns) - 1, -1, -1) if turns[index].sendable), None)
+
+
+def _floor(context: TailContext, newest: int | None, tokens: float) -> int:
+    """Where the newest answered turns begin, at most eight, that take at most `tokens`: at least the newest one."""
+    start, count = len(context.turns) if newest is None else newest, 1
+    for index in range(start - 1, -1, -1):
+        if context.turn_cost(context.turns[index]) is None:
+            continue
+        count += 1
+        if count > FLOOR_TURNS or context.tokens_from(index) > tokens:
+            break
+        start = index
+    return start
 
 
 def _select_pins(
-    session: Session, turns: Sequence[Turn], counter: Counter, max_tokens: int
+    turns: Sequence[Turn], counter: Counter, max_tokens: int, newest: int | None
 ) -> tuple[tuple[Turn, ...], list[Turn]]:
-    """The newest pinned turns that fit, oldest first, and those that do not fit."""
-    if not session.marks:
-        return (), []
-    pins = [turn for turn in turns if turn.pinned and turn.sendable]
-    total = sum(turn_tokens(counter, turn) for turn in pins)
-    dropped: list[Turn] = []
-    while total > max_tokens:
-        total -= turn_tokens(counter, pins[0])
-        dropped.append(pins.pop(0))
-    return tuple(pins), dropped
+    """The pinned turns that fit, oldest first, and those that do not. The newest ones are tried first.
+
+    They take nothing that the newest turn needs, up to a quarter of the space.
+    """
+    if newest is not None and not turns[newest].pinned:
+        max_tokens -= min(turn_tokens(counter, turns[newest]), max_tokens // 4)
+    chosen: list[Turn] = []
+    skipped: list[Turn] = []
+    for turn in reversed(turns):
+        if turn.pinned and turn.sendable:
+            tokens = turn_tokens(counter, turn)
+            (chosen if tokens <= max_tokens else skipped).insert(0, turn)
+            max_tokens -= tokens if tokens <= max_tokens else 0
+    return tuple(chosen), skipped
+
+
+def _shorten_newest(turn: Turn, counter: Counter, space: int, shares: int) -> tuple[Shortened, Shortened] | None:
+    """The newest turn in what is left after the shares of summary and retrieval, which give way if that is too little.
+
+    None if there is no space for it either way.
+    """
+    while True:
+        shortened = shorten_turn(turn, counter, space - shares)
+        if shortened or shares == 0:
+            return shortened
+        shares //= 2
+
+
+def _message_tokens(counter: Counter, turn: Turn, shortened: tuple[Shortened, Shortened]) -> tuple[int, int]:
+    return counter.count_message(shortened[0].text), counter.count_message(shortened[1].text)
+
+
+def _left_out(turn: Turn, shortened: tuple[Shortened, Shortened]) -> dict[str, int]:
+    """The ids of the messages of a turn that lose text, and the tokens that they lose."""
+    found = {turn.id: shortened[0].left_out} if shortened[0].left_out else {}
+    if shortened[1].left_out:
+        replies = [m.id for m in turn.messages if m.role == "assistant" and m.content.strip()]
+        found |= dict.fromkeys(replies[:-1], 0) | {replies[-1]: shortened[1].left_out}
+    return found
 
 
 def _previous_start(session: Session, strategy: Strategy, budget: int, count: int) -> int | None:
-    """Where the tail of the last reply on this path under the same settings began."""
+    """Where the tail of the last reply on this path under the same strategy and settings began."""
     spec = format_spec(strategy)
     for message in reversed(session.path):
         sent = message.plan_digest
-        if sent and sent.get("budget") == budget and canonical_spec(str(sent.get("strategy"))) == spec:
+        if sent and canonical_spec(str(sent.get("strategy"))) == spec:
+            known = sent.get("budget")
+            if not isinstance(known, int) or known * 2 < budget:
+                return None
             index = session.turn_index.get(str(sent.get("tail")))
             return index if index is not None and index < count else None
     return None
+
+
+def _with_summary(
+    prompt: str, spans: list[SummarySpan], pending: Sequence[Turn], counter: Counter, max_tokens: int
+) -> tuple[SummaryBlock, str]:
+    """The summary in at most `max_tokens`, and the system message that carries it after the prompt."""
+    space = max_tokens
+    prompt_tokens = counter.count_message(prompt) if prompt else 0
+    while space > 0 and (spans or pending):
+        block = summary_block(spans, pending, counter, space)
+        if not block.text:
+            return block, prompt
+        system = f"{prompt}\n\n{block.text}" if prompt else block.text
+        excess = counter.count_message(system) - prompt_tokens - max_tokens
+        if excess <= 0:
+            return block, system
+        space -= max(excess, space // 16)  # the exact cost is known only once the text is joined
+    return SummaryBlock(clipped=tuple(segment for _, _, segment in spans)), prompt
+
+
+def _notices(
+    limits: Limits,
+    is_too_long: bool,
+    strategy_notice: str,
+    skipped_pins: Sequence[Turn],
+    block: SummaryBlock,
+    session: Session,
+) -> list[Notice]:
+    notices = []
+    if is_too_long:
+        text = f"The question alone exceeds the context window of {limits.window:,} tokens that is assumed."
+        notices.append(Notice(f"{text} Set context_window if the model takes more.", code="assumed_window"))
+    if strategy_notice:
+        notices.append(Notice(strategy_notice, code="strategy"))
+    if skipped_pins:
+        numbers = ", ".join(str(turn.number) for turn in skipped_pins)
+        notices.append(Notice(f"Pinned turns that do not fit are not sent: {numbers}.", code=f"pins {numbers}"))
+    if block.clipped:
+        first, last = block.clipped[0], block.clipped[-1]
+        span = session.turn_index[first.start] + 1, session.turn_index[last.end] + 1
+        text = f"The oldest part of the summary does not fit: turns {span[0]} to {span[1]}."
+        notices.append(Notice(text, Action("show_context"), code=f"summary {span[0]} {span[1]}"))
+    return notices
+
+
+def _newest_turn_notices(
+    turns: Sequence[Turn], newest: int | None, start: int, left_out: dict[str, int]
+) -> list[Notice]:
+    if newest is None:
+        return []
+    number = turns[newest].number
+    if left_out:
+        tokens = sum(left_out.values())
+        text = f"Turn {number} is too long to be sent whole: {tokens:,} tokens of it are left out."
+        return [Notice(text, Action("show_context"), code=f"shortened {number}")]
+    if start > newest and not turns[newest].pinned:
+        return [Notice(f"There is no space for turn {number}, the newest one.", code=f"newest {number}")]
+    return []
 
 
 def _is_retrievable(session: Session, turns: Sequence[Turn], pinned: set[str], start: int) -> Callable[[str], bool]:
@@ -233,18 +389,12 @@ def _format_excerpt(line: RetrievedLine) -> str:
     return f"{line.message.time[:10]} {speaker}: {escape_block(line.text, EXCERPTS_CLOSE)}".lstrip()
 
 
-def _summarize_before(
-    strategy: Strategy, context: TailContext, budget: int, start: int, spans: list[SummarySpan]
-) -> int:
+def _summarize_before(strategy: Strategy, context: TailContext, start: int, spans: list[SummarySpan]) -> int:
     """Up to which turn summaries are due: of evicted turns, and near the limit of those that will be evicted next."""
-    if not strategy.summary_share(budget):
-        return 0
     turns, before = context.turns, start
-    limit, used_tokens = context.limit_from(context.previous_start or start), context.tokens_from(start)
-    if used_tokens >= limit * SUMMARIZE_AHEAD_FROM:
-        remaining = used_tokens - limit * (1 - strategy.low_water_share(budget))
-        while before < len(turns) - 1 and context.tokens_from(before) > remaining:
+    space, used_tokens = context.space_from(context.previous_start or start), context.tokens_from(start)
+    if used_tokens >= space * SUMMARIZE_AHEAD_FROM:
+        target = max(0, context.target - context.reserve) * strategy.low_water_share(context.budget)
+        while before < min(context.floor, len(turns) - 1) and context.tokens_from(before) > target:
             before += 1
-    covered = {i for first, last, _ in select_spans(spans, before) for i in range(first, last + 1)}
-    is_due = any(i not in covered and summarisable(turns[i]) for i in range(before))
-    return before if is_due else 0
+    return before if pending_turns(select_spans(spans, before), turns, before) else 0

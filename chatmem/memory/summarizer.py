@@ -17,9 +17,11 @@ from typing import NamedTuple
 from chatmem.errors import ChatmemError, ContextLengthError, ServerError
 from chatmem.history.records import Summary, new_id
 from chatmem.history.session import Session, Turn
-from chatmem.memory.budget import budget_for_window
+from chatmem.memory.budget import limits_for
+from chatmem.memory.costs import turn_tokens
 from chatmem.memory.facts import dropped_facts
-from chatmem.memory.plan import ApiMessage, turn_tokens
+from chatmem.memory.plan import ApiMessage
+from chatmem.memory.shortening import truncate_to
 from chatmem.memory.summaries import select_summaries, summarisable
 from chatmem.text import fix_surrogates
 from chatmem.tokens.counter import Counter
@@ -75,14 +77,22 @@ class SummaryJob:
     error: str = ""
     calls: int = 0
     _thread: threading.Thread | None = None
-    _stopped: bool = False
+    smaller_by: int = 0
+    """How often the size of the pieces that are summarised at once is halved."""
+    stopped: bool = False
 
     @classmethod
     def for_session(
-        cls, session: Session, before: int, max_tokens: int, model: SummaryModel, counter: Counter
+        cls,
+        session: Session,
+        before: int,
+        max_tokens: int,
+        model: SummaryModel,
+        counter: Counter,
+        smaller_by: int = 0,
     ) -> SummaryJob:
         """A job on the turns before an index. It works on a copy: the session may change in the meantime."""
-        return cls(Session.from_turns(session), before, max_tokens, model, counter)
+        return cls(Session.from_turns(session), before, max_tokens, model, counter, smaller_by=smaller_by)
 
     def start(self) -> None:
         """Run in a background thread. The process may end at any time."""
@@ -91,7 +101,7 @@ class SummaryJob:
 
     def stop(self) -> None:
         """End soon. The segments made so far stay in `segments`."""
-        self._stopped = True
+        self.stopped = True
 
     def join(self, seconds: float) -> bool:
         """Wait for at most `seconds`, and return whether the job is done."""
@@ -147,7 +157,7 @@ class SummaryJob:
         """The neighbours to merge next: the oldest ones of the lowest level. None once all segments fit."""
         spans = select_summaries(self.session, self.session.turns, self.before)
         total = sum(self.counter.count_text(segment.text) + 2 for _, _, segment in spans)
-        if total <= self.max_tokens - MIN_SEGMENT_TOKENS or self._stopped:
+        if total <= self.max_tokens - MIN_SEGMENT_TOKENS or self.stopped:
             return None
         pairs = [
             (one, two)
@@ -174,8 +184,8 @@ class SummaryJob:
     @property
     def _max_input(self) -> int:
         """The tokens of transcript that one request may hold."""
-        limit = budget_for_window(self.model.context_window, self._segment_limit)
-        return max(256, min(MAX_CHUNK_TOKENS, limit - self.counter.count_text(PROMPT) - 64))
+        limit = limits_for(self.model.context_window, self._segment_limit, is_local=True).limit
+        return max(256, min(MAX_CHUNK_TOKENS >> self.smaller_by, limit - self.counter.count_text(PROMPT) - 64))
 
     @property
     def _segment_limit(self) -> int:
@@ -194,7 +204,7 @@ class SummaryJob:
                 raise
             return self._summarize(chunk, smaller)
         source = "\n".join(text for t in turns for text in (t.question.content, t.reply))
-        summary = _clip("\n".join(texts), self.counter, self._segment_limit)
+        summary = truncate_to("\n".join(texts), self._segment_limit, self.counter.count_text)
         return self._restore(summary, dropped_facts(source, summary))
 
     def _merge(self, first: Summary, second: Summary) -> str:
@@ -216,7 +226,7 @@ class SummaryJob:
 
     def _request(self, prompt: str, text: str, max_tokens: int) -> str:
         """One answer of the model within `max_tokens`. Raises ServerError if it is not a summary."""
-        if self._stopped:
+        if self.stopped:
             raise ServerError("The summary was stopped.")
         self.calls += 1
         max_tokens = max(MIN_SEGMENT_TOKENS, max_tokens)
@@ -228,16 +238,7 @@ class SummaryJob:
             raise ServerError("The model wrote no summary.")
         if status == "length":
             answer = answer.rpartition("\n")[0] or answer
-        return _clip(answer, self.counter, max_tokens)
-
-
-def _clip(text: str, counter: Counter, max_tokens: int) -> str:
-    """The text within `max_tokens`, cut at the end of a line if possible."""
-    lines = text.split("\n")
-    while len(lines) > 1 and counter.count_text("\n".join(lines)) > max_tokens:
-        lines.pop()
-    text = "\n".join(lines)
-    return (text if counter.count_text(text) <= max_tokens else text[: max_tokens * 2]).rstrip()
+        return truncate_to(answer, max_tokens, self.counter.count_text)
 
 
 def _split(text: str, counter: Counter, max_tokens: int) -> list[str]:

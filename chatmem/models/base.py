@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, Protocol
+from urllib.parse import urlsplit
 
 from chatmem.config.schema import from_mapping, option_field
 from chatmem.errors import Action, Notice, UsageError
@@ -89,3 +90,28 @@ class Model(Protocol):
 
     def preload(self) -> None:
         """Do what the first request needs, such as imports. For a background thread. Raises as `stream`."""
+
+    def for_background(self) -> Model:
+        """The same model with a connection of its own, for a request that does not hold up those of this object."""
+
+    def cancel(self) -> None:
+        """End the running request of a model `for_background`, and any later one. Its thread gets an error."""
+
+
+def is_on_this_machine(server: str) -> bool:
+    """Whether the base URL of a server leads to this machine. The built-in model has an empty one."""
+    host = urlsplit(server).hostname or ""
+    return host in ("", "localhost", "::1") or host.endswith(".localhost") or host.startswith("127.")
+
+
+def is_nearby(server: str) -> bool:
+    """Whether a server is on this machine or in a private network, where it may answer one request at a time."""
+    if is_on_this_machine(server):
+        return True
+    import ipaddress  # imported lazily: slow
+
+    host = urlsplit(server).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return "." not in host or host.endswith((".local", ".lan", ".internal", ".home.arpa"))

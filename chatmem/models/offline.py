@@ -63,6 +63,12 @@ class OfflineModel:
     def preload(self) -> None:
         pass
 
+    def for_background(self) -> OfflineModel:
+        return self
+
+    def cancel(self) -> None:
+        pass
+
 
 def answer(messages: Sequence[Mapping[str, str]]) -> str:
     """The answer to these messages, the last of which is the question."""

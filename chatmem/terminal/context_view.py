@@ -14,7 +14,15 @@ from chatmem.terminal.tables import pad, print_columns
 from chatmem.terminal.terminal import Terminal, cell_width, wrap
 from chatmem.text import pluralize
 
-MARKS = {"sent": "●", "pinned": "◆", "summarised": "◐", "recalled": "↩", "dropped": "○", "excluded": "✕"}
+MARKS = {
+    "sent": "●",
+    "shortened": "◒",
+    "pinned": "◆",
+    "summarised": "◐",
+    "recalled": "↩",
+    "dropped": "○",
+    "excluded": "✕",
+}
 PIPE_WIDTH = 100
 MAX_BAR_WIDTH = 72
 MIN_TITLE_WIDTH = 8
@@ -33,7 +41,7 @@ _PARTS = (
 
 def print_context(terminal: Terminal, context: ContextPlan, session: Session) -> None:
     """Print a context as a bar, its figures, and one line per turn."""
-    usage = f"{context.tokens:,} of {context.budget:,} tokens ({context.counter.method})"
+    usage = f"{context.tokens:,} of {context.budget:,} tokens ({context.counter.method}; {limit_reason(context)})"
     messages = pluralize(len(context.messages), "message")
     terminal.write_wrapped(f"{session.name} · {format_spec(context.strategy)} · {usage} · {messages}")
     breakdown = context.token_breakdown
@@ -46,11 +54,29 @@ def print_context(terminal: Terminal, context: ContextPlan, session: Session) ->
         terminal.write(line)
 
 
+def limit_reason(context: ContextPlan) -> str:
+    """Why the budget is what it is: the model's limit, or that its window is assumed."""
+    limits = context.limits
+    if limits.is_assumed:
+        return f"a window of {limits.window:,} is assumed: set context_window"
+    if context.budget < limits.limit:
+        return f"the model takes {limits.limit:,}"
+    return "the limit of the model"
+
+
 def print_comparison(terminal: Terminal, rows: Sequence[ComparisonRow]) -> None:
     """Print the strategies side by side, shares as bars."""
-    headings = ("strategy", "messages", "tokens", "verbatim turns", "prefix reuse", "facts kept")
+    headings = ("strategy", "messages", "tokens", "verbatim turns", "newest turn", "prefix reuse", "facts kept")
     cells = [
-        (r.strategy, str(r.messages), f"{r.tokens:,}", str(r.verbatim_turns), _share(r.prefix_reuse), _share(r.kept))
+        (
+            r.strategy,
+            str(r.messages),
+            f"{r.tokens:,}",
+            str(r.verbatim_turns),
+            r.newest_turn,
+            _share(r.prefix_reuse),
+            _share(r.kept),
+        )
         for r in rows
     ]
     print_columns(terminal, headings, cells, numbers={1, 2, 3})
@@ -72,7 +98,9 @@ def _digest_lines(session: Session, reply: Message, number: int) -> Iterator[str
     size = f"{_figure(sent.get('tokens'))} of {_figure(sent.get('budget'))} tokens ({sent.get('counting')})"
     yield f"Turn {number} · {reply.model} · {sent.get('strategy')} · {size}"
     first, last = index.get(str(sent.get("tail"))), number - 1
-    if first is not None and first + 1 < last:
+    if first is not None and sent.get("shortened"):
+        pass  # the tail is the shortened turn
+    elif first is not None and first + 1 < last:
         yield f"  ● sent verbatim: turns {first + 1} to {last}"
     elif first is not None and first + 1 == last:
         yield f"  ● sent verbatim: turn {last}"
@@ -80,6 +108,10 @@ def _digest_lines(session: Session, reply: Message, number: int) -> Iterator[str
         turns = sorted({index[i] + 1 for i in _ids(sent.get(name)) if i in index})
         if turns:
             yield f"  {label}: {'turn' if len(turns) == 1 else 'turns'} {', '.join(map(str, turns))}"
+    shortened = sent.get("shortened")
+    if isinstance(shortened, dict) and (turns := sorted({index[i] + 1 for i in shortened if i in index})):
+        tokens = sum(count for count in shortened.values() if isinstance(count, int))
+        yield f"  ◒ shortened: turn {turns[0]}, {tokens:,} tokens left out"
     if segments := _ids(sent.get("parts")):
         yield f"  ◐ summary: {pluralize(len(segments), 'segment')}"
     if isinstance(evicted := sent.get("left_out"), int) and evicted:

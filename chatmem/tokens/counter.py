@@ -48,6 +48,11 @@ class Counter:
         """The tokens that every request costs once."""
         return REQUEST_OVERHEAD + self.extra
 
+    @property
+    def message_overhead(self) -> int:
+        """The tokens that a message costs beyond its text."""
+        return math.ceil(MESSAGE_OVERHEAD * self.ratio)
+
     def count_text(self, text: str) -> int:
         return math.ceil(self.tokenize(text) * self.ratio)
 

@@ -21,6 +21,7 @@ from typing import Any
 from chatmem.errors import ContextBudgetError
 from chatmem.history.session import Session
 from chatmem.memory import strategies
+from chatmem.memory.budget import Limits
 from chatmem.memory.compare import common_prefix_tokens
 from chatmem.memory.plan import ApiMessage, ContextPlan
 from chatmem.memory.planner import plan
@@ -237,9 +238,9 @@ def replay(
             }
         )
         index.update(session)
-        uses = index if strategy.retrieval_share(strategy.budget(budget)) else None
+        uses = index if strategy.retrieval_share(strategy.budget(Limits(budget)).tokens) else None
         try:
-            context = plan(session, session.path[-1], strategy, counter, budget, uses)
+            context = plan(session, session.path[-1], strategy, counter, Limits(budget), retriever=uses)
         except ContextBudgetError:
             blocked += 1
             continue
@@ -282,11 +283,11 @@ def replay(
             rest = min(8, 2**failures // 2) if job.error else 0
     asked = {}
     index.update(session)
-    uses = index if strategy.retrieval_share(strategy.budget(budget)) else None
+    uses = index if strategy.retrieval_share(strategy.budget(Limits(budget)).tokens) else None
     for form in ("same words", "paraphrase", "no shared word"):
         hits = []
         for fact in conversation.facts:
-            context = plan(session, fact.questions()[form], strategy, counter, budget, uses)
+            context = plan(session, fact.questions()[form], strategy, counter, Limits(budget), retriever=uses)
             hits.append(fact.value in "\n".join(m["content"] for m in context.messages))
         asked[form] = statistics.mean(hits)
     stored = {m.content for m in session.messages.values()}

@@ -13,6 +13,7 @@ from functools import partial
 
 from chatmem.history.session import Session
 from chatmem.memory import strategies
+from chatmem.memory.budget import Limits
 from chatmem.memory.planner import plan
 from chatmem.memory.retrieval import FullTextIndex
 from chatmem.tokens.counter import counter_for_model
@@ -78,7 +79,7 @@ def rows(quick: bool) -> Iterator[Row]:
         ours: dict[str, list[float]] = {}
         for spec in SPECS:
             strategy = strategies.strategy_from_mapping(strategies.parse_spec(spec))
-            ours[spec] = seconds(partial(plan, session, "and now?", strategy, counter, 1_000_000), times)
+            ours[spec] = seconds(partial(plan, session, "and now?", strategy, counter, Limits(1_000_000)), times)
             yield TIME[spec, size].row(statistics.median(ours[spec]) * 1000, half(ours[spec], " ms", 1000), how)
         theirs = trim_messages(session, counter.tokenize, 8000)
         if theirs is None:

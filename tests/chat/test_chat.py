@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,13 +25,16 @@ from chatmem.errors import (
     UsageError,
 )
 from chatmem.history.records import Usage
+from chatmem.memory import strategies
 from chatmem.memory.strategies.buffer import BufferStrategy
 from chatmem.models.base import StreamChunk
+from chatmem.models.openai.client import OpenAIModel
 from chatmem.stores import SessionStore, open_store
 from chatmem.stores.file.store import FileStore
 from chatmem.tokens.counter import Counter
 from chatmem.tokens.estimate import estimate_tokens
-from tests.fakes import Notices, ScriptedModel
+from tests.fakes import Notices, ScriptedModel, wait_until
+from tests.server import OK, Request, Server, stream
 
 
 @pytest.fixture
@@ -262,7 +267,7 @@ def test_a_question_that_does_not_fit_is_stored_and_fails_before_any_request(sto
     model = ScriptedModel(window=100)
     with pytest.raises(ContextBudgetError) as caught:
         texts(chat_with(store, model), "word " * 200)
-    assert model.sent == [] and "budget 75" in caught.value.message
+    assert model.sent == [] and "limit of the model 75" in caught.value.message
     assert stored(store) == [("user", "word " * 200, "complete")]
 
 
@@ -364,3 +369,42 @@ def test_reopening_with_settings_under_former_names_stores_nothing(store: Sessio
     assert store.records("work") == before
     chat_with(store, ScriptedModel(), initial_settings={"memory": {"strategy": "buffer"}}).close()
     assert len(store.records("work")) == len(before) + 1
+
+
+@pytest.fixture
+def one_at_a_time(server: Server) -> Iterator[list[str]]:
+    """The server answers one request at a time, and a summary only when its client is gone. Yields what was asked."""
+    turn, asked = threading.Lock(), list[str]()
+
+    def answer(request: Request, connection: socket.socket) -> None:
+        messages = request.json["messages"]
+        is_summary = messages[0]["content"].startswith("You summarise")
+        asked.append("summary" if is_summary else messages[-1]["content"])
+        with turn:
+            if is_summary:
+                connection.sendall(OK + b": working\n\n")
+                while connection.recv(1000):
+                    pass
+            else:
+                connection.sendall(stream("word " * 200))
+
+    server.otherwise = lambda request: answer
+    yield asked
+
+
+def test_a_question_does_not_wait_for_a_summary_on_a_server_that_answers_one_request_at_a_time(
+    one_at_a_time: list[str], server: Server, tmp_path: Path
+) -> None:
+    model = OpenAIModel("m", server.url)
+    strategy = strategies.strategy_from_mapping(strategies.parse_spec("summary:1000,recall_tokens=0"))
+    config = TurnConfig(model, strategy, lambda name: Counter(None, lambda text: len(text.split())))
+    chat = Chat(open_store("file", tmp_path), "work", lambda session: config)
+    for number in range(14):
+        for _ in chat.send(f"question {number}"):
+            pass
+        if chat.background.job:
+            wait_until(lambda: one_at_a_time[-1] == "summary")
+    summaries = [index for index, text in enumerate(one_at_a_time) if text == "summary"]
+    assert len(summaries) > 4, "it is made again after the reply"
+    assert [text for text in one_at_a_time if text != "summary"] == [f"question {n}" for n in range(14)]
+    assert chat.background.error == "" and chat.background.job and chat.background.job.smaller_by >= 2

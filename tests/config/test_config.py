@@ -190,7 +190,7 @@ def test_a_key_is_only_read_from_a_config_that_other_users_cannot_read(home: Pat
         ("window:6", {"strategy": "window", "turns": 6, "slack": 0, "max_messages": None}),
         ("window", {"strategy": "window"}),
         ("window:6,slack=2", {"strategy": "window", "turns": 6, "slack": 2, "max_messages": None}),
-        ("token-trim:4000", {"strategy": "token-trim", "max_tokens": 4000, "low_water": 1.0}),
+        ("token-trim:4000", {"strategy": "token-trim", "max_tokens": 4000}),
         ("summary:4000,recall_tokens=0", {"strategy": "summary", "max_tokens": 4000, "recall_tokens": 0}),
         ("token-trim,low-water=0.5", {"strategy": "token-trim", "low_water": 0.5}),
     ],

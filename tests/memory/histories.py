@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 from chatmem.history.session import Session
@@ -15,16 +16,23 @@ WORDS = (
 )
 
 
-def text(rng: random.Random, limit: int = 40) -> str:
+def short_text(rng: random.Random, limit: int = 40) -> str:
     if rng.random() < 0.05:
         return rng.choice(["", " ", "\n", "<|endoftext|>", SUMMARY_CLOSE, "😀" * 5])
     return " ".join(rng.choice(WORDS) for _ in range(rng.randrange(1, limit)))
 
 
-def session(rng: random.Random, limit: int = 14) -> Session:
+def long_text(rng: random.Random, length: int) -> str:
+    """A text of about a number of characters, in words, lines or paragraphs."""
+    unit = rng.choice(["word ", "line of words\n", "A paragraph of words.\n\n", "x", "日本語。", "```\ncode\n```\n"])
+    return (unit * (length // len(unit) + 1))[:length].strip() or "x"
+
+
+def session(rng: random.Random, limit: int = 14, text: Callable[[], str] | None = None) -> Session:
     """A session with missing replies, questions in a row, a greeting first, empty texts, branches, pins and summaries."""
-    one = Session("random", system_override=rng.choice(["", "", "You are brief.", "You are " + text(rng)]))
+    one = Session("random", system_override=rng.choice(["", "", "You are brief.", "You are " + short_text(rng)]))
     ids: list[str] = []
+    text = text or (lambda: short_text(rng))
 
     def add(role: str, parent: str | None) -> str:
         ident = f"m{len(ids):03}"
@@ -35,7 +43,7 @@ def session(rng: random.Random, limit: int = 14) -> Session:
                 "id": ident,
                 "parent": parent,
                 "role": role,
-                "content": text(rng),
+                "content": text(),
                 "time": "2026-05-03T10:00:00Z",
             }
         )
@@ -67,7 +75,7 @@ def session(rng: random.Random, limit: int = 14) -> Session:
                     "from": span[0].id,
                     "to": span[-1].last.id,
                     "level": rng.randrange(3),
-                    "text": text(rng),
+                    "text": text(),
                     "without": without,
                 }
             )
@@ -82,17 +90,19 @@ SPECS = {
 """Specs with settings. Strategies of the table that have none are tried with their defaults."""
 
 
-def strategy(rng: random.Random) -> Strategy:
+def strategy(rng: random.Random, tokens: int = 0) -> Strategy:
     """A strategy of the table with random settings."""
     name = rng.choice(list(strategies.STRATEGIES))
-    spec = rng.choice(SPECS.get(name, [name])).format(turns=rng.randrange(0, 6), tokens=rng.randrange(20, 900))
+    spec = rng.choice(SPECS.get(name, [name])).format(
+        turns=rng.randrange(0, 6), tokens=tokens or rng.randrange(20, 900)
+    )
     if "recall" not in spec and rng.random() < 0.3 and name != "summary":
         spec += f",recall_tokens={rng.choice([50, 'auto'])}"
     return strategies.strategy_from_mapping(strategies.parse_spec(spec))
 
 
 def question(rng: random.Random) -> str:
-    return text(rng, 12)
+    return short_text(rng, 12)
 
 
 def copy_of(one: Session) -> Any:

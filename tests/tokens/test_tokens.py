@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from chatmem.history.records import Message, Usage
+from chatmem.memory.budget import Limits
 from chatmem.tokens import counter as counter_module
 from chatmem.tokens import encodings
 from chatmem.tokens.calibration import Calibration, calibrate, looks_truncated, plateaued
@@ -216,9 +217,9 @@ def test_each_text_is_counted_once_over_many_plans(monkeypatch: pytest.MonkeyPat
 
     session, one = make_session(300), Counter(None, count)
     strategy = strategies.strategy_from_mapping({"strategy": "token-trim"})
-    plan(session, "first?", strategy, one, 4000)
+    plan(session, "first?", strategy, one, Limits(4000))
     calls.clear()
-    plan(session, "second?", strategy, one, 4000)
+    plan(session, "second?", strategy, one, Limits(4000))
     assert calls == ["second?"]
 
 

@@ -10,10 +10,12 @@ from typing import Any, ClassVar, Literal
 
 from chatmem.config.schema import option_field
 from chatmem.history.session import Turn
+from chatmem.memory.budget import Budget, Limits
 
 LARGE_BUDGET = 16_384
 """From this budget on, a low water mark of 0.8 serves the prompt cache best; below, 0.6 does (measured)."""
-MAX_RETRIEVAL_TOKENS = 2_400
+MAX_RETRIEVAL_TOKENS = 6_500
+MAX_RETRIEVAL_RESERVE = 2_048
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,24 @@ class Strategy(ABC):
     spec_implies: ClassVar[Mapping[str, Any]] = {}
     """Further settings that `NAME:N` implies, so that it means exactly N."""
 
+    is_thrifty: ClassVar[bool] = False
+    """Whether an automatic budget stays below the limit of a model with a large context window."""
+
     @abstractmethod
     def tail_start(self, context: TailContext) -> int:
         """The index of the first turn that is sent verbatim; `len(context.turns)` for none."""
 
-    def budget(self, limit: int) -> int:
-        """The budget in tokens that this strategy makes of the model's limit."""
+    def budget(self, limits: Limits) -> Budget:
+        """The budget that this strategy makes of what the model takes. It is hard if the user gave a number."""
         tokens = getattr(self, "max_tokens", "auto")
-        return min(limit, tokens) if isinstance(tokens, int) else limit
+        if isinstance(tokens, int):
+            return Budget(min(tokens, limits.limit), is_hard=tokens <= limits.limit)
+        return Budget(min(limits.limit, limits.soft_budget) if self.is_thrifty else limits.limit)
+
+    @property
+    def sends_newest_turn(self) -> bool:
+        """Whether the newest turn is sent in any case, shortened if it has to be."""
+        return True
 
     def notice(self, context: TailContext, start: int) -> str:
         """A notice for the user if the tail is not what the name of the strategy promises. Empty for none."""
@@ -46,7 +58,11 @@ class Strategy(ABC):
     def retrieval_share(self, budget: int) -> int:
         """The most tokens that retrieved lines may take. 0 if nothing is retrieved."""
         tokens = getattr(self, "recall_tokens", 0)
-        return min(MAX_RETRIEVAL_TOKENS, budget * 3 // 10) if tokens == "auto" else min(tokens, budget)
+        return min(MAX_RETRIEVAL_TOKENS if tokens == "auto" else tokens, budget * 2 // 5)
+
+    def retrieval_reserve(self, budget: int) -> int:
+        """The tokens that the tail leaves for retrieved lines once a turn is left out."""
+        return min(self.retrieval_share(budget), budget // 8, MAX_RETRIEVAL_RESERVE)
 
     def summary_share(self, budget: int) -> int:
         """The most tokens that the summary may take. 0 if turns that leave the tail are not summarised."""
@@ -66,19 +82,26 @@ class Strategy(ABC):
 class TailContext:
     """The turns before the question, and how many tokens a tail of them may take.
 
-    Costs are computed from the newest turn on, only as far as they are needed. `limit` applies while everything fits.
-    As soon as something is left out, `reserve` tokens of it are kept for what replaces it: summary and retrieved lines.
-    While the cut stays at `previous_start`, `unused_reserve` tokens of that are known not to be needed.
+    Costs are computed from the newest turn on, only as far as they are needed. As soon as something is left out,
+    `reserve` tokens are kept for what replaces it: summary and retrieved lines.
     """
 
     turns: Sequence[Turn]
     turn_cost: Callable[[Turn], int | None]
     """What a turn adds to the tail: None if it cannot be sent, 0 if it is sent anyway (pinned)."""
-    limit: int
+    budget: int
+    """The budget of the whole context."""
+    space: int
+    """The tokens that a tail and the reserve may take before the cut moves."""
+    target: int
+    """The tokens that they may take of the budget. Less than `space` if the budget is soft."""
     reserve: int = 0
-    unused_reserve: int = 0
     previous_start: int | None = None
     """Where the tail of the last reply under the same settings began."""
+    previous_reserve: int = 0
+    """The part of the reserve that is needed while the cut stays there."""
+    floor: int = 0
+    """The newest turns, which stay in the tail when the cut moves: from this index on."""
     summary_boundaries: Sequence[int] = ()
     """The indices right after the turns where summary segments end, ascending."""
     _cumulative: list[int] = field(default_factory=lambda: [0])
@@ -91,34 +114,34 @@ class TailContext:
             cumulative.append(cumulative[-1] + (self.turn_cost(self.turns[-len(cumulative)]) or 0))
         return cumulative[min(wanted, len(cumulative) - 1)]
 
-    def fits(self, start: int) -> bool:
-        limit = self.limit_from(start)
-        return self.tokens_from(start, limit) <= limit
+    @property
+    def has_shrunk(self) -> bool:
+        """Whether all turns fit into nine tenths of the budget again. Then the previous cut no longer counts."""
+        tokens = self.target - self.budget // 10
+        return self.tokens_from(0, tokens) <= tokens
 
-    def limit_from(self, start: int) -> int:
+    def fits(self, start: int) -> bool:
+        """Whether the cut may stay at `start`."""
+        space = self.space_from(start)
+        return self.tokens_from(start, space) <= space
+
+    def space_from(self, start: int) -> int:
         """The tokens that a tail from `start` may take before the cut moves."""
         if start == 0:
-            return self.limit
-        return self.limit - self.reserve + (self.unused_reserve if start == self.previous_start else 0)
+            return self.space
+        return self.space - (self.previous_reserve if start == self.previous_start else self.reserve)
 
     def longest_tail(self, share: float = 1.0) -> int:
-        """The start of the longest run of whole newest turns that takes at most `share` of the limit.
-
-        The newest turn is kept even above that share, as long as the whole limit holds it.
-        """
-        tokens = int((self.limit - self.reserve) * share)
+        """The start of the longest run of whole newest turns within a share of the budget, at most the floor."""
+        tokens = int((self.target - self.reserve) * share)
         start = len(self.turns)
         while start > 0 and self.tokens_from(start - 1, tokens) <= tokens:
             start -= 1
-        newest = next((i for i in range(start - 1, -1, -1) if self.turn_cost(self.turns[i]) is not None), None)
-        is_empty = all(self.turn_cost(turn) is None for turn in self.turns[start:])
-        if is_empty and newest is not None and self.tokens_from(newest) <= self.limit:
-            return newest
-        return start
+        return min(start, self.floor)
 
     def start_with_hysteresis(self, low_water: float) -> int:
-        """The start of the tail if the cut moves only when over the limit, and then down to `low_water` of it."""
-        if self.fits(0) and (low_water == 1.0 or not self.previous_start):
+        """The start of the tail if the cut moves only when there is no more space, and then down to `low_water`."""
+        if self.fits(0) and (low_water == 1.0 or not self.previous_start or self.has_shrunk):
             return 0
         if low_water < 1.0 and self.previous_start is not None and self.fits(self.previous_start):
             return self.previous_start
@@ -134,6 +157,14 @@ def low_water_field(auto: str = "0.6, or 0.8 from 16384 tokens up") -> Any:
     )
 
 
+def budget_field() -> Any:
+    return option_field(
+        "auto",
+        "The budget in tokens. auto: the limit of the model, at most 65536, or 16384 on this machine.",
+        minimum=1,
+    )
+
+
 def resolve_low_water(low_water: LowWater, budget: int) -> float:
     """The low water mark as a share of the budget."""
     if isinstance(low_water, float):
@@ -144,6 +175,6 @@ def resolve_low_water(low_water: LowWater, budget: int) -> float:
 def recall_field(default: int | Literal["auto"] = 0) -> Any:
     return option_field(
         default,
-        "Tokens for lines retrieved from what is left out. auto: up to 30 % of the budget. 0: none.",
+        "Tokens for lines retrieved from what is left out. auto: up to 40 % of the budget. 0: none.",
         minimum=0,
     )

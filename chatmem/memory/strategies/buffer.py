@@ -25,11 +25,11 @@ class BufferStrategy(Strategy):
             return 0
         if self.on_overflow == "error":
             raise ContextBudgetError(
-                f"The conversation takes {context.tokens_from(0):,} tokens, but only {context.limit:,} are available.",
+                f"The conversation takes {context.tokens_from(0):,} tokens, but only {context.space:,} are available.",
                 "Use a model with a larger context window, or another memory strategy.",
                 Action("change_memory", "token-trim"),
             )
-        return context.start_with_hysteresis(resolve_low_water("auto", context.limit))
+        return context.start_with_hysteresis(resolve_low_water("auto", context.budget))
 
     def notice(self, context: TailContext, start: int) -> str:
         return "" if start == 0 else "The conversation no longer fits. The oldest turns are not sent."

@@ -7,10 +7,10 @@ from typing import ClassVar, Literal
 
 from chatmem.config.schema import option_field
 from chatmem.memory.strategies.base import (
-    LARGE_BUDGET,
     LowWater,
     Strategy,
     TailContext,
+    budget_field,
     low_water_field,
     recall_field,
 )
@@ -23,10 +23,9 @@ class SummaryStrategy(Strategy):
     name: ClassVar[str] = "summary"
     example: ClassVar[str] = "summary:4000,recall_tokens=0"
     spec_number: ClassVar[str | None] = "max_tokens"
+    is_thrifty: ClassVar[bool] = True
 
-    max_tokens: int | Literal["auto"] = option_field(
-        "auto", "The budget in tokens. auto: the limit of the model, at most 16384.", minimum=1
-    )
+    max_tokens: int | Literal["auto"] = budget_field()
     low_water: LowWater = low_water_field("0.5")
     summary_tokens: int | Literal["auto"] = option_field(
         "auto",
@@ -35,9 +34,6 @@ class SummaryStrategy(Strategy):
         former_name="notes_tokens",
     )
     recall_tokens: int | Literal["auto"] = recall_field("auto")
-
-    def budget(self, limit: int) -> int:
-        return min(limit, LARGE_BUDGET if self.max_tokens == "auto" else self.max_tokens)
 
     def summary_share(self, budget: int) -> int:
         if self.summary_tokens != "auto":
@@ -50,12 +46,12 @@ class SummaryStrategy(Strategy):
 
     def tail_start(self, context: TailContext) -> int:
         """As token-trim, but the cut falls where a summary segment ends, if that leaves enough space to grow."""
-        previous = context.previous_start or 0
+        previous = 0 if context.has_shrunk else context.previous_start or 0
         if context.fits(previous):
             return previous
-        low_water = self.low_water_share(context.limit)
-        tokens = context.limit - context.reserve
-        ahead = [end for end in context.summary_boundaries if end > previous]
+        low_water = self.low_water_share(context.budget)
+        tokens = context.target - context.reserve
+        ahead = [end for end in context.summary_boundaries if previous < end <= context.floor]
         fitting = (end for end in ahead if context.tokens_from(end) <= tokens * low_water)
         best = next(fitting, ahead[-1] if ahead else None)
         if best is not None and context.tokens_from(best) <= tokens * (1 + low_water) / 2:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from chatmem.config.schema import option_field
 from chatmem.memory.strategies.base import (
     LowWater,
     Strategy,
     TailContext,
+    budget_field,
     low_water_field,
     recall_field,
     resolve_low_water,
@@ -24,16 +23,14 @@ class TokenTrimStrategy(Strategy):
     name: ClassVar[str] = "token-trim"
     example: ClassVar[str] = "token-trim:4000"
     spec_number: ClassVar[str | None] = "max_tokens"
-    spec_implies: ClassVar[Mapping[str, Any]] = {"low_water": 1.0}
+    is_thrifty: ClassVar[bool] = True
 
-    max_tokens: int | Literal["auto"] = option_field(
-        "auto", "The budget in tokens. auto: the limit of the model.", minimum=1
-    )
+    max_tokens: int | Literal["auto"] = budget_field()
     low_water: LowWater = low_water_field()
     recall_tokens: int | Literal["auto"] = recall_field()
 
     def tail_start(self, context: TailContext) -> int:
-        return context.start_with_hysteresis(self.low_water_share(context.limit))
+        return context.start_with_hysteresis(self.low_water_share(context.budget))
 
     def low_water_share(self, budget: int) -> float:
         return resolve_low_water(self.low_water, budget)

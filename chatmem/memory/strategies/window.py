@@ -24,11 +24,15 @@ class WindowStrategy(Strategy):
     max_messages: int | None = option_field(None, "Send at most this many messages.", minimum=0, example=20)
     recall_tokens: int | Literal["auto"] = recall_field()
 
+    @property
+    def sends_newest_turn(self) -> bool:
+        return self.turns > 0 and self.max_messages not in (0, 1)
+
     def tail_start(self, context: TailContext) -> int:
         start = self._window_start(context)
         if context.fits(start):
             return start
-        return max(start, context.start_with_hysteresis(resolve_low_water("auto", context.limit)))
+        return max(start, context.start_with_hysteresis(resolve_low_water("auto", context.budget)))
 
     def notice(self, context: TailContext, start: int) -> str:
         left_out = context.turns[self._window_start(context) : start]

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from chatmem.config.settings import TimeoutSettings
 from chatmem.errors import ChatmemError, IncompleteReplyError, Notice, RateLimitError, ServerError, UsageError
-from chatmem.models.base import Options, StreamChunk, check_options
+from chatmem.models.base import Options, StreamChunk, check_options, is_on_this_machine
 from chatmem.models.openai import error_mapping
 from chatmem.models.openai.library import import_openai, make_client
 from chatmem.models.openai.limits import MAX_BODY_BYTES
@@ -48,6 +48,7 @@ class OpenAIModel:
     _network_stream: Any = field(default=None, repr=False)
     """The last connection to the server."""
     _watchdog: StallWatchdog | None = field(default=None, repr=False)
+    _is_cancelled: bool = False
     _rejects_usage: bool = False
     _option_names: dict[str, str] = field(default_factory=dict)
     """The names that this server uses for options, where they differ."""
@@ -66,7 +67,7 @@ class OpenAIModel:
 
     @property
     def is_local(self) -> bool:
-        return is_loopback(self.base_url)
+        return is_on_this_machine(self.base_url)
 
     def stream(self, messages: Sequence[Mapping[str, str]], options: Options) -> Iterator[StreamChunk]:
         retries, waited = 0, 0.0
@@ -79,6 +80,8 @@ class OpenAIModel:
                 error, wait = self._redact(retryable.error), retryable.wait
             except ChatmemError as failure:
                 raise self._redact(failure) from failure.__cause__
+            if self._is_cancelled:
+                raise error
             retries += 1
             wait = wait or 0.5 * 2**retries
             waited += wait
@@ -91,6 +94,17 @@ class OpenAIModel:
     def preload(self) -> None:
         import_openai()
         self._connect()
+
+    def for_background(self) -> OpenAIModel:
+        def get_key() -> str:
+            return self._key or self.get_key()  # without running a key command again
+
+        return replace(self, get_key=get_key, _client=None, _network_stream=None, _watchdog=None)
+
+    def cancel(self) -> None:
+        self._is_cancelled = True
+        if self._watchdog:
+            self._watchdog.expire()
 
     def list_models(self, timeout: float = 10.0) -> list[dict[str, Any]]:
         openai = import_openai()
@@ -172,6 +186,8 @@ class OpenAIModel:
         self._network_stream = network_stream
         if self._watchdog:
             self._watchdog.network_stream = network_stream
+            if self._is_cancelled:
+                self._watchdog.expire()
 
     @property
     def _first_token(self) -> float:
@@ -301,8 +317,3 @@ def validate_key(key: str) -> str:
             "The API key is empty or contains invalid characters.", "Copy it again. It was not shown or sent."
         )
     return key
-
-
-def is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    return host in ("localhost", "::1") or host.endswith(".localhost") or host.startswith("127.")

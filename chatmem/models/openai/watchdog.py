@@ -46,6 +46,10 @@ class StallWatchdog:
         while (remaining := self._last + self.limit - time.monotonic()) > 0:
             if self._done.wait(remaining):
                 return
+        self.expire()
+
+    def expire(self) -> None:
+        """End the request now."""
         self.expired = True
         socket = self.network_stream.get_extra_info("socket") if self.network_stream else None
         if socket is not None:

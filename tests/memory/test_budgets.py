@@ -1,0 +1,224 @@
+"""The newest turn is always sent, and budgets follow the context window: the contract's sizes, one by one."""
+
+from __future__ import annotations
+
+import pytest
+
+from chatmem.errors import ContextBudgetError
+from chatmem.history.session import Session
+from chatmem.memory import strategies
+from chatmem.memory.budget import Limits, limits_for
+from chatmem.memory.plan import ContextPlan
+from chatmem.memory.planner import plan
+from chatmem.memory.summaries import COPY_OPEN
+from chatmem.tokens.counter import Counter
+from tests.memory.test_planner import add_summary, index, numbers
+
+
+def make_session(*sizes: int, system: str = "") -> Session:
+    """A session of turns with these numbers of words, two thirds of them in the reply."""
+    session = Session("s", system_override=system)
+    for number, size in enumerate(sizes, 1):
+        add_turn(session, number, size)
+    return session
+
+
+def add_turn(session: Session, number: int, size: int, context: ContextPlan | None = None) -> None:
+    asked, replied = f"q{number} " * max(1, size // 3), f"a{number} " * max(1, size - size // 3)
+    question = {"type": "message", "id": f"q{number}", "parent": session.head, "role": "user", "content": asked.strip()}
+    session.apply(question)
+    reply = {
+        "type": "message",
+        "id": f"a{number}",
+        "parent": f"q{number}",
+        "role": "assistant",
+        "content": replied.strip(),
+    }
+    session.apply(reply | ({"sent": context.digest()} if context else {}))
+
+
+def plan_with(session: Session, spec: str, limits: Limits, question: str = "and now shorter") -> ContextPlan:
+    """A plan that counts words, so that sizes in these tests can be read off."""
+    strategy = strategies.strategy_from_mapping(strategies.parse_spec(spec))
+    counter = Counter(None, lambda text: len(text.split()))
+    return plan(session, question, strategy, counter, limits, retriever=index(session))
+
+
+LARGE = limits_for(128_000)
+
+
+@pytest.mark.parametrize("spec", ["summary", "token-trim", "buffer", "window:6"])
+@pytest.mark.parametrize("size", [13_500, 29_649, 70_000])
+def test_a_long_newest_turn_is_sent_whole_if_the_model_takes_it(spec: str, size: int) -> None:
+    context = plan_with(make_session(100, 100, size), spec, LARGE)
+    assert context.newest_turn == "whole" and 3 in numbers(context) and context.notices == ()
+
+
+@pytest.mark.parametrize("spec", ["summary", "token-trim", "buffer", "window:6", "summary:3000", "token-trim:3000"])
+def test_a_newest_turn_that_is_too_long_is_shortened_with_a_notice(spec: str) -> None:
+    context = plan_with(make_session(100, 12_000), spec, limits_for(None, is_local=True))
+    assert context.newest_turn == "shortened" and context.shortened.keys() == {"q2", "a2"}
+    asked, replied = context.messages[-3]["content"], context.messages[-2]["content"]
+    assert asked.startswith("q2 q2") and asked.endswith("q2") and "tokens left out …]" in asked
+    assert replied.startswith("a2 a2") and replied.endswith("a2") and "tokens left out …]" in replied
+    (notice,) = (n for n in context.notices if n.code.startswith("shortened"))
+    assert notice.text.startswith("Turn 2 is too long to be sent whole") and context.tokens <= context.budget
+    decisions = {d.id: (d.decision, d.reason) for d in context.decisions()}
+    assert decisions["q2"][0] == decisions["a2"][0] == "shortened" and "tokens left out" in decisions["a2"][1]
+    assert context.digest()["shortened"] == context.shortened
+
+
+def test_only_the_message_that_loses_text_is_shortened() -> None:
+    session = Session("s")
+    for ident, parent, role, text in (("q1", None, "user", "why? " * 5000), ("a1", "q1", "assistant", "because")):
+        session.apply({"type": "message", "id": ident, "parent": parent, "role": role, "content": text})
+    context = plan_with(session, "token-trim:1000", LARGE)
+    assert context.shortened.keys() == {"q1"} and context.messages[1] == {"role": "assistant", "content": "because"}
+    assert {d.id: d.decision for d in context.decisions()} == {"q1": "shortened", "a1": "sent"}
+
+
+def test_half_of_a_hard_budget_of_4000_stays_for_a_shortened_turn() -> None:
+    context = plan_with(make_session(1000, 9000), "summary:4000", LARGE)
+    tail = context.token_breakdown["tail"]
+    assert context.newest_turn == "shortened" and 1800 < tail < 2600 and context.tokens <= 4000
+
+
+def test_the_shares_give_way_before_the_newest_turn_is_left_out() -> None:
+    context = plan_with(make_session(1000, 9000), "summary:130", LARGE, "short?")
+    assert context.newest_turn == "shortened" and context.tokens <= 130
+
+
+def test_a_newest_turn_without_any_space_is_left_out_with_a_notice() -> None:
+    context = plan_with(make_session(10, 900), "summary:60", LARGE, "word " * 40)
+    assert context.newest_turn == "missing" and [n.code for n in context.notices] == ["newest 2"]
+
+
+@pytest.mark.parametrize("spec", ["window:0", "window,max_messages=1"])
+def test_a_window_of_no_turns_sends_none(spec: str) -> None:
+    context = plan_with(make_session(10, 10), spec, LARGE)
+    assert numbers(context) == [] and context.notices == ()
+
+
+def test_under_a_soft_budget_the_last_eight_turns_stay() -> None:
+    session = make_session(*[5000] * 20)
+    context = plan_with(session, "token-trim", Limits(100_000, soft_budget=16_384))
+    assert numbers(context) == list(range(13, 21)) and context.tokens > context.budget
+    assert numbers(plan_with(session, "token-trim:16384", LARGE)) == [19, 20], "a hard budget has no floor"
+
+
+def test_the_floor_takes_at_most_four_fifths_of_the_limit() -> None:
+    context = plan_with(make_session(*[5000] * 20), "token-trim", Limits(30_000, soft_budget=16_384))
+    assert numbers(context) == [17, 18, 19, 20]
+
+
+def test_the_cut_moves_only_over_the_ceiling_which_is_one_and_a_half_times_the_floor() -> None:
+    limits, session = Limits(100_000, soft_budget=16_384), make_session(*[2000] * 4)
+    starts = []
+    for number in range(5, 40):
+        context = plan_with(session, "token-trim", limits)
+        starts.append(context.start)
+        assert context.tokens <= 1.5 * 8 * 2008 + 100
+        add_turn(session, number, 2000, context)
+    assert starts == sorted(starts) and len(set(starts)) <= 9
+
+
+def test_the_previous_cut_no_longer_counts_once_everything_fits_again() -> None:
+    session = make_session(*[400] * 10)
+    context = plan_with(session, "token-trim:2000", LARGE)
+    assert context.start > 0
+    add_turn(session, 11, 400, context)
+    session.apply({"type": "head", "message": "a3"})
+    add_turn(session, 12, 3, context)
+    assert plan_with(session, "token-trim:2000", LARGE).start == 0
+
+
+def test_a_cut_that_was_made_for_less_than_half_of_the_budget_does_not_count() -> None:
+    session = make_session(*[400] * 10)
+    context = plan_with(session, "token-trim", limits_for(2600))
+    add_turn(session, 11, 400, context)
+    assert context.start > 0
+    assert plan_with(session, "token-trim", limits_for(4000)).start >= context.start
+    assert plan_with(session, "token-trim", limits_for(128_000)).start == 0
+
+
+def test_an_assumed_window_never_refuses_a_question() -> None:
+    context = plan_with(make_session(10, 10, system="Be brief."), "summary", limits_for(None), "word " * 40_000)
+    assert [m["role"] for m in context.messages] == ["system", "user"]
+    assert [n.code for n in context.notices] == ["assumed_window"] and "Set context_window" in context.notices[0].text
+
+
+def test_a_known_window_and_a_hard_budget_refuse_and_name_what_to_change() -> None:
+    with pytest.raises(ContextBudgetError, match="limit of the model") as caught:
+        plan_with(make_session(10), "summary", limits_for(8192), "word " * 40_000)
+    assert "larger context window" in caught.value.hint
+    with pytest.raises(ContextBudgetError, match="budget 4,000") as caught:
+        plan_with(make_session(10), "summary:4000", limits_for(None), "word " * 40_000)
+    assert "raise max_tokens of the memory strategy (summary:4000)" in caught.value.hint
+
+
+def test_pins_are_tried_from_the_newest_and_leave_a_quarter_to_the_newest_turn() -> None:
+    session = make_session(50, 300, 60, 500)
+    for ident in ("q1", "q2", "q3"):
+        session.apply({"type": "mark", "message": ident, "pinned": True})
+    context = plan_with(session, "token-trim:400", LARGE, "short?")
+    assert [turn.number for turn in context.pins] == [1, 3] and context.newest_turn == "shortened"
+    (notice,) = (n for n in context.notices if n.code.startswith("pins"))
+    assert notice.text == "Pinned turns that do not fit are not sent: 2."
+
+
+def test_a_turn_stands_in_the_summary_as_a_copy_until_it_is_summarised() -> None:
+    session = make_session(*[300] * 12)
+    add_summary(session, 1, 4, "what was said first")
+    context = plan_with(session, "summary:2000", LARGE)
+    system = context.messages[0]["content"]
+    assert system.count(COPY_OPEN) == len(context.summary.copies) > 0
+    assert max(context.summary.copies) == context.start - 1, "the newest turns first"
+    assert "what was said first" in system and system.index("what was said first") < system.index(COPY_OPEN)
+    reasons = {d.turn: (d.decision, d.reason) for d in context.decisions()}
+    assert reasons[context.start][0] == "shortened" and "summary pending" in reasons[context.start][1]
+    add_summary(session, 5, context.start, "what was said then")
+    later = plan_with(session, "summary:2000", LARGE)
+    assert not later.summary.copies and "what was said then" in later.messages[0]["content"]
+
+
+def test_the_summary_does_not_depend_on_the_question() -> None:
+    session = make_session(*[300] * 12)
+    add_summary(session, 1, 4, "first line\n" * 30)
+    systems = {plan_with(session, "summary:2000", LARGE, q).messages[0]["content"] for q in ("a?", "b? " * 60)}
+    assert len(systems) == 1
+
+
+def test_a_summary_is_clipped_to_its_share_and_never_dropped_while_there_is_space() -> None:
+    session = make_session(*[40] * 12)
+    add_summary(session, 1, 10, "\n".join(f"line {n} of the summary" for n in range(60)))
+    context = plan_with(session, "summary:220", LARGE)
+    system = context.messages[0]["content"]
+    assert "line 59 of" in system and "line 0 of" not in system and context.tokens <= 220
+    (notice,) = (n for n in context.notices if n.code.startswith("summary"))
+    assert notice.text == "The oldest part of the summary does not fit: turns 1 to 10."
+
+
+def test_a_segment_of_one_long_line_is_shortened() -> None:
+    session = make_session(*[40] * 12)
+    add_summary(session, 1, 10, "word " * 600)
+    context = plan_with(session, "summary:300", LARGE)
+    assert "tokens left out …]" in context.messages[0]["content"] and context.tokens <= 300
+
+
+@pytest.mark.parametrize("sizes", [[3700, 400], [400, 3700], [3700, 3700, 400], [1200] * 5])
+@pytest.mark.parametrize("question", [1, 3700, 3900])
+def test_a_hard_budget_is_never_exceeded(sizes: list[int], question: int) -> None:
+    session = make_session(*sizes)
+    first = plan_with(session, "summary:4000", LARGE, "ok")
+    add_turn(session, 9, 1, first)
+    add_summary(session, 1, 1, "line of the summary\n" * 200)
+    context = plan_with(session, "summary:4000", LARGE, "word " * question)
+    assert context.tokens <= 4000
+
+
+def test_the_tail_never_grows_into_the_reserve_of_retrieval() -> None:
+    session = make_session(*[100] * 60)
+    for number in range(61, 90):
+        context = plan_with(session, "token-trim:4000,recall_tokens=auto", LARGE, "plain words")
+        assert context.start == 0 or context.tokens <= 4000 - 500
+        add_turn(session, number, 100, context)
