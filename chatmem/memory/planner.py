@@ -119,7 +119,9 @@ def plan(
     if is_too_long:
         start = len(turns)
     elif newest is not None and context.tokens_from(newest) > most - fixed_tokens:
-        shortened = _shorten_newest(turns[newest], counter, most - fixed_tokens, summary_share + retrieval_reserve)
+        needed = estimate_summary_tokens(select_spans(spans, newest), [], counter, summary_share)
+        shares = max(needed, summary_share // 2) + retrieval_reserve
+        shortened = _shorten_newest(turns[newest], counter, most - fixed_tokens, shares)
         start = newest if shortened else len(turns)
         ceiling = most
     else:

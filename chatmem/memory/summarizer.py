@@ -29,6 +29,7 @@ from chatmem.tokens.counter import Counter
 MAX_CHUNK_TOKENS = 6_000
 """The most tokens of turns that one segment is made from. Less is lost from a short text."""
 MIN_SEGMENT_TOKENS = 64
+MAX_SEGMENT_TOKENS = 2_048
 
 PROMPT = """\
 You summarise a conversation for the assistant in it, who will no longer see these messages.
@@ -189,7 +190,7 @@ class SummaryJob:
 
     @property
     def _segment_limit(self) -> int:
-        return max(MIN_SEGMENT_TOKENS, self.max_tokens // 3)
+        return max(MIN_SEGMENT_TOKENS, min(MAX_SEGMENT_TOKENS, self.max_tokens // 3))
 
     def _summarize(self, chunk: Sequence[Turn], max_input: int | None = None) -> str:
         """The summary of some turns. A transcript that is too long for one request is summarised in pieces."""

@@ -97,45 +97,12 @@ class Conversation:
     corrections: dict[int, Fact] = field(default_factory=dict)
 
     @classmethod
-    def make(cls, seed: int, count: int = 300) -> Conversation:
+    def make(cls, seed: int, count: int = 300, facts: int = 42) -> Conversation:
         rng = random.Random(seed)
         conversation = cls()
-        keys: list[tuple[str, str, Callable[[], str]]] = [
-            (
-                f"the code for my {t}",
-                t,
-                lambda: f"{rng.choice('KXQZJ')}{rng.choice('KXQZJ')}-{rng.randrange(1000, 9999)}",
-            )
-            for t in _THINGS
-        ]
-        keys += [
-            (
-                f"the name of my {p}",
-                p,
-                lambda: (
-                    "".join(
-                        rng.choice(s)
-                        for s in (
-                            ["Bra", "Kel", "Dro", "Mur", "Vas"],
-                            ["lin", "dor", "mit", "gar"],
-                            ["ski", "son", "vic", "ton", "ley"],
-                        )
-                    )
-                    + str(rng.randrange(10, 99))
-                ),
-            )
-            for p in _PEOPLE
-        ]
-        keys += [
-            (
-                f"the phone number of my {p}",
-                p,
-                lambda: f"0{rng.randrange(100, 999)} {rng.randrange(100000, 999999)}",
-            )
-            for p in _PEOPLE
-        ]
+        keys = [(f"the {kind} my {owner}", owner, value) for kind, owner, value in cls._kinds(rng, facts)]
         rng.shuffle(keys)
-        places = sorted(rng.sample(range(2, count - 20), 42))
+        places = sorted(rng.sample(range(2, count - 20), facts))
         for turn, (key, thing, value) in zip(places, keys, strict=False):
             conversation.facts.append(Fact(key, thing, value(), turn, "user" if rng.random() < 0.7 else "assistant"))
         for fact in rng.sample(conversation.facts, 10):
@@ -152,6 +119,40 @@ class Conversation:
                 texts["user"] += " " + correction.sentence(corrected=True)
             conversation.turns.append((texts["user"], texts["assistant"]))
         return conversation
+
+    @staticmethod
+    def _kinds(rng: random.Random, count: int) -> list[tuple[str, str, Callable[[], str]]]:
+        """What can be said, of which thing or person, and how a value of it is made: at least `count` of them."""
+
+        def code() -> str:
+            return f"{rng.choice('KXQZJ')}{rng.choice('KXQZJ')}-{rng.randrange(1000, 9999)}"
+
+        def name() -> str:
+            parts = (
+                ["Bra", "Kel", "Dro", "Mur", "Vas"],
+                ["lin", "dor", "mit", "gar"],
+                ["ski", "son", "vic", "ton", "ley"],
+            )
+            return "".join(map(rng.choice, parts)) + str(rng.randrange(10, 99))
+
+        def phone() -> str:
+            return f"0{rng.randrange(100, 999)} {rng.randrange(100000, 999999)}"
+
+        found = [("code for", thing, code) for thing in _THINGS] + [("name of", person, name) for person in _PEOPLE]
+        found += [("phone number of", person, phone) for person in _PEOPLE]
+        more = (
+            "serial number of",
+            "invoice number for",
+            "warranty code of",
+            "article number of",
+            "seal number of",
+            "contract number for",
+            "receipt number for",
+        )
+        while len(found) < count:
+            kind, more = more[0], more[1:]
+            found += [(kind, owner, code) for owner in (*_THINGS, *_PEOPLE)]
+        return found
 
     @staticmethod
     def _filler(rng: random.Random, least: int, most: int) -> str:
@@ -392,12 +393,20 @@ SPECS = (
     "buffer",
     "window:17",
     "token-trim:{}",
-    "token-trim,max_tokens={}",
+    "token-trim:{},low_water=1",
     "summary,max_tokens={},recall_tokens=0",
     "summary:{}",
 )
-SUMMARY, LOW_WATER = "summary:{}", "token-trim,max_tokens={}"
-KEPT = Claim("summary: facts in the context", "", at_least=0.94)
+SUMMARY, LOW_WATER = "summary:{}", "token-trim:{}"
+KEPT = Claim("summary: facts in the context", "", at_least=0.98)
+KEPT_MANY = {
+    count: Claim(f"summary: {count} facts in the context", "", at_least=at_least)
+    for count, at_least in ((120, 0.95), (240, 0.85))
+}
+REUSE_MANY = {
+    count: Claim(f"summary: prompt cache reuse with {count} facts", "", at_least=at_least)
+    for count, at_least in ((120, 0.77), (240, 0.7))
+}
 KEPT_FAILING = Claim("summary with 30 % failing summaries: facts in the context", "", at_least=0.94)
 ASKED = {
     form: Claim(f"summary: a fact asked for, {form}", "", at_least=at_least)
@@ -405,10 +414,21 @@ ASKED = {
 }
 STALE = Claim("summary: stale facts", "", at_most=0)
 BROKEN = Claim("plans over budget, without their question, or malformed", "", at_most=0)
-REUSE = Claim("summary: prompt cache reuse", "")
+REUSE = Claim("summary: prompt cache reuse", "", at_least=0.85)
 REUSE_4 = Claim("token-trim: prompt cache reuse at 4,000 tokens", "", at_least=0.85)
 REUSE_12 = Claim("token-trim: prompt cache reuse at 12,000 tokens", "", at_least=0.94)
-CLAIMS = (KEPT, KEPT_FAILING, *ASKED.values(), STALE, BROKEN, REUSE, REUSE_4, REUSE_12)
+CLAIMS = (
+    KEPT,
+    *KEPT_MANY.values(),
+    KEPT_FAILING,
+    *ASKED.values(),
+    STALE,
+    BROKEN,
+    REUSE,
+    *REUSE_MANY.values(),
+    REUSE_4,
+    REUSE_12,
+)
 
 
 def rows(quick: bool) -> Iterator[Row]:
@@ -439,6 +459,14 @@ def rows(quick: bool) -> Iterator[Row]:
         yield row(claim, summary, lambda f, form=form: f.asked[form])  # type: ignore[misc]
     yield row(STALE, summary, lambda f: f.stale)
     yield row(REUSE, summary, lambda f: f.reuse)
+    for count, claim in KEPT_MANY.items():
+        conversations = {seed: Conversation.make(seed, facts=count) for seed in seeds}
+        found = replayed(SUMMARY)
+        values = [one.recall for one in found]
+        yield claim.row(statistics.mean(values), half(values), how)
+        values = [one.reuse for one in found]
+        yield REUSE_MANY[count].row(statistics.mean(values), half(values), how)
+    conversations = {seed: Conversation.make(seed) for seed in seeds}
     trimmed = replayed(LOW_WATER)
     yield row(REUSE_4, trimmed, lambda f: f.reuse)
     if not quick:

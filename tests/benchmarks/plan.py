@@ -20,7 +20,7 @@ from chatmem.tokens.counter import counter_for_model
 from tests.benchmarks.rows import Claim, Row, half, measured, seconds
 
 SIZES = (100, 1_000, 10_000)
-SPECS = ("buffer", "window:10", "token-trim:8000", "token-trim,max_tokens=8000", "summary:8000,recall_tokens=0")
+SPECS = ("buffer", "window:10", "token-trim:8000", "token-trim:8000,low_water=1", "summary:8000,recall_tokens=0")
 TIME = {
     (spec, size): Claim(f"plan of {size:,} messages, {spec}", " ms", at_most=1.0 if spec != "buffer" else None)
     for size in SIZES

@@ -29,16 +29,17 @@ class SummaryStrategy(Strategy):
     low_water: LowWater = low_water_field("0.5")
     summary_tokens: int | Literal["auto"] = option_field(
         "auto",
-        "Tokens for the summary. auto: a quarter of the budget, or more if the budget is small.",
+        "The most tokens of the summary. auto: about half of the budget, 4096 from 8192 on, 8192 from 65536 on.",
         minimum=0,
         former_name="notes_tokens",
     )
     recall_tokens: int | Literal["auto"] = recall_field("auto")
 
     def summary_share(self, budget: int) -> int:
+        """More than half of a small budget, for what a long conversation has to keep. The tail uses what stays free."""
         if self.summary_tokens != "auto":
             return min(self.summary_tokens, budget)
-        return min(4096, max(budget // 4, min(700, budget // 3)))
+        return min(budget * 11 // 20, max(4096, min(8192, budget // 8)))
 
     def low_water_share(self, budget: int) -> float:
         """Lower than the mark of token-trim, since the summary stands for what falls out."""
