@@ -149,8 +149,9 @@ class Conversation:
             "contract number for",
             "receipt number for",
         )
-        while len(found) < count:
-            kind, more = more[0], more[1:]
+        for kind in more:
+            if len(found) >= count:
+                break
             found += [(kind, owner, code) for owner in (*_THINGS, *_PEOPLE)]
         return found
 
