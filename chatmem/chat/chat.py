@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from chatmem.chat.background_summaries import BackgroundSummaries
+from chatmem.chat.background_summaries import BackgroundSummaries, as_summary_model
 from chatmem.chat.journal import Journal
 from chatmem.chat.turn_config import ResolveTurn, TurnConfig
 from chatmem.errors import (
@@ -378,6 +378,26 @@ class Chat:
         discarded = [s for s in self.session.summaries.values() if s.start in index and s.end in index]
         with self._transaction():
             self.journal.append(*(segment._replace(id=new_id(), text="").record() for segment in discarded))
+
+    def make_compact_summary(self, focus: str = "") -> Summary | None:
+        """Have everything but the newest turn summarised, without storing it. None if there is nothing to summarise.
+
+        Takes as long as the model takes. Raises ChatmemError.
+        """
+        from chatmem.memory.summarizer import SummaryJob  # imported lazily: rarely used
+
+        config = self.turn_config
+        self._stop_summary()
+        model = config.summary_model or config.model
+        share = config.strategy.summary_share(config.strategy.budget(config.limits).tokens)
+        before = len(self.session.turns) - 1
+        writer = as_summary_model(model, model.window)
+        return SummaryJob.for_session(self.session, before, share, writer, self.counter).compact(focus)
+
+    def use_summary(self, segment: Summary) -> None:
+        """Store a segment that was made."""
+        with self._transaction():
+            self.journal.append(segment.record())
 
     def edit_summary(self, segment: Summary, text: str) -> None:
         """Replace the text of a segment. An empty text discards it, so that it is made again."""

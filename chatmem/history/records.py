@@ -102,6 +102,8 @@ class Summary(NamedTuple):
     model: str = ""
     excluded_turns: frozenset[str] = frozenset()
     edited: bool = False
+    compact: bool = False
+    """Whether the user asked for it. Then the turns that it stands for are not sent verbatim."""
 
     def record(self) -> Record:
         record: Record = {"type": "summary", "id": self.id, "from": self.start, "to": self.end}
@@ -110,6 +112,8 @@ class Summary(NamedTuple):
             record["without"] = sorted(self.excluded_turns)
         if self.edited:
             record["edited"] = True
+        if self.compact:
+            record["compact"] = True
         return record
 
 

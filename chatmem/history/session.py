@@ -240,10 +240,11 @@ class Session:
             return False
         ident, start, end, text = map(str, texts)
         excluded = frozenset(map(str, without))
-        model, edited = str(record.get("model", "")), bool(record.get("edited"))
+        model, edited, compact = str(record.get("model", "")), bool(record.get("edited")), record.get("compact") is True
         self.summaries.pop((start, end, excluded), None)
         if text:  # an empty text discards the segment
-            self.summaries[start, end, excluded] = Summary(ident, start, end, level, text, model, excluded, edited)
+            segment = Summary(ident, start, end, level, text, model, excluded, edited, compact)
+            self.summaries[start, end, excluded] = segment
         return True
 
     def _apply_mark(self, record: Record) -> bool:

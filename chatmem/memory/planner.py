@@ -106,6 +106,7 @@ def plan(
         ceiling = min(limits.limit, max(budget.tokens, int(view_tokens * CEILING_FACTOR)))
     context.space = max(0, ceiling - fixed_tokens)
     context.reserve = min(context.space, summary_share + retrieval_reserve)
+    context.compacted = max((end + 1 for _, end, segment in spans if segment.compact), default=0)
     context.summary_boundaries = sorted({end + 1 for _, end, _ in spans})
     previous = context.previous_start = _previous_start(session, strategy, budget.tokens, len(turns))
     if previous and (summary_share or retrieval_reserve):

@@ -80,6 +80,8 @@ class SummaryJob:
     _thread: threading.Thread | None = None
     smaller_by: int = 0
     """How often the size of the pieces that are summarised at once is halved."""
+    focus: str = ""
+    """What the summary should pay attention to, in the user's words."""
     stopped: bool = False
 
     @classmethod
@@ -121,12 +123,22 @@ class SummaryJob:
                 self._add_segment(chunk, 0, self._summarize(chunk))
             while pair := self._next_pair():
                 first, second = pair
-                span = self._turns_between(first.start, second.end)
-                self._add_segment(span, max(first.level, second.level) + 1, self._merge(first, second))
+                span, level = self._turns_between(first.start, second.end), max(first.level, second.level) + 1
+                self._add_segment(span, level, self._merge(first, second), first.compact or second.compact)
         except ChatmemError as error:
             self.error = error.message
         except Exception as error:  # noqa: BLE001  # whatever fails here must not end the chat
             self.error = type(error).__name__
+
+    def compact(self, focus: str = "") -> Summary | None:
+        """One segment for all turns, which the user asked for. None if there is nothing to summarise. Raises."""
+        span = next(self._trimmed(list(self.session.turns[: self.before])), None)
+        if span is None:
+            return None
+        self.focus = focus
+        level = max((segment.level for segment in self.session.summaries.values()), default=-1) + 1
+        self._add_segment(span, level, self._summarize(span), compact=True)
+        return self.segments[-1]
 
     # Which turns
 
@@ -174,9 +186,10 @@ class SummaryJob:
         index = self.session.turn_index
         return self.session.turns[index[start] : index[end] + 1]
 
-    def _add_segment(self, span: Sequence[Turn], level: int, text: str) -> None:
+    def _add_segment(self, span: Sequence[Turn], level: int, text: str, compact: bool = False) -> None:
         excluded = frozenset(t.id for t in span if t.excluded or t.pinned)
-        segment = Summary(new_id(), span[0].id, span[-1].last.id, level, text, self.model.name, excluded)
+        start, end = span[0].id, span[-1].last.id
+        segment = Summary(new_id(), start, end, level, text, self.model.name, excluded, compact=compact)
         self.session.summaries[segment.start, segment.end, segment.excluded_turns] = segment
         self.segments.append(segment)
 
@@ -232,6 +245,7 @@ class SummaryJob:
         self.calls += 1
         max_tokens = max(MIN_SEGMENT_TOKENS, max_tokens)
         system = prompt.format(words=max_tokens * 2 // 3)
+        system += f"\nPay particular attention to: {self.focus}" if self.focus else ""
         messages = [{"role": "system", "content": system}, {"role": "user", "content": text}]
         answer, status = self.model.ask(messages, max_tokens)
         answer = fix_surrogates(answer).strip()

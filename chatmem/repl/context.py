@@ -18,6 +18,9 @@ class PromptControls(Protocol):
     """Whether Enter inserts a new line and Alt-Enter sends."""
     show_toolbar: bool
 
+    def confirm(self, question: str) -> bool:
+        """Whether the user says yes. Ctrl-C and Ctrl-D mean no."""
+
     def edit_in_editor(self, text: str) -> str:
         """The text after the user edited it in $EDITOR. Raises UsageError."""
 

@@ -87,6 +87,18 @@ class Prompt:
         """Put a text into the next prompt, to be edited and sent."""
         self._prefilled = text
 
+    def confirm(self, question: str) -> bool:
+        """Whether the user says yes. Ctrl-C and Ctrl-D mean no."""
+        question += " [y/N] "
+        try:
+            if os.environ.get("TERM", "") in ("", "dumb") and sys.stdin.isatty():
+                answer = input(question)
+            else:
+                answer = PromptSession[str](history=InMemoryHistory()).prompt(question)
+        except (EOFError, KeyboardInterrupt):
+            return False
+        return answer.strip().lower() in ("y", "yes")
+
     def edit_in_editor(self, text: str) -> str:
         """The text after the user edited it in $VISUAL or $EDITOR. Raises UsageError."""
         editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"

@@ -20,7 +20,7 @@ from chatmem.repl.repl import Repl
 from chatmem.stores.file.directory import SessionDirectory
 from chatmem.stores.file.log import FileLog
 from chatmem.terminal.terminal import Terminal
-from tests.server import OK, Server, delta, stream
+from tests.server import OK, Answer, Request, Server, delta, stream
 
 ENTER, ALT_ENTER, CTRL_C, CTRL_D, CTRL_J, CTRL_R = "\r", "\x1b\r", "\x03", "\x04", "\n", "\x12"
 TypeKeys = Callable[..., str]
@@ -530,3 +530,50 @@ def test_new_never_opens_and_fork_needs_something_to_copy(type_keys: TypeKeys, s
     shown = type_keys("/fork two" + ENTER, "one" + ENTER, "/new WORK" + ENTER, "/retry nosuch" + ENTER)
     assert "nothing to copy yet" in shown and "There is already a session 'WORK'" in shown
     assert "does not list 'nosuch'" in shown and "> one" in shown
+
+
+def summarises(server: Server) -> None:
+    """Make the server answer requests for a summary with one."""
+    answer = server.otherwise
+
+    def with_summaries(request: Request) -> Answer:
+        is_summary = request.json["messages"][0]["content"].startswith("You summarise")
+        return stream("User: likes tea.") if is_summary else answer(request)
+
+    server.otherwise = with_summaries
+
+
+def test_compact_summarises_all_but_the_newest_turn_and_asks_before_the_summary_is_used(
+    type_keys: TypeKeys, server: Server
+) -> None:
+    summarises(server)
+    shown = type_keys(
+        "one" + ENTER, "two" + ENTER, "three" + ENTER, "/compact the tea" + ENTER, "y" + ENTER, "four" + ENTER
+    )
+    assert "◐ turns 1 to 2:" in shown and "User: likes tea." in shown
+    request, sent = server.chats[-2]["messages"], server.chats[-1]["messages"]
+    assert (
+        request[0]["content"].endswith("Pay particular attention to: the tea") and "user: one" in request[1]["content"]
+    )
+    assert [m["role"] for m in sent] == ["system", "user", "assistant", "user"]
+    assert "User: likes tea." in sent[0]["content"] and sent[1]["content"] == "three"
+    type_keys("/summary redo" + ENTER, "five" + ENTER)
+    assert [m["content"] for m in server.chats[-1]["messages"] if m["role"] == "user"] == [
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+    ]
+
+
+def test_compact_changes_nothing_without_a_yes(type_keys: TypeKeys, server: Server) -> None:
+    summarises(server)
+    shown = type_keys("one" + ENTER, "two" + ENTER, "/compact" + ENTER, "n" + ENTER, "three" + ENTER)
+    assert "Discarded. Nothing was changed." in shown and len(server.chats[-1]["messages"]) == 5
+    shown = type_keys("/memory buffer" + ENTER, "/compact" + ENTER, "n" + ENTER)
+    assert "Nothing was changed" in shown and "Summarising" not in shown
+
+
+def test_compact_of_a_single_turn_has_nothing_to_summarise(type_keys: TypeKeys) -> None:
+    assert "There is nothing to summarise" in type_keys("one" + ENTER, "/compact" + ENTER)

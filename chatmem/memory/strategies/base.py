@@ -102,6 +102,8 @@ class TailContext:
     """The part of the reserve that is needed while the cut stays there."""
     floor: int = 0
     """The newest turns, which stay in the tail when the cut moves: from this index on."""
+    compacted: int = 0
+    """The index after the turns that the user had summarised, which are not sent verbatim any more."""
     summary_boundaries: Sequence[int] = ()
     """The indices right after the turns where summary segments end, ascending."""
     _cumulative: list[int] = field(default_factory=lambda: [0])

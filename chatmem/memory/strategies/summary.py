@@ -47,7 +47,7 @@ class SummaryStrategy(Strategy):
 
     def tail_start(self, context: TailContext) -> int:
         """As token-trim, but the cut falls where a summary segment ends, if that leaves enough space to grow."""
-        previous = 0 if context.has_shrunk else context.previous_start or 0
+        previous = max(context.compacted, 0 if context.has_shrunk else context.previous_start or 0)
         if context.fits(previous):
             return previous
         low_water = self.low_water_share(context.budget)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from chatmem.errors import UsageError
 from chatmem.memory.strategies import format_spec, parse_spec
+from chatmem.memory.strategies.summary import SummaryStrategy
 from chatmem.repl.commands.base import command, parse_number
 from chatmem.repl.context import ReplContext
 from chatmem.terminal.context_view import print_comparison, print_context, print_why
@@ -69,6 +70,34 @@ def include(repl: ReplContext, argument: str) -> None:
     """Include turn N again after /exclude."""
     turn = repl.chat.set_turn_flags(parse_number(argument), excluded=False)
     repl.terminal.info(f"Turn {turn.number} may be sent again.")
+
+
+@command("compact", "[FOCUS]")
+def compact(repl: ReplContext, argument: str) -> None:
+    """Summarise everything but the newest turn now, and send the summary instead."""
+    repl.chat.refresh()
+    strategy = repl.chat.turn_config.strategy
+    if not strategy.summary_share(repl.chat.turn_config.limits.limit):
+        if not repl.prompt.confirm(f"{strategy.name} sends no summary. Switch to the strategy summary?"):
+            repl.terminal.info("Nothing was changed.")
+            return
+        repl.chat.update_settings(memory={"strategy": SummaryStrategy.name})
+    repl.terminal.info("Summarising. Ctrl-C cancels.")
+    try:
+        segment = repl.chat.make_compact_summary(argument)
+    except KeyboardInterrupt:
+        repl.terminal.info("Cancelled. Nothing was changed.")
+        return
+    if segment is None:
+        raise UsageError("There is nothing to summarise.", "The newest turn stays as it is.")
+    index = repl.chat.session.turn_index
+    repl.terminal.info(f"◐ turns {index[segment.start] + 1} to {index[segment.end] + 1}:")
+    repl.terminal.write(segment.text)
+    if repl.prompt.confirm("Use it?"):
+        repl.chat.use_summary(segment)
+        repl.terminal.info("These turns are sent as this summary from now on. /summary redo takes it back.")
+    else:
+        repl.terminal.info("Discarded. Nothing was changed.")
 
 
 @command("summary", "[edit|redo]")
