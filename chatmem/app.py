@@ -21,7 +21,7 @@ from chatmem.errors import Action, AuthenticationError, ChatmemError, Notify, Se
 from chatmem.history.records import Record
 from chatmem.memory.strategies import STRATEGIES, parse_spec
 from chatmem.models.api_keys import api_key_getter
-from chatmem.models.base import OFFLINE, Model, Options, StreamChunk
+from chatmem.models.base import OFFLINE, Model, Options, StreamChunk, is_nearby
 from chatmem.models.discovery import context_window_of, find_local_servers
 from chatmem.models.model_facts import ModelFacts
 from chatmem.paths import Paths
@@ -162,6 +162,7 @@ class App:
             lambda name: self.counter_for_model(name, model.server),
             settings.options,
             settings.system or "",
+            provider=settings.provider or "",
             summary_model=LazyModel(replace(settings, model=summary_model), self) if summary_model else None,
             assumed_window=lambda: self._proven_window(model),
             record_model_fact=lambda **facts: self.model_facts.put(model.server, model.name, **_dated(facts)),
@@ -251,7 +252,7 @@ class App:
             base_url,
             api_key_getter(settings) or (lambda: NO_KEY),
             settings.organization or "",
-            _documented_window(name),
+            _documented_window(name) if settings.provider == "openai" or not is_nearby(base_url) else None,
             settings.timeouts,
             settings.api_version if settings.kind == "azure" else "",
         )
@@ -270,7 +271,10 @@ class LazyModel:
     def __init__(self, settings: Settings, app: App) -> None:
         self.settings, self.app = settings, app
         self._model: Model | None = None
-        self._listed: dict[str, dict[str, Any]] | None = None
+        self._listed: list[dict[str, Any]] | None = None
+        self._has_asked = False
+        """Whether the server was asked for the window of the model."""
+        self._has_replied = False
         self._resolving = threading.Lock()
 
     @property
@@ -290,31 +294,51 @@ class LazyModel:
 
     @property
     def window(self) -> int | None:
-        """The window as configured, documented or listed by the server. A recent refusal can lower it."""
+        """The window: configured, else the smaller of what the server states and what a refusal taught us.
+
+        Nothing waits for the server: it is asked in the background, and what it said is remembered for a day.
+        """
         known = self.settings.context_window or self.model.window
         if not known:
-            known = context_window_of(self._entries.get(self.name, {}))
-        learned, when = (self.app.model_facts.get(self.server, self.name, fact) for fact in ("window", "window_at"))
-        if not isinstance(learned, int) or not isinstance(when, int | float) or learned < MIN_WINDOW:
-            return known
-        if not _is_recent(when):
-            return known
-        return min(learned, known) if known else learned
+            known = self._remembered("served_window", "served_at")
+            self._ask_window()
+        learned = self._remembered("window", "window_at")
+        return min(learned, known) if learned and known else learned or known
 
-    @property
-    def _entries(self) -> dict[str, dict[str, Any]]:
-        if self._listed is None:
-            self._listed = {}
-            with contextlib.suppress(ChatmemError):
-                self._listed = {str(m["id"]): m for m in self.model.list_models(timeout=2.0)}
-        return self._listed
+    def _remembered(self, fact: str, when: str) -> int | None:
+        """A window that was learned less than a day ago."""
+        window, time_ = (self.app.model_facts.get(self.server, self.name, name) for name in (fact, when))
+        return window if type(window) is int and window >= MIN_WINDOW and _is_recent(time_) else None
+
+    def _ask_window(self) -> None:
+        """Ask the server for the window in the background: once, and once more after the first reply."""
+        if not self._has_asked and self.server:
+            self._has_asked = True
+            threading.Thread(target=self._learn_window, daemon=True, name="window").start()
+
+    def _learn_window(self) -> None:
+        from chatmem.models.windows import served_window
+
+        with contextlib.suppress(ChatmemError):
+            key = api_key_getter(self.settings)
+            token = key() if key and not self.settings.api_key_cmd else ""
+            if window := served_window(self.server, self.name, token, self.model.list_models(timeout=2.0)):
+                facts = {"served_window": window, "served_at": int(time.time())}
+                self.app.model_facts.put(self.server, self.name, **facts)
 
     def stream(self, messages: Sequence[Mapping[str, str]], options: Options) -> Iterator[StreamChunk]:
-        return self.model.stream(messages, options)
+        yield from self.model.stream(messages, options)
+        if not self._has_replied:  # some servers load a model with its first request
+            self._has_replied, self._has_asked = True, False
+            _ = self.window
 
     def list_models(self, timeout: float = 10.0) -> list[dict[str, Any]]:
         """The server's model list, asked once. Empty if it cannot be had."""
-        return list(self._entries.values())
+        if self._listed is None:
+            self._listed = []
+            with contextlib.suppress(ChatmemError):
+                self._listed = self.model.list_models(timeout=2.0)
+        return self._listed
 
     def preload(self) -> None:
         self.model.preload()

@@ -79,6 +79,8 @@ class Server:
     answers: list[Answer] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     models: list[dict[str, Any]] = field(default_factory=lambda: [{"id": "test-model"}])
+    pages: dict[str, Any] = field(default_factory=dict)
+    """What other paths answer, as JSON."""
     models_answer: bytes | None = None
     tls: ssl.SSLContext | None = None
 
@@ -112,8 +114,12 @@ class Server:
                 if request is None:
                     return
                 self.requests.append(request)
-                if request.path.endswith("/models"):
-                    answer: Answer = self.models_answer or status(200, {"object": "list", "data": self.models})
+                if request.path in self.pages:
+                    answer: Answer = status(200, self.pages[request.path])
+                elif request.path.endswith("/models"):
+                    answer = self.models_answer or status(200, {"object": "list", "data": self.models})
+                elif not request.path.endswith("/chat/completions"):
+                    answer = status(404, {"error": "no such path"})
                 else:
                     answer = self.answers.pop(0) if self.answers else self.otherwise(request)
                 if callable(answer):

@@ -170,8 +170,6 @@ class Journal:
             self.settings_version += 1
         else:
             self._unsaved = []
-            self._log.read()  # what was just written is applied already
-            self._follow_name()
         return self._log
 
     def _read_new(self) -> int:

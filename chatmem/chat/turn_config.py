@@ -26,6 +26,8 @@ class TurnConfig:
     """The context window that a refused request revealed. It replaces the model's own."""
     assumed_window: Callable[[], int] = lambda: 0
     """The window to assume while none is known. 0: the default."""
+    provider: str = ""
+    """Whose models a server on this machine passes on. Empty: its own."""
     summary_model: Model | None = None
     """The model that writes summaries. None: the model of the chat."""
     record_model_fact: Callable[..., None] = lambda **facts: None
@@ -38,7 +40,7 @@ class TurnConfig:
     @property
     def limits(self) -> Limits:
         """What the model takes."""
-        is_local = is_on_this_machine(self.model.server)
+        is_local = is_on_this_machine(self.model.server) and not self.provider
         return limits_for(self.window, self.options.get("max_tokens"), self.assumed_window(), is_local)
 
 

@@ -50,6 +50,9 @@ class ProviderSettings:
         example=32768,
     )
     kind: Literal["openai", "azure"] = option_field("openai", "The API of the server: openai or azure.")
+    provider: Literal["openai"] | None = option_field(
+        None, "Whose models a proxy on this machine or network passes on: openai.", example="openai"
+    )
     api_version: str = option_field("2024-10-21", "The Azure OpenAI API version. The model is the deployment name.")
 
 

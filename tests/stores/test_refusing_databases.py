@@ -178,7 +178,7 @@ def test_a_refused_question_is_on_disk_before_it_is_sent_and_stored_once_when_th
         assert client.stdin and client.stdout and client.stderr
         client.stdin.write(b"two\n")
         client.stdin.flush()
-        assert may_end.wait(20)
+        assert may_end.wait(60)
         if end == "ended in order":
             _, stderr = client.communicate(timeout=30)
             assert client.returncode == 0 and b"Saving to" in stderr and stderr.count(b"\n") == 1, stderr
