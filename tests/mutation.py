@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]
 DATABASE_TESTS = ["tests/stores/test_contract.py", "tests/stores/test_databases.py", "tests/stores/test_outbox.py"]
+MEMORY_TESTS = ["tests/memory", "-k", "not 100000"]
 TARGETS = {
     "chatmem/history/session.py": ["tests/history", "tests/chat", "tests/memory/test_summarizer.py"],
     "chatmem/stores/file/log.py": ["tests/stores/test_file.py", "tests/stores/test_contract.py", "tests/chat"],
@@ -33,6 +34,14 @@ TARGETS = {
     "chatmem/stores/database/remote_log.py": [*DATABASE_TESTS, "-k", "not mongodb and not postgresql"],
     "chatmem/models/openai/error_mapping.py": ["tests/models/test_error_mapping.py", "tests/models/test_openai.py"],
     "chatmem/models/openai/sse.py": ["tests/models/test_sse.py", "tests/models/test_openai.py"],
+    "chatmem/memory/planner.py": MEMORY_TESTS,
+    "chatmem/memory/plan.py": MEMORY_TESTS,
+    "chatmem/memory/budget.py": MEMORY_TESTS,
+    "chatmem/memory/shortening.py": MEMORY_TESTS,
+    "chatmem/memory/summaries.py": MEMORY_TESTS,
+    "chatmem/memory/strategies/base.py": MEMORY_TESTS,
+    "chatmem/memory/strategies/summary.py": MEMORY_TESTS,
+    "chatmem/memory/strategies/window.py": MEMORY_TESTS,
     "chatmem/terminal/sanitize.py": ["tests/terminal/test_sanitize.py", "tests/terminal/test_markdown.py"],
 }
 """The modules that are mutated, and the tests that should notice."""

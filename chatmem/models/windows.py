@@ -1,9 +1,8 @@
 """The context window that a server says a model has: what is loaded, where the server tells, else what it lists.
 
-llama.cpp: `GET /props`. Ollama: `GET /api/ps`, then `num_ctx` of `POST /api/show`; the `context_length` that it shows
-is only what the model was trained with. LM Studio: `GET /api/v0/models`. LiteLLM: `GET /model/info`. Others: a field of
-the entry in `GET /v1/models`. A server is recognised by `owned_by` in that list, so that no other one is asked what it
-does not know.
+llama.cpp: `/props`. Ollama: `/api/ps`, then `num_ctx` in the answer of `/api/show`; the `context_length` there is only
+what the model was trained with. LM Studio: `/api/v0/models`. LiteLLM: `/model/info`. Others: a field of the entry in
+`/v1/models`. A server is recognised by `owned_by` in that list, so that no other one is asked what it does not know.
 """
 
 from __future__ import annotations
@@ -39,28 +38,28 @@ def served_window(base_url: str, model: str, key: str, entries: Sequence[dict[st
 
 
 def _llama_cpp(fetch: Fetch, model: str) -> int | None:
-    props = fetch("/props")
+    props = fetch("props")
     settings = _table(props, "default_generation_settings")
     return _window(settings.get("n_ctx")) or _window(_table(props).get("n_ctx"))
 
 
 def _ollama(fetch: Fetch, model: str) -> int | None:
     names = (model, f"{model}:latest")
-    loaded = next((m for m in _list(fetch("/api/ps"), "models") if m.get("name") in names), {})
+    loaded = next((m for m in _list(fetch("api/ps"), "models") if m.get("name") in names), {})
     if window := _window(loaded.get("context_length")):
         return window
-    parameters = _table(fetch("/api/show", body={"model": model})).get("parameters")
+    parameters = _table(fetch("api/show", body={"model": model})).get("parameters")
     found = re.search(r"^\s*num_ctx\s+(\d+)\s*$", parameters, re.MULTILINE) if isinstance(parameters, str) else None
     return _window(int(found[1])) if found else None
 
 
 def _lm_studio(fetch: Fetch, model: str) -> int | None:
-    entry = next((m for m in _list(fetch("/api/v0/models"), "data") if m.get("id") == model), {})
+    entry = next((m for m in _list(fetch("api/v0/models"), "data") if m.get("id") == model), {})
     return _window(entry.get("loaded_context_length"))
 
 
 def _lite_llm(fetch: Fetch, model: str) -> int | None:
-    entry = next((m for m in _list(fetch("/model/info"), "data") if m.get("model_name") == model), {})
+    entry = next((m for m in _list(fetch("model/info"), "data") if m.get("model_name") == model), {})
     info = _table(entry, "model_info")
     return _window(info.get("max_input_tokens")) or _window(info.get("max_tokens"))
 
@@ -85,7 +84,7 @@ def _fetcher(base_url: str, key: str) -> Fetch:
     def fetch(path: str, body: dict[str, str] | None = None) -> Any:
         data = json.dumps(body).encode() if body else None
         headers = {"Accept": "application/json", "Content-Type": "application/json", "Authorization": f"Bearer {key}"}
-        request = urllib.request.Request(root + path, data, headers)  # the scheme was checked
+        request = urllib.request.Request(f"{root}/{path}", data, headers)  # the scheme was checked
         try:
             with opener.open(request, timeout=TIMEOUT) as response:
                 return json.loads(response.read(MAX_BODY_BYTES))

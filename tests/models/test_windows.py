@@ -13,6 +13,8 @@ from chatmem.models.windows import served_window
 from tests.conftest import Run
 from tests.server import Server
 
+pytestmark = pytest.mark.claim("faulty streams and servers: wrong outcomes")
+
 SERVERS: dict[str, tuple[dict[str, Any], dict[str, Any], int | None]] = {
     "llama.cpp": ({"owned_by": "llamacpp"}, {"/props": {"default_generation_settings": {"n_ctx": 4096}}}, 4096),
     "llama.cpp, listed": ({"owned_by": "llamacpp", "meta": {"n_ctx": 2048}}, {}, 2048),
