@@ -298,7 +298,9 @@ class LazyModel:
 
         Nothing waits for the server: it is asked in the background, and what it said is remembered for a day.
         """
-        known = self.settings.context_window or self.model.window
+        if self.settings.context_window:
+            return self.settings.context_window
+        known = self.model.window
         if not known:
             known = self._remembered("served_window", "served_at")
             self._ask_window()

@@ -27,6 +27,11 @@ def truncate(text: str, length: int = 40) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
+def span_text(first: int, last: int) -> str:
+    """A range of turns: `turn 4`, `turns 4 to 6`."""
+    return f"turn {first}" if first == last else f"turns {first} to {last}"
+
+
 def pluralize(count: int, noun: str) -> str:
     """A count with its noun: `1 turn`, `1,200 turns`."""
     return f"{count:,} {noun}{'s' * (count != 1)}"

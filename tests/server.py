@@ -81,6 +81,8 @@ class Server:
     models: list[dict[str, Any]] = field(default_factory=lambda: [{"id": "test-model"}])
     pages: dict[str, Any] = field(default_factory=dict)
     """What other paths answer, as JSON."""
+    raw_pages: dict[str, bytes] = field(default_factory=dict)
+    """What other paths answer, to the byte."""
     models_answer: bytes | None = None
     tls: ssl.SSLContext | None = None
 
@@ -114,8 +116,10 @@ class Server:
                 if request is None:
                     return
                 self.requests.append(request)
-                if request.path in self.pages:
-                    answer: Answer = status(200, self.pages[request.path])
+                if request.path in self.raw_pages:
+                    answer: Answer = self.raw_pages[request.path]
+                elif request.path in self.pages:
+                    answer = status(200, self.pages[request.path])
                 elif request.path.endswith("/models"):
                     answer = self.models_answer or status(200, {"object": "list", "data": self.models})
                 elif not request.path.endswith("/chat/completions"):

@@ -48,7 +48,7 @@ class BackgroundSummaries:
     def start_if_due(self, context: ContextPlan, session: Session, model: Model, counter: Counter) -> None:
         """Summarise what was evicted, or soon will be."""
         self._turns_to_skip -= self._turns_to_skip > 0
-        is_busy = self.running and self.job is not None and not self.job.stopped
+        is_busy = self.job is not None and (not self.job.stopped or self.has_results)  # or not taken yet
         if not context.summarize_before or self._turns_to_skip or is_busy:
             return
         if share := context.strategy.summary_share(context.budget):
@@ -77,6 +77,13 @@ class BackgroundSummaries:
             self.job.stop()
             self._model.cancel()
             self._cancellations += 1
+
+    def discard(self) -> None:
+        """End a job and forget its results: the user changed the summary that it started from."""
+        if self.job and self._model:
+            self.job.stop()
+            self._model.cancel()
+            self.job = None
 
     def take_records(self, session: Session) -> list[Record]:
         """The records of new segments that are still valid on the path of the session."""

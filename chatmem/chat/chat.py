@@ -43,6 +43,8 @@ from chatmem.tokens.counter import Counter
 
 MATCHING_COUNTS = 0.1
 """The share by which a server's count of a prompt may differ from ours to be believed."""
+MATCHING_TOKENS = 64
+"""The tokens by which it may differ in any case: what a server adds to every request."""
 MAX_ATTEMPTS = 3
 """How often a question is sent if the server refuses it as too long."""
 
@@ -202,7 +204,8 @@ class Chat:
     def _learn_window(self, context: ContextPlan, usage: Usage) -> None:
         """Assume a larger window if a prompt and its reply were larger than the assumed one allows."""
         prompt, completion = usage.prompt or 0, usage.completion or 0
-        if context.limits.is_assumed and abs(prompt - context.tokens) <= MATCHING_COUNTS * context.tokens:
+        tolerance = max(MATCHING_TOKENS, MATCHING_COUNTS * context.tokens)
+        if context.limits.is_assumed and abs(prompt - context.tokens) <= tolerance:
             reply_tokens = self.turn_config.options.get("max_tokens")
             if window := proven_window(context.limits, reply_tokens, prompt + completion):
                 self.turn_config.record_model_fact(proven_window=window)
@@ -215,7 +218,8 @@ class Chat:
         for notice in context.notices:
             if not (isinstance(known, list) and notice.code in known):
                 yield notice
-        evicted = next(context.evicted, None)
+        summarised = context.summarised_turns()
+        evicted = next((turn for turn in context.evicted if turn.number - 1 not in summarised), None)
         if evicted and not last.get("left_out"):
             title = truncate(" ".join(evicted.question.content.split()), 40)
             yield Notice(
@@ -374,13 +378,16 @@ class Chat:
 
     def reset_summaries(self) -> None:
         """Discard every summary segment on this path, so that they are made again from the turns."""
+        self.background.discard()
         index = self.session.turn_index
         discarded = [s for s in self.session.summaries.values() if s.start in index and s.end in index]
         with self._transaction():
             self.journal.append(*(segment._replace(id=new_id(), text="").record() for segment in discarded))
 
-    def make_compact_summary(self, focus: str = "") -> Summary | None:
-        """Have everything but the newest turn summarised, without storing it. None if there is nothing to summarise.
+    def make_compact_summary(self, strategy: Strategy, focus: str = "") -> Summary | None:
+        """Have everything but the newest turn summarised for a strategy, without storing it.
+
+        None if there is nothing to summarise.
 
         Takes as long as the model takes. Raises ChatmemError.
         """
@@ -389,7 +396,7 @@ class Chat:
         config = self.turn_config
         self._stop_summary()
         model = config.summary_model or config.model
-        share = config.strategy.summary_share(config.strategy.budget(config.limits).tokens)
+        share = strategy.summary_share(strategy.budget(config.limits).tokens)
         before = len(self.session.turns) - 1
         writer = as_summary_model(model, model.window)
         return SummaryJob.for_session(self.session, before, share, writer, self.counter).compact(focus)
@@ -401,6 +408,7 @@ class Chat:
 
     def edit_summary(self, segment: Summary, text: str) -> None:
         """Replace the text of a segment. An empty text discards it, so that it is made again."""
+        self.background.discard()
         with self._transaction():
             edited = segment._replace(id=new_id(), text=fix_surrogates(text), edited=bool(text))
             self.journal.append(edited.record())

@@ -145,10 +145,14 @@ class ContextPlan:
             return sum(self.counter.count_message(message["content"]) for message in tail)
         return sum(turn_tokens(self.counter, turn) for turn in self.turns[self.start :] if turn.sendable)
 
+    def summarised_turns(self) -> set[int]:
+        """The indices of the turns that a segment of the summary stands for."""
+        return self._turns_of(self.summary.segments)
+
     def decisions(self) -> Iterator[Decision]:
         """One decision per stored message of the path, in the order of the path."""
         recalled = {line.message.id for line in self.retrieved}
-        summarised = self._turns_of(self.summary.segments)
+        summarised = self.summarised_turns()
         pinned = {turn.id for turn in self.pins}
         for message in self.session.preamble:
             yield self._decision(message, 0, "dropped", "before the first question")
@@ -188,7 +192,8 @@ class ContextPlan:
         if index >= self.start:
             return "sent", "sent verbatim"
         if index in summarised:
-            return "summarised", "in the summary"
+            is_clipped = index in self._clipped_turns
+            return "summarised", "in the summary, whose oldest lines do not fit" if is_clipped else "in the summary"
         if turn.pinned:
             return "dropped", "pinned, but it does not fit"
         if index in self.summary.copies:
@@ -196,11 +201,15 @@ class ContextPlan:
             if left_out:
                 return "shortened", f"summary pending; a copy without {left_out:,} tokens is sent"
             return "summarised", "summary pending; a copy is sent"
-        if index in self._turns_of(self.summary.clipped):
+        if index in self._clipped_turns:
             return "dropped", "not sent; its summary does not fit"
         if self.strategy.summary_share(self.budget):
             return "dropped", "not sent; summary pending"
         return "dropped", f"not sent; {self.strategy.name} keeps newer turns"
+
+    @cached_property
+    def _clipped_turns(self) -> set[int]:
+        return self._turns_of(self.summary.clipped)
 
     def _turns_of(self, segments: Iterable[Summary]) -> set[int]:
         """The indices of the turns that segments stand for."""

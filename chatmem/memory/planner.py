@@ -29,6 +29,7 @@ from chatmem.memory.summaries import (
     summary_block,
     valid_spans,
 )
+from chatmem.text import span_text
 from chatmem.tokens.counter import Counter
 
 EXCERPTS_OPEN = (
@@ -42,6 +43,8 @@ FLOOR_TURNS = 8
 """How many of the newest turns stay in the tail under a soft budget."""
 FLOOR_SHARE = 0.8
 """The share of the limit that a context with these turns may take."""
+MAX_NAMED_TURNS = 10
+"""How many turns a notice names."""
 CEILING_FACTOR = 1.5
 """How much larger a context may grow under a soft budget than one with these turns."""
 
@@ -78,7 +81,7 @@ def plan(
     alone = base_tokens + question_tokens
     is_too_long = alone > most
     if is_too_long and (budget.is_hard or not limits.is_assumed):
-        raise _budget_error(prompt_tokens, question_tokens, budget, strategy)
+        raise _budget_error(prompt_tokens, question_tokens, alone, budget, strategy)
 
     # What is sent whatever the strategy chooses: pins, and the newest turn.
     newest = None if is_too_long or not strategy.sends_newest_turn else _newest_sendable(turns)
@@ -120,6 +123,7 @@ def plan(
     if is_too_long:
         start = len(turns)
     elif newest is not None and context.tokens_from(newest) > most - fixed_tokens:
+        strategy.tail_start(context)  # a strategy may refuse
         needed = estimate_summary_tokens(select_spans(spans, newest), [], counter, summary_share)
         shares = max(needed, summary_share // 2) + retrieval_reserve
         shortened = _shorten_newest(turns[newest], counter, most - fixed_tokens, shares)
@@ -189,18 +193,17 @@ def plan(
     )
 
 
-def _budget_error(prompt: int, question: int, budget: Budget, strategy: Strategy) -> ContextBudgetError:
-    system = f"system prompt {prompt:,} tokens, " if prompt else ""
+def _budget_error(prompt: int, question: int, alone: int, budget: Budget, strategy: Strategy) -> ContextBudgetError:
+    parts = f"system prompt {prompt:,} tokens and question {question:,}" if prompt else f"question {question:,} tokens"
+    shorten = "Shorten them" if prompt else "Shorten it"
     if budget.is_hard:
         return ContextBudgetError(
-            f"The question does not fit: {system}question {question:,}, budget {budget.tokens:,}. Nothing was sent.",
-            f"Shorten it, or raise max_tokens of the memory strategy ({format_spec(strategy)}).",
-            Action("change_memory", strategy.name),
+            f"The budget of {budget.tokens:,} tokens does not hold {parts}: {alone:,} in all. Nothing was sent.",
+            f"{shorten}, or raise max_tokens of the memory strategy ({format_spec(strategy)}).",
         )
     return ContextBudgetError(
-        f"The question does not fit: {system}question {question:,}, limit of the model {budget.tokens:,}. "
-        "Nothing was sent.",
-        "Shorten it, lower options.max_tokens, or use a model with a larger context window.",
+        f"The model takes {budget.tokens:,} tokens, which do not hold {parts}: {alone:,} in all. Nothing was sent.",
+        f"{shorten}, raise context_window if it is configured too low, or use a model with a larger context window.",
     )
 
 
@@ -313,12 +316,14 @@ def _notices(
     if strategy_notice:
         notices.append(Notice(strategy_notice, code="strategy"))
     if skipped_pins:
-        numbers = ", ".join(str(turn.number) for turn in skipped_pins)
+        numbers = ", ".join(str(turn.number) for turn in skipped_pins[:MAX_NAMED_TURNS])
+        if len(skipped_pins) > MAX_NAMED_TURNS:
+            numbers += f" and {len(skipped_pins) - MAX_NAMED_TURNS:,} more"
         notices.append(Notice(f"Pinned turns that do not fit are not sent: {numbers}.", code=f"pins {numbers}"))
     if block.clipped:
         first, last = block.clipped[0], block.clipped[-1]
         span = session.turn_index[first.start] + 1, session.turn_index[last.end] + 1
-        text = f"The oldest part of the summary does not fit: turns {span[0]} to {span[1]}."
+        text = f"The oldest part of the summary does not fit: {span_text(*span)}."
         notices.append(Notice(text, Action("show_context"), code=f"summary {span[0]} {span[1]}"))
     return notices
 

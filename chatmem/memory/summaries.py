@@ -106,7 +106,7 @@ def summary_block(spans: list[SummarySpan], pending: Sequence[Turn], counter: Co
 
 
 def _segment_tokens(segment: Summary, counter: Counter) -> int:
-    return counter.count_message(segment.text, segment.id)
+    return counter.count_message(segment.text, f"\0{segment.id}")  # a message may have the same id
 
 
 def _last_lines(text: str, counter: Counter, max_tokens: int) -> str:

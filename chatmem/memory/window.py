@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chatmem.errors import ContextLengthError
+from chatmem.history.records import MAX_TOKENS
 from chatmem.history.session import Session
 from chatmem.memory.budget import MAX_REPLY_RESERVE, reply_reserve
 from chatmem.memory.plan import ContextPlan
@@ -36,5 +37,6 @@ def server_truncated(session: Session, counted: int, reported: int) -> bool:
     previous = replies[-2] if len(replies) > 1 else None
     if previous is None or not previous.plan_digest or not previous.usage:
         return looks_truncated(counted, reported)
-    earlier = (int(previous.plan_digest.get("counted") or 0), previous.usage.prompt or 0)
+    known = previous.plan_digest.get("counted")  # of a file, so of any type
+    earlier = (known if type(known) is int and 0 < known < MAX_TOKENS else 0, previous.usage.prompt or 0)
     return looks_truncated(counted, reported) or plateaued((counted, reported), earlier)

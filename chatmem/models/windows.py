@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -49,7 +50,8 @@ def _ollama(fetch: Fetch, model: str) -> int | None:
     if window := _window(loaded.get("context_length")):
         return window
     parameters = _table(fetch("api/show", body={"model": model})).get("parameters")
-    found = re.search(r"^\s*num_ctx\s+(\d+)\s*$", parameters, re.MULTILINE) if isinstance(parameters, str) else None
+    text = parameters if isinstance(parameters, str) else ""
+    found = re.search(r"^[ \t]*num_ctx[ \t]+(\d{1,10})[ \t]*$", text, re.MULTILINE)
     return _window(int(found[1])) if found else None
 
 
@@ -75,11 +77,18 @@ _LOADED_WINDOWS: dict[str, Callable[[Fetch, str], int | None]] = {
 
 def _fetcher(base_url: str, key: str) -> Fetch:
     """Requests to the root of a server that is on this machine or in a private network, without a proxy."""
-    import urllib.request  # imported lazily: takes 10 ms
+    import http.client  # imported lazily: takes 10 ms
+    import urllib.request
+
+    class NoRedirects(urllib.request.HTTPRedirectHandler):
+        """A redirect could take the key elsewhere."""
+
+        def redirect_request(self, *details: Any) -> None:
+            return None
 
     parts = urlsplit(base_url)
     root = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1')}"
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), NoRedirects)
 
     def fetch(path: str, body: dict[str, str] | None = None) -> Any:
         data = json.dumps(body).encode() if body else None
@@ -87,11 +96,19 @@ def _fetcher(base_url: str, key: str) -> Fetch:
         request = urllib.request.Request(f"{root}/{path}", data, headers)  # the scheme was checked
         try:
             with opener.open(request, timeout=TIMEOUT) as response:
-                return json.loads(response.read(MAX_BODY_BYTES))
-        except (OSError, ValueError, RecursionError):
+                return json.loads(_read(response))
+        except (OSError, ValueError, RecursionError, http.client.HTTPException):
             return None
 
     return fetch
+
+
+def _read(response: Any) -> bytes:
+    """The body of a response, up to a limit in bytes and in time."""
+    deadline, data = time.monotonic() + TIMEOUT, b""
+    while len(data) < MAX_BODY_BYTES and time.monotonic() < deadline and (block := response.read1(65536)):
+        data += block
+    return data
 
 
 def _window(value: object) -> int | None:

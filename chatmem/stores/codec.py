@@ -19,7 +19,7 @@ from chatmem.history.records import Record
 MALFORMED: Record = {"type": "malformed"}
 """Stands for a line that is not a record."""
 
-_SUM = re.compile(rb',"sum":"([0-9a-f]{8})"\}$')
+_SUM = re.compile(rb',?"sum":"([0-9a-f]{8})"\}$')
 
 _BATCH = 256
 """How many lines are parsed in one call."""
@@ -31,7 +31,7 @@ def encode(record: Record) -> bytes:
         line = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:  # a lone surrogate can be stored as an escape
         line = json.dumps(record, separators=(",", ":")).encode()
-    return b'%b,"sum":"%08x"}\n' % (line[:-1], zlib.crc32(line))
+    return b'%b%b"sum":"%08x"}\n' % (line[:-1], b"," if record else b"", zlib.crc32(line))
 
 
 def decode(line: bytes) -> Record | None:

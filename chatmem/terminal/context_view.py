@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from chatmem.history.records import Message
+from chatmem.history.records import MAX_TOKENS, Message
 from chatmem.history.session import Session
 from chatmem.memory.compare import ComparisonRow
 from chatmem.memory.plan import ContextPlan, Decision
@@ -59,6 +59,8 @@ def limit_reason(context: ContextPlan) -> str:
     limits = context.limits
     if limits.is_assumed:
         return f"a window of {limits.window:,} is assumed: set context_window"
+    if context.tokens > context.budget:
+        return f"the newest turns need more than the budget; the model takes {limits.limit:,}"
     if context.budget < limits.limit:
         return f"the model takes {limits.limit:,}"
     return "the limit of the model"
@@ -110,7 +112,7 @@ def _digest_lines(session: Session, reply: Message, number: int) -> Iterator[str
             yield f"  {label}: {'turn' if len(turns) == 1 else 'turns'} {', '.join(map(str, turns))}"
     shortened = sent.get("shortened")
     if isinstance(shortened, dict) and (turns := sorted({index[i] + 1 for i in shortened if i in index})):
-        tokens = sum(count for count in shortened.values() if isinstance(count, int))
+        tokens = sum(count for count in shortened.values() if isinstance(count, int) and count < MAX_TOKENS)
         yield f"  ◒ shortened: turn {turns[0]}, {tokens:,} tokens left out"
     if segments := _ids(sent.get("parts")):
         yield f"  ◐ summary: {pluralize(len(segments), 'segment')}"

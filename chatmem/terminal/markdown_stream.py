@@ -71,8 +71,9 @@ class MarkdownStream:
 
     def info(self, line: str) -> None:
         """Print a line between the final blocks and the open one."""
+        lines = wrap(sanitize_line(line), self.terminal.width).split("\n")
         with self._lock:
-            self._draw(above=[self.terminal.styled(sanitize_line(line), "dim", self.terminal.out)])
+            self._draw(above=[self.terminal.styled(part, "dim", self.terminal.out) for part in lines])
 
     def draw(self) -> None:
         """Draw a frame. Called by the painter thread, or by the caller if there is none."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from chatmem.history.records import Message
+from chatmem.history.records import MAX_TOKENS, Message
 
 MIN_RATIO, MAX_RATIO = 0.4, 2.5
 MAX_EXTRA = 4000
 MIN_REPORTED = 256
 """The fewest reported tokens that can be the size of a truncated prompt. Some servers always report fewer."""
+MIN_COUNTED = 64
+"""A shorter prompt does not show that we count too much: long ones would exceed the budget."""
 MAX_REPORTS = 6
 """How many of the newest reports are compared."""
 
@@ -41,7 +43,7 @@ def calibrate(path: Iterable[Message], model: str) -> Calibration | None:
         if message.role != "assistant" or message.model != model or not message.plan_digest or not message.usage:
             continue
         counted, prompt = message.plan_digest.get("counted"), message.usage.prompt
-        if type(counted) is int and counted > 0 and prompt:
+        if type(counted) is int and 0 < counted < MAX_TOKENS and prompt and prompt >= min(counted, MIN_COUNTED):
             reports.append((counted, prompt))
             if len(reports) == MAX_REPORTS:
                 break

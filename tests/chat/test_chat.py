@@ -267,7 +267,7 @@ def test_a_question_that_does_not_fit_is_stored_and_fails_before_any_request(sto
     model = ScriptedModel(window=100)
     with pytest.raises(ContextBudgetError) as caught:
         texts(chat_with(store, model), "word " * 200)
-    assert model.sent == [] and "limit of the model 75" in caught.value.message
+    assert model.sent == [] and "The model takes 75 tokens" in caught.value.message
     assert stored(store) == [("user", "word " * 200, "complete")]
 
 

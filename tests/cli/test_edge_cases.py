@@ -97,11 +97,12 @@ def test_a_learned_window_expires(run: Run, server: Server, home: Path) -> None:
     assert json.loads(run("context", "o", "--json").stdout)["budget"] == 6144
 
 
-def test_a_learned_limit_below_the_configured_window_applies(run: Run, server: Server, home: Path) -> None:
-    (home / "config.toml").write_text("context_window = 8192\n")
+def test_a_learned_limit_counts_unless_a_window_is_configured(run: Run, server: Server, home: Path) -> None:
     server.answers = [status(400, {"error": {"message": "maximum context length is 1000 tokens"}}), stream("ok")]
     run("ask", "-s", "o", "hello")
     assert json.loads(run("context", "o", "--json").stdout)["budget"] == 750
+    (home / "config.toml").write_text("discover = false\ncontext_window = 8192\n")
+    assert json.loads(run("context", "o", "--json").stdout)["budget"] == 6144
 
 
 def test_an_overflow_that_includes_the_reply_drops_only_what_is_necessary(run: Run, server: Server, home: Path) -> None:

@@ -148,12 +148,12 @@ def test_an_assumed_window_never_refuses_a_question() -> None:
 
 
 def test_a_known_window_and_a_hard_budget_refuse_and_name_what_to_change() -> None:
-    with pytest.raises(ContextBudgetError, match="limit of the model") as caught:
+    with pytest.raises(ContextBudgetError, match="The model takes 6,144 tokens") as caught:
         plan_with(make_session(10), "summary", limits_for(8192), "word " * 40_000)
     assert "larger context window" in caught.value.hint
-    with pytest.raises(ContextBudgetError, match="budget 4,000") as caught:
+    with pytest.raises(ContextBudgetError, match="budget of 4,000") as caught:
         plan_with(make_session(10), "summary:4000", limits_for(None), "word " * 40_000)
-    assert "raise max_tokens of the memory strategy (summary:4000)" in caught.value.hint
+    assert "or raise max_tokens of the memory strategy (summary:4000)" in caught.value.hint
 
 
 def test_pins_are_tried_from_the_newest_and_leave_a_quarter_to_the_newest_turn() -> None:
@@ -222,3 +222,39 @@ def test_the_tail_never_grows_into_the_reserve_of_retrieval() -> None:
         context = plan_with(session, "token-trim:4000,recall_tokens=auto", LARGE, "plain words")
         assert context.start == 0 or context.tokens <= 4000 - 500
         add_turn(session, number, 100, context)
+
+
+def test_a_buffer_that_should_not_trim_is_an_error_for_a_long_newest_turn_too() -> None:
+    with pytest.raises(ContextBudgetError, match="The conversation takes"):
+        plan_with(make_session(12_000), "buffer,on_overflow=error", limits_for(8192))
+
+
+def test_a_summary_with_the_id_of_a_message_does_not_change_what_the_message_costs() -> None:
+    session = make_session(100, 100, 2000, 100)
+    record = {"type": "summary", "id": "q3", "from": "q1", "to": "a2", "level": 0, "text": "tiny", "without": []}
+    session.apply(record)
+    context = plan_with(session, "summary:1500", LARGE)
+    add_turn(session, 5, 100, context)
+    context = plan_with(session, "summary:1500", LARGE)
+    assert 3 + sum(4 + len(m["content"].split()) for m in context.messages) == context.tokens <= 1500
+
+
+def test_the_work_for_decisions_is_linear_in_the_segments_that_do_not_fit() -> None:
+    def calls(turns: int) -> int:
+        session = make_session(*[3] * turns)
+        for number in range(1, turns - 20):
+            add_summary(session, number, number, "line " * 30)
+        context, count = plan_with(session, "summary:800", LARGE), 0
+        index = session.turn_index
+
+        class Counting(dict[str, int]):
+            def __getitem__(self, key: str) -> int:
+                nonlocal count
+                count += 1
+                return index[key]
+
+        session._turn_index = Counting(index)
+        list(context.decisions())
+        return count
+
+    assert calls(800) < 5 * calls(200)

@@ -235,3 +235,28 @@ def test_an_edited_summary_replaces_the_generated_one(tmp_path: Path) -> None:
     assert chat.summaries()[0].text == "my own words" and chat.summaries()[0].edited
     chat.edit_summary(chat.summaries()[0], "")
     assert "my own words" not in [p.text for p in chat.summaries()]
+
+
+def test_a_job_that_ended_during_a_reply_is_stored_and_not_made_again(tmp_path: Path) -> None:
+    model = SummarizingModel(*([f"answer {n} " + "word " * 30] for n in range(40)))
+    chat, requests = chat_with(tmp_path, model), 0
+    for n in range(30):
+        before = chat.background.job
+        if before:
+            before.join(10)
+        texts(chat, f"question {n} " + "word " * 20)
+        requests += chat.background.job is not before and chat.background.job is not None
+    chat.wait_for_summary(10)
+    assert requests and len(chat.session.summaries) >= requests - 1
+
+
+def test_a_running_job_does_not_undo_an_edit_of_the_summary(tmp_path: Path) -> None:
+    chat = chat_with(tmp_path, SummarizingModel(*([f"answer {n} " + "word " * 30] for n in range(40))))
+    for n in range(14):
+        texts(chat, f"question {n} " + "word " * 20)
+    chat.wait_for_summary(10)
+    texts(chat, "one more " + "word " * 200)
+    chat.edit_summary(chat.summaries()[0], "my own words")
+    assert chat.background.job is None
+    texts(chat, "and another")
+    assert "my own words" in [segment.text for segment in chat.session.summaries.values()]

@@ -782,3 +782,20 @@ def test_headers_do_not_extend_the_time_for_the_first_token(local_server: Server
             ask(model(local_server, timeouts=TimeoutSettings(first_token=0.5)))
     finally:
         over.set()
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"type": "response.completed"}, {"object": "response"}, {"type": "message_delta"},
+        {"done": True, "created_at": 1, "message": "ok"}, {"type": "message", "content": [], "stop_reason": None},
+    ],
+)  # fmt: skip
+def test_a_chat_completion_with_fields_of_another_api_is_a_chat_completion(
+    local_server: Server, extra: dict[str, Any]
+) -> None:
+    whole = {"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]}
+    local_server.answers = [status(200, whole | extra)]
+    assert ask(model(local_server))[0] == "hi"
+    local_server.answers = [OK + event({"choices": [], **extra}) + delta("hi") + delta(finish="stop") + END]
+    assert ask(model(local_server))[0] == "hi"

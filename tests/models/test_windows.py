@@ -11,7 +11,7 @@ import pytest
 from chatmem.models.openai.client import OpenAIModel
 from chatmem.models.windows import served_window
 from tests.conftest import Run
-from tests.server import Server
+from tests.server import Server, status
 
 pytestmark = pytest.mark.claim("faulty streams and servers: wrong outcomes")
 
@@ -60,7 +60,7 @@ def test_a_name_that_is_not_among_several_models_has_no_window(server: Server) -
 def test_a_question_does_not_wait_for_the_window_which_is_remembered(server: Server, run: Run, home: Path) -> None:
     server.models = [{"id": "test-model", "owned_by": "llamacpp"}]
     server.pages = {"/props": {"default_generation_settings": {"n_ctx": 4096}}}
-    run("chat", "-s", "work", input="one\ntwo\nthree\n")
+    run("chat", "-s", "work", input="".join(f"line {n}\n" for n in range(20)))
     facts = json.loads((home / "data" / "cache" / "servers.json").read_text())
     assert facts[f"{server.url} test-model"]["served_window"] == 4096
     assert json.loads(run("context", "work", "--json").stdout)["budget"] == 3072
@@ -74,3 +74,30 @@ def test_the_documented_window_counts_for_a_proxy_nearby_only_with_its_provider(
     with (home / "config.toml").open("a") as config:
         config.write('provider = "openai"\n')
     assert "of 65,536 tokens" in run("context", "work").stdout and "takes 123,904" in run("context", "work").stdout
+
+
+def test_a_key_is_not_sent_to_where_a_server_redirects(server: Server) -> None:
+    with Server() as other:
+        other.pages = {"/stolen": {"n_ctx": 4096}}
+        entries = [{"id": "m", "owned_by": "llamacpp"}]
+        server.raw_pages = {"/props": status(302, b"", f"Location: http://127.0.0.1:{other.port}/stolen")}
+        assert served_window(server.url, "m", "SECRET", entries) is None and other.requests == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"hello there\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: 1\r\n" % n for n in range(200)) + b"\r\n{}",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n{}",
+    ],
+)
+def test_an_answer_that_is_not_http_is_no_window_and_no_traceback(server: Server, answer: bytes) -> None:
+    server.raw_pages = {"/props": answer}
+    assert served_window(server.url, "m", "", [{"id": "m", "owned_by": "llamacpp"}]) is None
+
+
+def test_hostile_parameters_are_read_in_linear_time(server: Server) -> None:
+    server.pages = {"/api/show": {"parameters": "x " + "\n \t" * 100_000 + "\nnum_ctx " + "9" * 5000}}
+    assert served_window(server.url, "m", "", [{"id": "m", "owned_by": "library"}]) is None

@@ -20,7 +20,7 @@ import pytest
 from chatmem.errors import SessionNotFoundError, StorageError, UsageError
 from chatmem.history.records import header, new_id, utc_now
 from chatmem.history.session import Session
-from chatmem.stores.codec import MALFORMED, decode, decode_all, encode
+from chatmem.stores.codec import MALFORMED, decode, decode_all, encode, is_changed
 from chatmem.stores.file.store import FileStore
 from tests.conftest import RecordProperty
 from tests.fakes import Notices
@@ -687,3 +687,7 @@ def chat_once(store: FileStore) -> None:
             log.close_draft()
     finally:
         log.close()
+
+
+def test_an_empty_record_is_a_line_that_can_be_read(store: FileStore) -> None:
+    assert decode(encode({})) == {} and not is_changed(encode({}).strip())

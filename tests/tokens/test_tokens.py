@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from chatmem.history.records import Message, Usage
+from chatmem.history.session import Session
 from chatmem.memory.budget import Limits
+from chatmem.memory.window import server_truncated
 from chatmem.tokens import counter as counter_module
 from chatmem.tokens import encodings
 from chatmem.tokens.calibration import Calibration, calibrate, looks_truncated, plateaued
@@ -231,3 +233,20 @@ def test_a_server_that_reports_few_tokens_is_not_said_to_truncate(counted: int, 
 @pytest.mark.parametrize(("counted", "reported"), [(700, 256), (9000, 2048)])
 def test_a_server_that_reports_less_than_two_fifths_of_a_long_prompt_truncates(counted: int, reported: int) -> None:
     assert looks_truncated(counted, reported) and plateaued((counted, reported), (counted // 2, reported))
+
+
+def test_a_short_prompt_does_not_show_that_we_count_too_much() -> None:
+    assert calibrate([reply(1, 12, 9)], "m") is None
+    assert calibrate([reply(1, 12, 15)], "m") == Calibration(1.25)
+    assert calibrate([reply(1, 300, 240)], "m") == Calibration(0.8)
+
+
+@pytest.mark.parametrize("counted", [10**400, float("nan"), "abc", [], -1])
+def test_an_odd_count_in_a_file_is_ignored(counted: Any) -> None:
+    odd = reply(2, 5, 100)
+    odd = odd._replace(plan_digest={"counted": counted})
+    assert calibrate([reply(1, 300, 300), odd], "m") == Calibration(1.0)
+    session = Session("s")
+    for message in (odd._replace(id="a", parent=None), reply(1, 300, 300)._replace(id="b", parent="a")):
+        session.apply(message.record())
+    assert server_truncated(session, 900, 300) in (True, False)

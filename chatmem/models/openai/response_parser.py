@@ -124,7 +124,7 @@ def parse_stream(chunks: Iterator[bytes], reply: ReplyState) -> Iterator[StreamC
 
 def _parse_event(name: str, body: dict[str, Any], reply: ReplyState) -> Iterator[StreamChunk]:
     choices = body.get("choices")
-    if not choices and not reply.has_text:
+    if choices is None and not reply.has_text:
         _check_api(name, body, reply)
     choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
     delta = choice.get("delta") if isinstance(choice.get("delta"), dict) else choice.get("message")
@@ -170,7 +170,8 @@ def _parse_whole(data: bytes, reply: ReplyState) -> Iterator[StreamChunk]:
             f"{reply.host} answered with {error_message(text) or 'an unknown format'} instead of a reply.",
             "Is base_url an API and not a web page? Does it need /v1 at its end? Is there a proxy with a login page?",
         ) from None
-    _check_api("", body, reply)
+    if isinstance(body, dict) and body.get("choices") is None:
+        _check_api("", body, reply)
     if not isinstance(body, dict) or body.get("error") or not isinstance(body.get("choices"), list):
         raise error_for_event(body, reply.host, reply.model, False)
     yield from _parse_event("message", body, reply)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from chatmem.errors import UsageError
+from chatmem.errors import ChatmemError, UsageError
+from chatmem.history.records import Summary
+from chatmem.history.session import Turn
 from chatmem.memory.strategies import format_spec, parse_spec
 from chatmem.memory.strategies.summary import SummaryStrategy
 from chatmem.repl.commands.base import command, parse_number
 from chatmem.repl.context import ReplContext
 from chatmem.terminal.context_view import print_comparison, print_context, print_why
+from chatmem.text import span_text
 
 
 @command("context", "[QUESTION]")
@@ -47,28 +50,28 @@ def why(repl: ReplContext, argument: str) -> None:
 @command("pin", "N")
 def pin(repl: ReplContext, argument: str) -> None:
     """Always send turn N verbatim."""
-    turn = repl.chat.set_turn_flags(parse_number(argument), pinned=True)
+    turn = _set_flags(repl, argument, pinned=True)
     repl.terminal.info(f"Turn {turn.number} is pinned and always sent. /unpin {turn.number} removes the pin.")
 
 
 @command("unpin", "N")
 def unpin(repl: ReplContext, argument: str) -> None:
     """Remove the pin from turn N."""
-    turn = repl.chat.set_turn_flags(parse_number(argument), pinned=False)
+    turn = _set_flags(repl, argument, pinned=False)
     repl.terminal.info(f"Unpinned turn {turn.number}.")
 
 
 @command("exclude", "N")
 def exclude(repl: ReplContext, argument: str) -> None:
     """Never send turn N. It stays in the session."""
-    turn = repl.chat.set_turn_flags(parse_number(argument), excluded=True)
+    turn = _set_flags(repl, argument, excluded=True)
     repl.terminal.info(f"Turn {turn.number} is never sent. /include {turn.number} includes it again.")
 
 
 @command("include", "N")
 def include(repl: ReplContext, argument: str) -> None:
     """Include turn N again after /exclude."""
-    turn = repl.chat.set_turn_flags(parse_number(argument), excluded=False)
+    turn = _set_flags(repl, argument, excluded=False)
     repl.terminal.info(f"Turn {turn.number} may be sent again.")
 
 
@@ -76,24 +79,31 @@ def include(repl: ReplContext, argument: str) -> None:
 def compact(repl: ReplContext, argument: str) -> None:
     """Summarise everything but the newest turn now, and send the summary instead."""
     repl.chat.refresh()
+    if len(repl.chat.session.turns) < 2:
+        raise UsageError("There is nothing to summarise.", "The newest turn stays as it is.")
     strategy = repl.chat.turn_config.strategy
-    if not strategy.summary_share(repl.chat.turn_config.limits.limit):
+    switches = not strategy.summary_share(repl.chat.turn_config.limits.limit)
+    if switches:
         if not repl.prompt.confirm(f"{strategy.name} sends no summary. Switch to the strategy summary?"):
             repl.terminal.info("Nothing was changed.")
             return
-        repl.chat.update_settings(memory={"strategy": SummaryStrategy.name})
+        strategy = SummaryStrategy()
     repl.terminal.info("Summarising. Ctrl-C cancels.")
     try:
-        segment = repl.chat.make_compact_summary(argument)
+        segment = repl.chat.make_compact_summary(strategy, argument)
     except KeyboardInterrupt:
         repl.terminal.info("Cancelled. Nothing was changed.")
         return
+    except ChatmemError as error:
+        error.hint, error.action = "Nothing was changed.", None
+        raise
     if segment is None:
-        raise UsageError("There is nothing to summarise.", "The newest turn stays as it is.")
-    index = repl.chat.session.turn_index
-    repl.terminal.info(f"◐ turns {index[segment.start] + 1} to {index[segment.end] + 1}:")
-    repl.terminal.write(segment.text)
+        raise UsageError("There is nothing to summarise.", "Excluded and pinned turns are left out.")
+    repl.terminal.info(f"◐ {_span(repl, segment)}:")
+    repl.terminal.write_wrapped(segment.text)
     if repl.prompt.confirm("Use it?"):
+        if switches:
+            repl.chat.update_settings(memory={"strategy": SummaryStrategy.name})
         repl.chat.use_summary(segment)
         repl.terminal.info("These turns are sent as this summary from now on. /summary redo takes it back.")
     else:
@@ -105,7 +115,6 @@ def summary(repl: ReplContext, argument: str) -> None:
     """Show the summary of earlier turns. edit opens it in your editor, redo regenerates it."""
     repl.chat.refresh()
     segments = repl.chat.summaries()
-    index = repl.chat.session.turn_index
     if argument not in ("", "edit", "redo"):
         raise UsageError(f"/summary takes edit or redo, not {argument!r}.")
     if not segments:
@@ -114,17 +123,42 @@ def summary(repl: ReplContext, argument: str) -> None:
         )
     elif argument == "redo":
         repl.chat.reset_summaries()
-        repl.terminal.info("The summary was discarded. It is regenerated after the next reply.")
+        repl.terminal.info(
+            "The summary was discarded. The turns are sent verbatim, or summarised again when they no longer fit."
+        )
     elif argument == "edit":
         for segment in segments:
-            repl.terminal.info(f"Summary of turns {index[segment.start] + 1} to {index[segment.end] + 1}:")
+            repl.terminal.info(f"Summary of {_span(repl, segment)}:")
             text = repl.prompt.edit_in_editor(segment.text).strip()
             if text != segment.text.strip():
                 repl.chat.edit_summary(segment, text)
                 repl.terminal.info("Changed." if text else "Discarded. It will be regenerated.")
     else:
         for segment in segments:
-            span = f"turns {index[segment.start] + 1} to {index[segment.end] + 1}"
-            edited = " · edited" if segment.edited else ""
-            repl.terminal.info(f"◐ {span} · level {segment.level}{edited} · by {segment.model}")
-            repl.terminal.write(segment.text)
+            origin = "edited by you" if segment.edited else f"by {segment.model}"
+            repl.terminal.info(f"◐ {_span(repl, segment)} · {origin}")
+            repl.terminal.write_wrapped(segment.text)
+
+
+def _set_flags(repl: ReplContext, argument: str, **flags: bool) -> Turn:
+    before = repl.chat.summaries()
+    turn = repl.chat.set_turn_flags(parse_number(argument), **flags)
+    _warn_of_lost_summary(repl, before)
+    return turn
+
+
+def _span(repl: ReplContext, segment: Summary) -> str:
+    """The turns that a segment stands for."""
+    index = repl.chat.session.turn_index
+    return span_text(index[segment.start] + 1, index[segment.end] + 1)
+
+
+def _warn_of_lost_summary(repl: ReplContext, before: list[Summary]) -> None:
+    """Say so if a summary no longer counts, because one of its turns was pinned or excluded."""
+    for segment in before:
+        if segment not in repl.chat.summaries():
+            what = "The summary that you edited" if segment.edited else "The summary"
+            again = "Undo this to get it back." if segment.edited or segment.compact else "It is made again."
+            repl.terminal.info(
+                f"{what} of {_span(repl, segment)} no longer counts, since it has this turn in it. {again}"
+            )
