@@ -14,6 +14,7 @@ from chatmem.config.settings import Settings
 from chatmem.errors import ChatmemError
 from chatmem.models.discovery import find_local_servers
 from chatmem.paths import atomic_write
+from chatmem.text import pluralize
 from chatmem.tokens.encodings import ENCODINGS, EncodingFile, find_encoding_file
 
 DOWNLOAD_TIMEOUT = 30.0
@@ -76,7 +77,7 @@ def _check_model(app: App, settings: Settings) -> Iterator[CheckResult]:
     except ChatmemError as error:
         yield CheckResult("server", "bad", error.message, error.hint)
         return
-    yield CheckResult("server", "good", f"{model.server} lists {len(names)} models")
+    yield CheckResult("server", "good", f"{model.server} lists {pluralize(len(names), 'model')}")
     if model.name in names or not names:
         yield CheckResult("model", "good", model.name)
     else:
@@ -152,9 +153,9 @@ def _check_permissions(app: App, fix: bool) -> Iterator[CheckResult]:
     elif fix:
         for path in exposed:
             path.chmod(0o700 if path.is_dir() else 0o600)
-        yield CheckResult("permissions", "fixed", f"made {len(exposed)} files private")
+        yield CheckResult("permissions", "fixed", f"made {pluralize(len(exposed), 'path')} private")
     else:
-        detail = f"other users can read {len(exposed)} files, such as {exposed[0]}"
+        detail = f"other users can read {pluralize(len(exposed), 'path')}, such as {exposed[0]}"
         yield CheckResult("permissions", "bad", detail, fixable=True)
 
 

@@ -370,7 +370,8 @@ class Chat:
             if tokens > most // 2:
                 raise UsageError(
                     f"Pinned turns would take {tokens:,} tokens, more than half of the {name} of {most:,}.",
-                    action=Action("unpin"),
+                    "" if len(pins) > 1 else "Long turns cannot be pinned.",
+                    Action("unpin") if len(pins) > 1 else None,
                 )
         with self._transaction():
             self.journal.append({"type": "mark", "message": turn.id, **flags})

@@ -49,7 +49,8 @@ def print_context(terminal: Terminal, context: ContextPlan, session: Session) ->
     legend = (f"{mark} {name} {breakdown[name]:,}" for name, mark, _ in _PARTS if breakdown[name])
     terminal.write_wrapped("  ".join(legend) + "\n")
     for notice in context.notices:
-        terminal.write_wrapped(f"! {terminal.notice_text(notice)}")
+        is_shown_here = notice.action and notice.action.kind == "show_context"
+        terminal.write_wrapped(f"! {notice.text if is_shown_here else terminal.notice_text(notice)}")
     for line in _turn_lines(context, terminal.width if terminal.interactive else PIPE_WIDTH):
         terminal.write(line)
 

@@ -20,7 +20,7 @@ PAYLOADS = [
     "\x1b[31mred", "\x1b]0;title\x07", "\x1b]52;c;aGk=\x07", "\x1b]52;c;aGk=\x1b\\", "\x1b]8;;https://evil.example\x1b\\x\x1b]8;;\x1b\\",
     "\x1bP+q544e\x1b\\", "\x1b_apc\x1b\\", "\x1b^pm\x1b\\", "\x1bc", "\x1b[2J", "\x1b[6n", "\x1b[?1049h", "\x9b31m", "\x9d0;t\x9c", "\x90q\x9c",
     "\x07", "\x08\x08", "\x0b", "\x0c", "\x0e", "\x0f", "\x05", "\x00", "\x7f", "a\rb", "\u202egnp.exe", "\u2066x\u2069", "\u200f", "\u061c",
-    "\U000e0041\U000e0042", "\ud800", "\ufeff", "\u2028", "[/nope]", "[bold]x[/bold]", "[link=https://evil.example]x[/link]",
+    "\U000e0041\U000e0042", "\ud800", "\ufeff", "\u2028", "\u2029", "\x84", "\x1bZ", "\x1b[>0c", "[/nope]", "[bold]x[/bold]", "[link=https://evil.example]x[/link]",
 ]  # fmt: skip
 OURS = re.compile(r"\x1b\[[0-9;]*m|\x1b\[[0-9]*A|\x1b\[J|\x1b\[K|\x1b\[\?7[lh]|\r?\n|\r")
 CONTROL = re.compile(
