@@ -593,6 +593,21 @@ def test_records_that_are_stored_although_the_append_failed_later_are_not_stored
     assert [record["type"] for record in store.records("work")] == ["session", "settings", "message"]
 
 
+def test_a_record_that_was_stored_already_does_not_make_the_next_one_late(tmp_path: Path) -> None:
+    notices = Notices()
+    store = open_store(f"sqlite:///{tmp_path}/chats.db", tmp_path, "", notices)
+    log = store.open("work", [header("work"), one := question("one")])
+    with log.exclusive():
+        log.read()
+        ident = store.catalog.row("work").id  # type: ignore[attr-defined]
+        holder = log._remote._holder  # type: ignore[attr-defined]
+        lines = [(str(one["id"]), json.dumps(one))]
+        assert store.database.append(ident, holder, lines)  # type: ignore[attr-defined]
+        log.read()
+        log.append([question("two", str(one["id"]))])
+    assert texts(store, "work") == ["one", "two"] and notices == []
+
+
 @pytest.mark.parametrize(
     ("url", "warned"),
     [

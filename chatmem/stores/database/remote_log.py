@@ -57,8 +57,13 @@ class RemoteLog:
         lines, last_read = encode_lines(records, self._known_ids), self._last
         self.append_lines(lines)
         is_late = 0 < last_read < self._last - len(lines)
-        if is_late and any(has_id(record) for record in records):
+        if is_late and any(has_id(record) for record in records) and self._has_others(last_read, lines):
             self._return_to_others({ident for ident, _ in lines})
+
+    def _has_others(self, last_read: int, lines: Sequence[Line]) -> bool:
+        """Whether there are records after a number that are not among `lines`. Numbers may have gaps."""
+        own = {line for _, line in lines}
+        return any(line not in own for _, line in self.catalog.database.read(self._known_ident, last_read))
 
     def _return_to_others(self, added: set[str]) -> None:
         """Move the head to where the conversation is without the messages with the ids `added`."""
