@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]
 DATABASE_TESTS = ["tests/stores/test_contract.py", "tests/stores/test_databases.py", "tests/stores/test_outbox.py"]
-MEMORY_TESTS = ["tests/memory", "-k", "not 100000"]
+MEMORY_TESTS = ["tests/memory", "-k", "not 25000"]
 TARGETS = {
     "chatmem/history/session.py": ["tests/history", "tests/chat", "tests/memory/test_summarizer.py"],
     "chatmem/stores/file/log.py": ["tests/stores/test_file.py", "tests/stores/test_contract.py", "tests/chat"],

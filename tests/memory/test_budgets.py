@@ -258,3 +258,40 @@ def test_the_work_for_decisions_is_linear_in_the_segments_that_do_not_fit() -> N
         return count
 
     assert calls(800) < 5 * calls(200)
+
+
+def test_the_parts_of_a_context_add_up_to_its_tokens() -> None:
+    session = make_session(*[300] * 12, system="Be brief.")
+    add_summary(session, 1, 4, "what was said first")
+    session.apply({"type": "mark", "message": "q1", "pinned": True})
+    for question in ("and now?", None):
+        strategy = strategies.strategy_from_mapping(strategies.parse_spec("summary:2000"))
+        counter = Counter(None, lambda text: len(text.split()))
+        context = plan(session, question, strategy, counter, LARGE)
+        parts = context.token_breakdown
+        assert sum(parts.values()) - parts["free"] + counter.request_overhead == context.tokens
+        assert (parts["question"] == 0) == (question is None) and parts["system"] == 6 and parts["pins"] == 308
+
+
+def test_a_turn_whose_summary_is_clipped_says_so() -> None:
+    session = make_session(*[40] * 12)
+    add_summary(session, 1, 2, "an old segment")
+    add_summary(session, 3, 10, "\n".join(f"line {n} of the summary" for n in range(60)))
+    reasons = {d.turn: d.reason for d in plan_with(session, "summary:220", LARGE).decisions()}
+    assert reasons[1] == "not sent; its summary does not fit"
+    assert reasons[3] == "in the summary, whose oldest lines do not fit"
+
+
+def test_nothing_older_is_shown_once_a_segment_is_clipped() -> None:
+    session = make_session(*[40] * 12)
+    add_summary(session, 1, 2, "tiny")
+    add_summary(session, 3, 10, "\n".join(f"line {n} of the summary" for n in range(60)))
+    assert "tiny" not in plan_with(session, "summary:220", LARGE).messages[0]["content"]
+
+
+def test_copies_and_segments_together_stay_within_the_share() -> None:
+    for size in range(200, 2000, 100):
+        session = make_session(*[300] * 12)
+        add_summary(session, 1, 4, "line of the summary\n" * 40)
+        context = plan_with(session, f"summary:{size}", LARGE)
+        assert context.token_breakdown["summary"] <= context.strategy.summary_share(size) and context.tokens <= size
