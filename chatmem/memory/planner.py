@@ -43,6 +43,7 @@ FLOOR_TURNS = 8
 """How many of the newest turns stay in the tail under a soft budget."""
 FLOOR_SHARE = 0.8
 """The share of the limit that a context with these turns may take."""
+ROLES = ("user", "assistant")
 MAX_NAMED_TURNS = 10
 """How many turns a notice names."""
 CEILING_FACTOR = 1.5
@@ -94,25 +95,17 @@ def plan(
             return None
         return 0 if pinned and turn.id in pinned else turn_tokens(counter, turn)
 
+    # The sizes that the strategy sees.
     summary_share = min(strategy.summary_share(budget.tokens), max(0, most - fixed_tokens))
     retrieval_share = strategy.retrieval_share(budget.tokens) if retriever else 0
     retrieval_reserve = strategy.retrieval_reserve(budget.tokens) if retriever else 0
     spans = valid_spans(session, turns) if summary_share else []
-
     context = TailContext(turns, turn_cost, budget.tokens, 0, budget.tokens - fixed_tokens)
-    context.floor = len(turns) if newest is None else newest
-    ceiling = budget.tokens
-    if not budget.is_hard and budget.tokens < limits.limit:
-        other_tokens = fixed_tokens + summary_share + retrieval_reserve
-        context.floor = _floor(context, newest, limits.limit * FLOOR_SHARE - other_tokens)
-        view_tokens = other_tokens + context.tokens_from(context.floor)
-        ceiling = min(limits.limit, max(budget.tokens, int(view_tokens * CEILING_FACTOR)))
-    context.space = max(0, ceiling - fixed_tokens)
-    context.reserve = min(context.space, summary_share + retrieval_reserve)
+    ceiling = _set_space(context, budget, limits, fixed_tokens, summary_share + retrieval_reserve, newest)
     context.compacted = max((end + 1 for _, end, segment in spans if segment.compact), default=0)
     context.summary_boundaries = sorted({end + 1 for _, end, _ in spans})
-    previous = context.previous_start = _previous_start(session, strategy, budget.tokens, len(turns))
-    if previous and (summary_share or retrieval_reserve):
+    context.previous_start = _previous_start(session, strategy, budget.tokens, len(turns))
+    if previous := context.previous_start:
         previous_spans = select_spans(spans, previous)
         pending = pending_turns(previous_spans, turns, previous) if summary_share else []
         summary_tokens = estimate_summary_tokens(previous_spans, pending, counter, summary_share)
@@ -157,16 +150,11 @@ def plan(
         used_tokens += with_lines - question_tokens if lines else 0
 
     messages: list[ApiMessage] = [{"role": "system", "content": system}] if system else []
-    for turn in pins:
-        if turn.number <= start:
-            messages += turn.api_messages
+    messages += [message for turn in pins if turn.number <= start for message in turn.api_messages]
     if shortened:
-        (asked, _), (replied, _) = shortened
-        messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": replied}]
+        messages += [{"role": role, "content": text} for role, (text, _) in zip(ROLES, shortened, strict=True)]
     else:
-        for turn in turns[start:]:
-            if turn.sendable:
-                messages += turn.api_messages
+        messages += [message for turn in turns[start:] if turn.sendable for message in turn.api_messages]
     if question is not None:
         messages.append({"role": "user", "content": last_message})
 
@@ -205,6 +193,22 @@ def _budget_error(prompt: int, question: int, alone: int, budget: Budget, strate
         f"The model takes {budget.tokens:,} tokens, which do not hold {parts}: {alone:,} in all. Nothing was sent.",
         f"{shorten}, raise context_window if it is configured too low, or use a model with a larger context window.",
     )
+
+
+def _set_space(
+    context: TailContext, budget: Budget, limits: Limits, fixed_tokens: int, shares: int, newest: int | None
+) -> int:
+    """Set the floor, the space and the reserve of a tail beside what is sent anyway. Returns the ceiling."""
+    context.floor = len(context.turns) if newest is None else newest
+    ceiling = budget.tokens
+    if not budget.is_hard and budget.tokens < limits.limit:
+        other_tokens = fixed_tokens + shares
+        context.floor = _floor(context, newest, limits.limit * FLOOR_SHARE - other_tokens)
+        view_tokens = other_tokens + context.tokens_from(context.floor)
+        ceiling = min(limits.limit, max(budget.tokens, int(view_tokens * CEILING_FACTOR)))
+    context.space = max(0, ceiling - fixed_tokens)
+    context.reserve = min(context.space, shares)
+    return ceiling
 
 
 def _newest_sendable(turns: Sequence[Turn]) -> int | None:
