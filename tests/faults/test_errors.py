@@ -178,10 +178,10 @@ def check_failures(check: Callable[[int], int], rng: random.Random, wanted: int)
     return failures
 
 
-def test_50_failures_lose_and_double_no_turn(
+def test_20_failures_lose_and_double_no_turn(
     check: Callable[[int], int], rng: random.Random, record_property: RecordProperty
 ) -> None:
-    record_property("cases", check_failures(check, rng, 50))
+    record_property("cases", check_failures(check, rng, 20))
 
 
 @pytest.mark.long

@@ -204,8 +204,11 @@ CHECKS: dict[str, tuple[Callable[[Victim, int], None], int]] = {
 """The check of each kind of command, and how many kills the long test makes of it in each store."""
 
 
-@pytest.mark.parametrize("kind", CHECKS)
-@pytest.mark.parametrize("victim", ["file", "sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("victim", "kind"),
+    [*(("file", kind) for kind in CHECKS), ("sqlite", "ask"), ("sqlite", "import")],
+    indirect=["victim"],
+)
 def test_3_kills_lose_and_double_nothing(victim: Victim, kind: str, record_property: RecordProperty) -> None:
     CHECKS[kind][0](victim, 3)
     record_property("cases", victim.kills)

@@ -272,7 +272,7 @@ def test_ctrl_z_suspends_a_reply_and_fg_resumes_it(server: Server) -> None:
 )
 def test_simple_terminals_work(start: Start, server: Server, env: dict[str, str]) -> None:
     one = start("-s", "t", **env)
-    one.until("Ctrl-D to quit")
+    ready(one)
     one.type("hello\r")
     one.until("last: hello")
     if "NO_COLOR" in env:
