@@ -191,7 +191,7 @@ class Journal:
         return 0 if replaced else len(self.session.messages) - before
 
     def _keep_up_with_others(self, replaced: bool) -> None:
-        """Put messages that could not be saved yet on a branch if another process continued the session meanwhile."""
+        """Put unsaved messages on a branch of their own if another process has continued the session."""
         head, unsaved = self.session.head, [r for r in self._unsaved if r["type"] == "message"]
         if replaced:
             self._apply(self._unsaved)

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 from chatmem.errors import ContextBudgetError
 from chatmem.history.session import Session
 from chatmem.memory.budget import Limits
+from chatmem.memory.excerpts import Retriever
 from chatmem.memory.facts import extract_facts
 from chatmem.memory.plan import ApiMessage, ContextPlan
-from chatmem.memory.planner import Retriever, plan
+from chatmem.memory.planner import plan
 from chatmem.memory.strategies import format_spec
 from chatmem.memory.strategies.base import Strategy
 from chatmem.tokens.counter import Counter

@@ -1,4 +1,4 @@
-"""System calls and databases fail at random. A turn that was acknowledged is there once; every failure is an error of ours."""
+"""System calls and databases fail at random. Acknowledged turns are stored once; every failure raises a ChatmemError."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def moments(directory: Path, rng: random.Random) -> list[Moment]:
                 log.read()
                 log.append([question(text := f"{number} " + "é" * rng.choice([5, 300, 3000]))])
         after = [file.read_bytes() for file in files]
-        if before[1][:LOG_HEADER] != after[1][:LOG_HEADER]:  # the log begins anew: its header is synced before the rest
+        if before[1][:LOG_HEADER] != after[1][:LOG_HEADER]:  # the log restarts: its header is synced before the frames
             with_header = after[1][:LOG_HEADER] + before[1][LOG_HEADER:]
             found.append(Moment(before[0], before[1], before[0], with_header, list(acknowledged)))
             before[1] = with_header

@@ -16,8 +16,9 @@ from chatmem.history.session import Session
 from chatmem.memory import strategies
 from chatmem.memory.budget import Limits, limits_for, proven_window
 from chatmem.memory.costs import turn_tokens
+from chatmem.memory.excerpts import EXCERPTS_OPEN
 from chatmem.memory.plan import ContextPlan, question_text
-from chatmem.memory.planner import EXCERPTS_OPEN, plan
+from chatmem.memory.planner import plan
 from chatmem.memory.retrieval import FullTextIndex
 from chatmem.memory.strategies.base import Strategy
 from chatmem.memory.summaries import SUMMARY_CLOSE, SUMMARY_OPEN

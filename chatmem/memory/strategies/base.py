@@ -142,7 +142,7 @@ class TailContext:
         return min(start, self.floor)
 
     def start_with_hysteresis(self, low_water: float) -> int:
-        """The start of the tail if the cut moves only when there is no more space, and then down to `low_water`."""
+        """The start of the tail: the previous one while it fits, otherwise one at `low_water` of the budget."""
         if self.fits(0) and (low_water == 1.0 or not self.previous_start or self.has_shrunk):
             return 0
         if low_water < 1.0 and self.previous_start is not None and self.fits(self.previous_start):
