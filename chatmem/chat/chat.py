@@ -7,8 +7,9 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from chatmem.chat.background_summaries import BackgroundSummaries, as_summary_model
+from chatmem.chat.background_summaries import BackgroundSummaries
 from chatmem.chat.journal import Journal
+from chatmem.chat.summary_editor import SummaryEditor
 from chatmem.chat.turn_config import ResolveTurn, TurnConfig
 from chatmem.errors import (
     Action,
@@ -22,7 +23,7 @@ from chatmem.errors import (
     UsageError,
     ignore_notices,
 )
-from chatmem.history.records import Message, Record, Summary, Usage, new_id, utc_now
+from chatmem.history.records import Message, Record, Usage, new_id, utc_now
 from chatmem.history.session import Session, Turn
 from chatmem.memory.budget import proven_window
 from chatmem.memory.compare import ComparisonRow, compare
@@ -32,12 +33,11 @@ from chatmem.memory.planner import plan
 from chatmem.memory.retrieval import FullTextIndex
 from chatmem.memory.strategies import current_names
 from chatmem.memory.strategies.base import Strategy
-from chatmem.memory.summaries import select_summaries
 from chatmem.memory.window import server_truncated, window_after_overflow
 from chatmem.models.base import StreamChunk
 from chatmem.process import defer_signals
 from chatmem.stores.base import SessionStore
-from chatmem.text import fix_surrogates, pluralize, truncate
+from chatmem.text import fix_surrogates, pluralize
 from chatmem.tokens.calibration import calibrate
 from chatmem.tokens.counter import Counter
 
@@ -68,6 +68,7 @@ class Chat:
         """
         self.journal = Journal(store, name, notify, wait)
         self.background = BackgroundSummaries()
+        self.summary = SummaryEditor(self.journal, self.background, self._transaction)
         self.last_question: Message | None = None
         """The question of the current or last turn. None if it could not be stored."""
         self.last_reply: Message | None = None
@@ -129,7 +130,7 @@ class Chat:
     def _answer(self, question: Message) -> Iterator[StreamChunk]:
         """Stream the reply to a stored question. Whatever happens, the part that arrived is stored."""
         context = self.plan(question)
-        for notice in self._new_notices(context):
+        for notice in context.new_notices():
             yield StreamChunk(notice=notice)
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
@@ -210,21 +211,6 @@ class Chat:
             if window := proven_window(context.limits, reply_tokens, prompt + completion):
                 self.turn_config.record_model_fact(proven_window=window)
                 self._turn_config = replace(self.turn_config, assumed_window=lambda: window)
-
-    def _new_notices(self, context: ContextPlan) -> Iterator[Notice]:
-        """The notices that the last reply's plan did not have, and one for the first turn that is left out."""
-        last = next((m.plan_digest for m in reversed(self.session.path) if m.plan_digest), {})
-        known = last.get("notices")
-        for notice in context.notices:
-            if not (isinstance(known, list) and notice.code in known):
-                yield notice
-        summarised = context.summarised_turns()
-        evicted = next((turn for turn in context.evicted if turn.number - 1 not in summarised), None)
-        if evicted and not last.get("left_out"):
-            title = truncate(" ".join(evicted.question.content.split()), 40)
-            yield Notice(
-                f"Turn {evicted.number} (“{title}”) is now left out of the context.", Action("pin", str(evicted.number))
-            )
 
     @contextlib.contextmanager
     def _transaction(self, required: bool = False) -> Iterator[None]:
@@ -320,11 +306,6 @@ class Chat:
             raise UsageError(f"Turn {number} does not exist.", hint)
         return turn
 
-    def summaries(self) -> list[Summary]:
-        """The segments that represent turns of this path, oldest first."""
-        spans = select_summaries(self.session, self.session.turns, len(self.session.turns))
-        return [segment for _, _, segment in spans]
-
     def index(self, question_id: str = "") -> FullTextIndex:
         """The full-text index of the session, up to date except for the question with the id `question_id`."""
         if self._index is None or self._index_generation != self.journal.generation:
@@ -376,43 +357,6 @@ class Chat:
         with self._transaction():
             self.journal.append({"type": "mark", "message": turn.id, **flags})
         return self.turn(number)
-
-    def reset_summaries(self) -> None:
-        """Discard every summary segment on this path, so that they are made again from the turns."""
-        self.background.discard()
-        index = self.session.turn_index
-        discarded = [s for s in self.session.summaries.values() if s.start in index and s.end in index]
-        with self._transaction():
-            self.journal.append(*(segment._replace(id=new_id(), text="").record() for segment in discarded))
-
-    def make_compact_summary(self, strategy: Strategy, focus: str = "") -> Summary | None:
-        """Have everything but the newest turn summarised for a strategy, without storing it.
-
-        None if there is nothing to summarise.
-
-        Takes as long as the model takes. Raises ChatmemError.
-        """
-        from chatmem.memory.summarizer import SummaryJob  # imported lazily: rarely used
-
-        config = self.turn_config
-        self._stop_summary()
-        model = config.summary_model or config.model
-        share = strategy.summary_share(strategy.budget(config.limits).tokens)
-        before = len(self.session.turns) - 1
-        writer = as_summary_model(model, model.window)
-        return SummaryJob.for_session(self.session, before, share, writer, self.counter).compact(focus)
-
-    def use_summary(self, segment: Summary) -> None:
-        """Store a segment that was made."""
-        with self._transaction():
-            self.journal.append(segment.record())
-
-    def edit_summary(self, segment: Summary, text: str) -> None:
-        """Replace the text of a segment. An empty text discards it, so that it is made again."""
-        self.background.discard()
-        with self._transaction():
-            edited = segment._replace(id=new_id(), text=fix_surrogates(text), edited=bool(text))
-            self.journal.append(edited.record())
 
     def undo(self, count: int = 1) -> Turn:
         """Remove the last turns from the conversation, and return the first of them. They stay on their branch."""

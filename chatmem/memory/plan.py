@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from chatmem.errors import Notice
+from chatmem.errors import Action, Notice
 from chatmem.history.records import Message, Summary
 from chatmem.history.session import Session, Turn
 from chatmem.memory.budget import Limits
@@ -15,6 +15,7 @@ from chatmem.memory.costs import reply_key, turn_tokens
 from chatmem.memory.strategies import format_spec
 from chatmem.memory.strategies.base import Strategy
 from chatmem.memory.summaries import SummaryBlock
+from chatmem.text import truncate
 from chatmem.tokens.counter import REQUEST_OVERHEAD, Counter
 
 ApiMessage = dict[str, str]
@@ -144,6 +145,20 @@ class ContextPlan:
             tail = self.messages[-3:-1] if self.question is not None else self.messages[-2:]
             return sum(self.counter.count_message(message["content"]) for message in tail)
         return sum(turn_tokens(self.counter, turn) for turn in self.turns[self.start :] if turn.sendable)
+
+    def new_notices(self) -> Iterator[Notice]:
+        """The notices that the last reply's plan did not have, and one for the first turn that is left out."""
+        last = next((m.plan_digest for m in reversed(self.session.path) if m.plan_digest), {})
+        known = last.get("notices")
+        for notice in self.notices:
+            if not (isinstance(known, list) and notice.code in known):
+                yield notice
+        summarised = self.summarised_turns()
+        evicted = next((turn for turn in self.evicted if turn.number - 1 not in summarised), None)
+        if evicted and not last.get("left_out"):
+            title = truncate(" ".join(evicted.question.content.split()), 40)
+            text = f"Turn {evicted.number} (“{title}”) is now left out of the context."
+            yield Notice(text, Action("pin", str(evicted.number)))
 
     def summarised_turns(self) -> set[int]:
         """The indices of the turns that a segment of the summary stands for."""

@@ -201,7 +201,7 @@ def test_old_turns_are_summarised_in_the_background_and_stored_with_the_next_tur
             assert chat.background.job.join(10)
     assert chat.session.summaries and "a summary of old turns" in model.sent[-1][0]["content"]
     again = chat_with(tmp_path, SummarizingModel())
-    assert [p.text for p in again.summaries()] == [p.text for p in chat.summaries()]
+    assert [p.text for p in again.summary.segments()] == [p.text for p in chat.summary.segments()]
 
 
 def test_failing_jobs_pause_for_1_2_4_8_turns_and_the_chat_continues(tmp_path: Path) -> None:
@@ -231,10 +231,10 @@ def test_an_edited_summary_replaces_the_generated_one(tmp_path: Path) -> None:
     for n in range(12):
         texts(chat, f"question {n} " + "word " * 20)
     chat.wait_for_summary(10)
-    chat.edit_summary(chat.summaries()[0], "my own words")
-    assert chat.summaries()[0].text == "my own words" and chat.summaries()[0].edited
-    chat.edit_summary(chat.summaries()[0], "")
-    assert "my own words" not in [p.text for p in chat.summaries()]
+    chat.summary.edit(chat.summary.segments()[0], "my own words")
+    assert chat.summary.segments()[0].text == "my own words" and chat.summary.segments()[0].edited
+    chat.summary.edit(chat.summary.segments()[0], "")
+    assert "my own words" not in [p.text for p in chat.summary.segments()]
 
 
 def test_a_job_that_ended_during_a_reply_is_stored_and_not_made_again(tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ def test_a_running_job_does_not_undo_an_edit_of_the_summary(tmp_path: Path) -> N
         texts(chat, f"question {n} " + "word " * 20)
     chat.wait_for_summary(10)
     texts(chat, "one more " + "word " * 200)
-    chat.edit_summary(chat.summaries()[0], "my own words")
+    chat.summary.edit(chat.summary.segments()[0], "my own words")
     assert chat.background.job is None
     texts(chat, "and another")
     assert "my own words" in [segment.text for segment in chat.session.summaries.values()]

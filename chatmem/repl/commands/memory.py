@@ -90,7 +90,7 @@ def compact(repl: ReplContext, argument: str) -> None:
         strategy = SummaryStrategy()
     repl.terminal.info("Summarising. Ctrl-C cancels.")
     try:
-        segment = repl.chat.make_compact_summary(strategy, argument)
+        segment = repl.chat.summary.summarize(repl.chat.turn_config, strategy, repl.chat.counter, argument)
     except KeyboardInterrupt:
         repl.terminal.info("Cancelled. Nothing was changed.")
         return
@@ -104,7 +104,7 @@ def compact(repl: ReplContext, argument: str) -> None:
     if repl.prompt.confirm("Use it?"):
         if switches:
             repl.chat.update_settings(memory={"strategy": SummaryStrategy.name})
-        repl.chat.use_summary(segment)
+        repl.chat.summary.add(segment)
         repl.terminal.info("These turns are sent as this summary from now on. /summary redo takes it back.")
     else:
         repl.terminal.info("Discarded. Nothing was changed.")
@@ -114,7 +114,7 @@ def compact(repl: ReplContext, argument: str) -> None:
 def summary(repl: ReplContext, argument: str) -> None:
     """Show the summary of earlier turns. edit opens it in your editor, redo regenerates it."""
     repl.chat.refresh()
-    segments = repl.chat.summaries()
+    segments = repl.chat.summary.segments()
     if argument not in ("", "edit", "redo"):
         raise UsageError(f"/summary takes edit or redo, not {argument!r}.")
     if not segments:
@@ -122,7 +122,7 @@ def summary(repl: ReplContext, argument: str) -> None:
             "No summary yet. The summary strategy creates one when turns no longer fit into the context."
         )
     elif argument == "redo":
-        repl.chat.reset_summaries()
+        repl.chat.summary.discard()
         repl.terminal.info(
             "The summary was discarded. The turns are sent verbatim, or summarised again when they no longer fit."
         )
@@ -131,7 +131,7 @@ def summary(repl: ReplContext, argument: str) -> None:
             repl.terminal.info(f"Summary of {_span(repl, segment)}:")
             text = repl.prompt.edit_in_editor(segment.text).strip()
             if text != segment.text.strip():
-                repl.chat.edit_summary(segment, text)
+                repl.chat.summary.edit(segment, text)
                 repl.terminal.info("Changed." if text else "Discarded. It will be regenerated.")
     else:
         for segment in segments:
@@ -141,7 +141,7 @@ def summary(repl: ReplContext, argument: str) -> None:
 
 
 def _set_flags(repl: ReplContext, argument: str, **flags: bool) -> Turn:
-    before = repl.chat.summaries()
+    before = repl.chat.summary.segments()
     turn = repl.chat.set_turn_flags(parse_number(argument), **flags)
     _warn_of_lost_summary(repl, before)
     return turn
@@ -156,7 +156,7 @@ def _span(repl: ReplContext, segment: Summary) -> str:
 def _warn_of_lost_summary(repl: ReplContext, before: list[Summary]) -> None:
     """Say so if a summary no longer counts, because one of its turns was pinned or excluded."""
     for segment in before:
-        if segment not in repl.chat.summaries():
+        if segment not in repl.chat.summary.segments():
             what = "The summary that you edited" if segment.edited else "The summary"
             again = "Undo this to get it back." if segment.edited or segment.compact else "It is made again."
             repl.terminal.info(
