@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
 import sys
+import threading
 
 import typer
 
@@ -62,3 +64,19 @@ def main() -> None:
         sys.exit(130)
     except OSError as error:
         sys.exit(f"Cannot write the output: {error.strerror}.")
+    except SystemExit as error:
+        _exit_at_once(error.code)
+        raise
+
+
+def _exit_at_once(status: object) -> None:
+    """End the process here if a background thread is still running.
+
+    In a normal exit OpenSSL frees its tables. A thread that opens a connection at that moment crashes the process.
+    """
+    if threading.active_count() == 1 or not isinstance(status, int | None):
+        return
+    with contextlib.suppress(OSError, ValueError):  # the normal exit reports it
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status or 0)

@@ -172,3 +172,24 @@ def test_a_server_that_cannot_list_its_models_answers_a_named_one(server: Server
     server.models_answer = status(500, {"error": "not implemented"})
     done = run("ask", "hello", "-m", "some-model")
     assert done.returncode == 0 and "last: hello" in done.stdout and "500" not in done.stderr
+
+
+def test_a_thread_that_opens_a_connection_does_not_crash_the_exit() -> None:
+    """OpenSSL in a background thread crashed most processes that ended normally."""
+    script = """
+import ssl, sys, threading
+from chatmem.cli import main
+def connect():
+    while True:
+        ssl.create_default_context()
+        connecting.set()
+connecting = threading.Event()
+threading.Thread(target=connect, daemon=True).start()
+connecting.wait()
+sys.argv = ["chatmem", *sys.argv[1:]]
+main()
+"""
+    for arguments, code in ((["sessions", "list"], 0), (["sessions", "--nothing"], 2)) * 4:
+        done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
+        assert done.returncode == code and "chatmem failed" not in done.stderr, (done.returncode, done.stderr)
+        assert done.stdout or done.stderr

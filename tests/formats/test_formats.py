@@ -643,10 +643,10 @@ def test_ctrl_c_during_an_import_leaves_no_session(home: Path, run: Run) -> None
         {
             "conversation_id": f"c{n}",
             "title": f"conversation {n}",
-            "mapping": {"q": node("q", None, parts=["word " * 2000])},
+            "mapping": {"q": node("q", None, parts=["word " * 20])},
             "current_node": "q",
         }
-        for n in range(300)
+        for n in range(4000)
     ]
     file = home / "conversations.json"
     file.write_text(json.dumps(many))
