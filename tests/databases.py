@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -82,41 +84,42 @@ def redis_server() -> Iterator[DatabaseServer]:
             server.kill()
 
 
-@contextlib.contextmanager
-def postgres_server() -> Iterator[DatabaseServer]:
-    """A PostgreSQL server. It refuses to run as root: then it runs as the user `postgres`."""
+@functools.cache
+def _postgres() -> tuple[Path, str | None, Path]:
+    """The programs of PostgreSQL, the user who runs them, and an empty database cluster to copy. Skips without them.
+
+    PostgreSQL refuses to run as root: then it runs as the user `postgres`.
+    """
     directories = sorted(Path("/usr/lib/postgresql").glob("*/bin")) + [
         Path(found).parent for name in ("postgres",) if (found := shutil.which(name))
     ]
     if not directories or not (directories[-1] / "initdb").exists():
         pytest.skip("PostgreSQL is not installed")
     user = "postgres" if os.geteuid() == 0 else None
+    directory = tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True)
+    atexit.register(directory.cleanup)
+    if user:
+        shutil.chown(directory.name, user)
+    options = ["-U", "chatmem", "-A", "trust", "-E", "UTF8", "--no-sync"]
+    cluster = Path(directory.name) / "data"
+    initdb = [str(directories[-1] / "initdb"), "-D", str(cluster), *options]
+    subprocess.run(initdb, check=True, user=user, cwd="/", stdout=subprocess.DEVNULL)
+    return directories[-1], user, cluster
+
+
+@contextlib.contextmanager
+def postgres_server() -> Iterator[DatabaseServer]:
+    """A PostgreSQL server. fsync stays on, as in production."""
+    programs, user, empty = _postgres()
     with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as directory:
         if user:
             shutil.chown(directory, user)
-        data, port = f"{directory}/data", free_port()
-        initdb = [
-            str(directories[-1] / "initdb"),
-            "-D",
-            data,
-            "-U",
-            "chatmem",
-            "-A",
-            "trust",
-            "-E",
-            "UTF8",
-            "--no-sync",
-        ]
-        subprocess.run(initdb, check=True, user=user, cwd="/", stdout=subprocess.DEVNULL)
-        # fsync stays on, as in production.
+        subprocess.run(["cp", "-a", str(empty), directory], check=True)
+        port = free_port()
         options = {"port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": directory}
         options |= {"shared_buffers": "16MB", "max_connections": 100}
-        command = [
-            str(directories[-1] / "postgres"),
-            "-D",
-            data,
-            *(w for k, v in options.items() for w in ("-c", f"{k}={v}")),
-        ]
+        words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+        command = [str(programs / "postgres"), "-D", f"{directory}/data", *words]
         server = DatabaseServer(command, port, _postgres_answers, user)
         server.start()
         try:
@@ -152,6 +155,15 @@ SCHEMES = [scheme for scheme, kind in DATABASES.items() if scheme == next(s for 
 """The first scheme of every database."""
 
 
+@contextlib.contextmanager
+def running_server(scheme: str) -> Iterator[tuple[DatabaseServer, str]]:
+    """A server that one test may kill, and its address. Skips if it is not installed."""
+    start, url = SERVERS[scheme]
+    pytest.importorskip(DATABASES[scheme].driver)
+    with start() as server:
+        yield server, url.format(port=server.port)
+
+
 class Databases:
     """The servers of this process, each started when it is first asked for."""
 
@@ -169,9 +181,7 @@ class Databases:
                 pytest.skip("CHATMEM_TEST_MONGO_URL names no MongoDB server")
             return url
         if scheme not in self._urls:
-            start, url = SERVERS[scheme]
-            pytest.importorskip(DATABASES[scheme].driver)
-            self._urls[scheme] = url.format(port=self._running.enter_context(start()).port)
+            _, self._urls[scheme] = self._running.enter_context(running_server(scheme))
         return self._urls[scheme]
 
     def close(self) -> None:

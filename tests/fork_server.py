@@ -7,10 +7,12 @@ test does to the imports themselves needs a new interpreter.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import io
 import json
 import os
+import pkgutil
 import signal
 import socket
 import subprocess
@@ -19,9 +21,19 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import chatmem
+
 MAX_REQUEST_BYTES = 100_000
 """The longest request that is sent as one packet."""
-PRELOADED = ("chatmem.cli", "openai", "pydantic", "markdown_it", "pygments.lexers", "redis", "psycopg", "pymongo")
+PRELOADED = (
+    "openai.resources.chat.completions",
+    "markdown_it",
+    "pygments.lexers",
+    "sqlite3",
+    "redis",
+    "psycopg",
+    "pymongo",
+)
 
 
 class ForkServer:
@@ -103,9 +115,10 @@ def become(request: dict[str, object], descriptors: Sequence[int]) -> list[str]:
 
 
 if __name__ == "__main__":
-    for module in PRELOADED:
+    for module in (*PRELOADED, *(found.name for found in pkgutil.walk_packages(chatmem.__path__, "chatmem."))):
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
+    gc.freeze()  # the children neither copy nor free these objects
     found = serve(socket.socket(fileno=int(sys.argv[1])))
     if found is not None:
         from chatmem.__main__ import main

@@ -160,7 +160,7 @@ def test_purging_erases_torn_files_even_after_a_rename(run: Run, home: Path) -> 
     assert not any(b"SECRETTEXT" in p.read_bytes() for p in (home / "data").rglob("*") if p.is_file())
 
 
-def test_a_json_reply_does_not_wait_for_a_summary(server: Server, home: Path) -> None:
+def test_a_json_reply_does_not_wait_for_a_summary(server: Server, run: Run, home: Path) -> None:
     import threading
 
     (home / "config.toml").write_text("[summaries]\nwait = 30\n[memory.summary]\nmax_tokens = 300\n")
@@ -173,19 +173,15 @@ def test_a_json_reply_does_not_wait_for_a_summary(server: Server, home: Path) ->
         return pause if "You summarise" in request.json["messages"][0]["content"] else stream("reply " * 20)
 
     server.otherwise = answer
-    for n in range(7):
-        with subprocess.Popen(
-            [sys.executable, "-m", "chatmem", "ask", "-s", "f", "--json", f"question {n} " + "word " * 20],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-        ) as process:
-            assert process.stdout and json.loads(process.stdout.readline())["content"].startswith("reply")
-            if n == 6:
-                wait_until(lambda: any("You summarise" in c["messages"][0]["content"] for c in server.chats))
-                assert process.poll() is None
-            process.kill()
+    for n in range(6):
+        run("ask", "-s", "f", f"question {n} " + "word " * 20, CHATMEM_MEMORY="buffer")
+    command = [sys.executable, "-m", "chatmem", "ask", "-s", "f", "--json", "question 6 " + "word " * 20]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        assert process.stdout and json.loads(process.stdout.readline())["content"].startswith("reply")
+        wait_until(lambda: any("You summarise" in c["messages"][0]["content"] for c in server.chats))
+        assert process.poll() is None
+        process.kill()
     gate.set()
-    assert any("You summarise" in c["messages"][0]["content"] for c in server.chats)
 
 
 def test_compare_uses_the_settings_of_the_config(run: Run, home: Path) -> None:

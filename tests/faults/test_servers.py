@@ -10,13 +10,12 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from chatmem.history.records import new_id
-from chatmem.stores import DATABASES, open_store
+from chatmem.stores import open_store
 from tests.conftest import RecordProperty
 from tests.databases import SERVERS, Databases, DatabaseServer
 from tests.stores.test_databases import ask, chat_on
@@ -32,14 +31,6 @@ def check_turns(url: str, directory: Path, user: str, sent: list[str]) -> None:
 
 
 # Killed servers
-
-
-@pytest.fixture(params=list(SERVERS))
-def own_server(request: pytest.FixtureRequest) -> Iterator[tuple[DatabaseServer, str]]:
-    start, url = SERVERS[request.param]
-    pytest.importorskip(DATABASES[request.param].driver)
-    with start() as server:
-        yield server, url.format(port=server.port)
 
 
 def check_killed_servers(

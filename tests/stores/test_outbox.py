@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from chatmem.history.records import header
 from chatmem.history.session import Session
-from chatmem.stores import DATABASES, open_store
+from chatmem.stores import open_store
 from chatmem.stores.database import log as database_log
 from tests.conftest import Run
-from tests.databases import SERVERS, DatabaseServer
+from tests.databases import DatabaseServer
 from tests.fakes import Notices
 from tests.stores.test_databases import ask, chat_on, question, texts
 
 pytestmark = pytest.mark.claim("unreachable databases: turns lost or repeated")
-
-
-@pytest.fixture(params=list(SERVERS))
-def own_server(request: pytest.FixtureRequest) -> Iterator[tuple[DatabaseServer, str]]:
-    """A database server of one test, which may kill it."""
-    start, url = SERVERS[request.param]
-    pytest.importorskip(DATABASES[request.param].driver)
-    with start() as server:
-        yield server, url.format(port=server.port)
 
 
 def test_a_chat_continues_without_its_server_and_everything_is_stored_once_when_it_is_back(
