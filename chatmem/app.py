@@ -18,12 +18,13 @@ from chatmem.config.loading import Config, Layer
 from chatmem.config.schema import parse_duration
 from chatmem.config.settings import ConfigSchema, Settings
 from chatmem.errors import Action, AuthenticationError, ChatmemError, Notify, ServerError, ignore_notices
-from chatmem.history.records import Record
+from chatmem.history.records import Record, Usage
 from chatmem.memory.strategies import STRATEGIES, parse_spec
 from chatmem.models.api_keys import api_key_getter
 from chatmem.models.base import OFFLINE, Model, Options, StreamChunk, is_nearby
 from chatmem.models.discovery import context_window_of, find_local_servers
 from chatmem.models.model_facts import ModelFacts
+from chatmem.models.prices import PublicModel, PublicModels, cost
 from chatmem.paths import Paths
 from chatmem.stores import SessionStore, open_store
 from chatmem.stores.base import Progress, no_progress
@@ -31,27 +32,13 @@ from chatmem.tokens.calibration import Calibration
 from chatmem.tokens.counter import Counter, counter_for_model
 
 OPENAI_URL = "https://api.openai.com/v1"
-OPENAI_MODEL = "gpt-4o-mini"
+OPENAI_MODEL = "gpt-6-luna"
 LEARNED_WINDOW_TTL = 86_400.0
 """Seconds after which a window that was learned from a refused request is forgotten."""
 MIN_WINDOW = 64
 HOW_TO_CONNECT = (
     "Set OPENAI_API_KEY, start a local server such as Ollama, or set OPENAI_BASE_URL to the address of a server."
 )
-
-_WINDOWS = {
-    "gpt-5": 400_000,
-    "gpt-4.1": 1_047_576,
-    "gpt-4o": 128_000,
-    "chatgpt-4o": 128_000,
-    "gpt-4-turbo": 128_000,
-    "gpt-4": 8_192,
-    "gpt-3.5": 16_385,
-    "o1": 200_000,
-    "o3": 200_000,
-    "o4-mini": 200_000,
-}
-"""Context windows of OpenAI's models by the start of their names, as OpenAI documents them."""
 
 SCHEMA = ConfigSchema(STRATEGIES, parse_spec)
 
@@ -166,6 +153,7 @@ class App:
             summary_model=LazyModel(replace(settings, model=summary_model), self) if summary_model else None,
             assumed_window=lambda: self._proven_window(model),
             record_model_fact=lambda **facts: self.model_facts.put(model.server, model.name, **_dated(facts)),
+            cost_of=model.cost,
         )
 
     def _proven_window(self, model: Model) -> int:
@@ -189,6 +177,10 @@ class App:
     @cached_property
     def model_facts(self) -> ModelFacts:
         return ModelFacts(self.paths.cache / "servers.json")
+
+    @cached_property
+    def public_models(self) -> PublicModels:
+        return PublicModels(self.model_facts)
 
     @cached_property
     def _counters(self) -> dict[str, Counter]:
@@ -252,9 +244,8 @@ class App:
             base_url,
             api_key_getter(settings) or (lambda: NO_KEY),
             settings.organization or "",
-            _documented_window(name) if settings.provider == "openai" or not is_nearby(base_url) else None,
-            settings.timeouts,
-            settings.api_version if settings.kind == "azure" else "",
+            timeouts=settings.timeouts,
+            azure_version=settings.api_version if settings.kind == "azure" else "",
         )
         if not name:
             listed = model.list_models()
@@ -294,18 +285,30 @@ class LazyModel:
 
     @property
     def window(self) -> int | None:
-        """The window: configured, else the smaller of what the server states and what a refusal taught us.
+        """The window: configured, else the smaller of what the server and its refusals state, else the published one.
 
         Nothing waits for the server: it is asked in the background, and what it said is remembered for a day.
         """
         if self.settings.context_window:
             return self.settings.context_window
-        known = self.model.window
-        if not known:
-            known = self._remembered("served_window", "served_at")
+        stated = self.model.window
+        if not stated:
+            stated = self._remembered("served_window", "served_at")
             self._ask_window()
         learned = self._remembered("window", "window_at")
-        return min(learned, known) if learned and known else learned or known
+        return min(filter(None, (stated, learned)), default=None) or self.public.window
+
+    @property
+    def public(self) -> PublicModel:
+        """What is published about the model. Nothing for a server nearby, unless its provider is configured."""
+        if not self.settings.provider and is_nearby(self.server):
+            return PublicModel()
+        return self.app.public_models.get(self.server, self.settings.provider or "", self.name)
+
+    def cost(self, usage: Usage) -> float | None:
+        """The cost of a reply in dollars, as configured or else as published. None if no price is known."""
+        price = self.settings.prices.get(self.name)
+        return cost(usage, price) if price else self.public.cost(usage)
 
     def _remembered(self, fact: str, when: str) -> int | None:
         """A window that was learned less than a day ago."""
@@ -314,7 +317,8 @@ class LazyModel:
 
     def _ask_window(self) -> None:
         """Ask the server for the window in the background: once, and once more after the first reply."""
-        if not self._has_asked and self.server:
+        asked_at = None if is_nearby(self.server) else self.app.model_facts.get(self.server, self.name, "served_at")
+        if not self._has_asked and self.server and not _is_recent(asked_at):
             self._has_asked = True
             threading.Thread(target=self._learn_window, daemon=True, name="window").start()
 
@@ -324,7 +328,8 @@ class LazyModel:
         with contextlib.suppress(ChatmemError):
             key = api_key_getter(self.settings)
             token = key() if key and not self.settings.api_key_cmd else ""
-            if window := served_window(self.server, self.name, token, self.model.list_models(timeout=2.0)):
+            window = served_window(self.server, self.name, token, self.model.list_models(timeout=2.0))
+            if window or not is_nearby(self.server):  # a model nearby may be loaded later
                 facts = {"served_window": window, "served_at": int(time.time())}
                 self.app.model_facts.put(self.server, self.name, **facts)
 
@@ -366,9 +371,3 @@ def _dated(facts: dict[str, Any]) -> dict[str, Any]:
 def _is_recent(when: object) -> bool:
     """Whether a window that was learned at a time still counts."""
     return isinstance(when, int | float) and time.time() - when < LEARNED_WINDOW_TTL
-
-
-def _documented_window(model: str) -> int | None:
-    name = model.lower().rpartition("/")[2]
-    matching = [start for start in _WINDOWS if name.startswith(start)]
-    return _WINDOWS[max(matching, key=len)] if matching else None

@@ -6,6 +6,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,6 +94,7 @@ def _check_model(app: App, settings: Settings) -> Iterator[CheckResult]:
     counter = config.counter_for(model.name)
     encoding = f" with {counter.encoding}" if counter.encoding else ""
     yield CheckResult("counting", "good", f"{counter.method}{encoding}")
+    yield CheckResult("prices", "good", f"genai-prices {version('genai-prices')}")
     yield from _check_local_servers()
 
 

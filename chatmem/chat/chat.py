@@ -179,6 +179,7 @@ class Chat:
             with defer_signals():
                 self.last_reply = None
                 if text.strip():
+                    usage = usage and usage._replace(cost=self.turn_config.cost_of(usage))
                     self.last_reply = reply._replace(
                         content=fix_surrogates(text), status=status, usage=usage, time=utc_now()
                     )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from chatmem.history.records import Usage
 from chatmem.memory.budget import Limits, limits_for
 from chatmem.memory.strategies.base import Strategy
 from chatmem.models.base import Model, Options, is_on_this_machine
@@ -32,6 +33,8 @@ class TurnConfig:
     """The model that writes summaries. None: the model of the chat."""
     record_model_fact: Callable[..., None] = lambda **facts: None
     """Remembers what a server revealed: `ratio=` and `extra=` of its token counts, `window=`, `proven_window=`."""
+    cost_of: Callable[[Usage], float | None] = lambda usage: None
+    """The cost of a reply in dollars. None if no price is known."""
 
     @property
     def window(self) -> int | None:

@@ -26,7 +26,7 @@ _PROFILES = """\
 # model = "DEPLOYMENT"
 # api_key_cmd = "pass show azure"
 """
-_EXAMPLE_PRICE = Price(prompt=0.15, completion=0.60, cached=0.075)
+_EXAMPLE_PRICE = Price(prompt=0.1, completion=0.5, cached=0.01)
 
 
 def example_config(schema: ConfigSchema) -> str:
@@ -39,8 +39,8 @@ def example_config(schema: ConfigSchema) -> str:
         *_table_lines(schema.settings_class(), ""),
         *_PROFILES.splitlines(),
         "",
-        "# Prices per million tokens.",
-        '# [prices."gpt-4o-mini"]',
+        "# Prices in dollars per million tokens, instead of the published ones.",
+        '# [prices."gpt-6-luna"]',
     ]
     for field in dataclasses.fields(Price):
         lines.append(f"# {field.name} = {getattr(_EXAMPLE_PRICE, field.name)}    # {field.metadata['help']}")

@@ -21,8 +21,8 @@ class ProviderSettings:
 
     model: str | None = option_field(
         None,
-        "The model to use. Unset: the first one the server lists, or gpt-4o-mini at OpenAI.",
-        example="gpt-4o-mini",
+        "The model to use. Unset: the first one the server lists, or gpt-6-luna at OpenAI.",
+        example="gpt-6-luna",
     )
     base_url: str | None = option_field(
         None, "The base URL of the server, such as http://127.0.0.1:11434/v1.", example="http://127.0.0.1:11434/v1"
@@ -61,7 +61,7 @@ class SummarySettings:
     """Settings for summaries of older turns."""
 
     model: str | None = option_field(
-        None, "A cheaper model for summaries. Unset: the model of the chat.", example="gpt-4o-mini"
+        None, "A cheaper model for summaries. Unset: the model of the chat.", example="gpt-6-luna"
     )
     wait: float = option_field(
         10.0, "Seconds that ask and piped chat wait for a running summary before they exit. 0: do not wait.", minimum=0
@@ -107,7 +107,7 @@ class UISettings:
 
 @dataclass(frozen=True)
 class Price:
-    """The price of a model, per million tokens."""
+    """The price of a model in dollars per million tokens."""
 
     prompt: float = option_field(0.0, "Price per million prompt tokens.", minimum=0)
     completion: float = option_field(0.0, "Price per million completion tokens.", minimum=0)
@@ -140,7 +140,7 @@ class Settings(ProviderSettings):
     sessions: RetentionSettings = option_field(RetentionSettings, "How long sessions are kept.")
     screen: UISettings = option_field(UISettings, "Appearance and key bindings.")
     profiles: dict[str, ProviderSettings] = option_field({}, "Named servers and models, for --profile and /profile.")
-    prices: dict[str, Price] = option_field({}, "Prices per model, for the toolbar and statistics.")
+    prices: dict[str, Price] = option_field({}, "Prices per model in dollars, instead of the published ones.")
 
     @property
     def strategies(self) -> list[Any]:

@@ -17,14 +17,20 @@ VERSION = 1
 STATUSES = ("complete", "length", "filtered", "interrupted", "truncated", "error")
 MAX_TOKENS = 1 << 40
 """The largest token count that is believed when a server reports it."""
+MAX_COST = 1e6
+"""The largest cost of a reply that is believed when a record has it."""
 
 
 class Usage(NamedTuple):
-    """What the server reported for one reply, in its own tokens. None where it reported nothing."""
+    """What the server reported for one reply, in its own tokens. None where it reported nothing.
+
+    `cost` is in dollars, at the price of that time. None if no price was known.
+    """
 
     prompt: int | None = None
     completion: int | None = None
     cached: int | None = None
+    cost: float | None = None
 
     @classmethod
     def from_record(cls, value: object) -> Usage | None:
@@ -33,10 +39,13 @@ class Usage(NamedTuple):
         counts = {
             k: n for k in ("prompt", "completion", "cached") if type(n := value.get(k)) is int and 0 <= n < MAX_TOKENS
         }
-        return cls(**counts) if counts else None
+        cost = value.get("cost")
+        is_cost = isinstance(cost, int | float) and 0 <= cost < MAX_COST
+        return cls(**counts, cost=cost if is_cost else None) if counts else None
 
     def record(self) -> Record:
-        return {k: n for k in ("prompt", "completion", "cached") if (n := getattr(self, k)) is not None}
+        record: Record = {k: n for k in ("prompt", "completion", "cached") if (n := getattr(self, k)) is not None}
+        return record if self.cost is None else record | {"cost": round(self.cost, 9)}
 
 
 class Message(NamedTuple):

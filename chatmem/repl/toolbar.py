@@ -34,9 +34,8 @@ def toolbar_items(chat: Chat, app: App) -> list[ToolbarItem]:
     replies = [m for m in chat.session.path if m.role == "assistant" and m.usage]
     if replies and (reported := replies[-1].usage) and reported.cached and reported.prompt:
         items.append((f"cache {reported.cached / reported.prompt:.0%}",))
-    prices = app.config.settings.prices
-    if prices and (cost := sum(reply_cost(m, prices) for m in replies)):
-        items.append((f"cost {cost:.4f}",))
+    if cost := sum(reply_cost(m, app.config.settings.prices) for m in replies):
+        items.append((f"${cost:.4f}",))
     if chat.background.running:
         items.append(("summarising",))
     elif error := chat.background.error:

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from chatmem.config.settings import Price
 from chatmem.history.records import Message
 from chatmem.history.session import Session
+from chatmem.models.prices import cost
 from chatmem.terminal.sanitize import sanitize_line
 from chatmem.terminal.tables import pad
 from chatmem.terminal.terminal import Terminal, cell_width
@@ -26,7 +28,7 @@ class UsageTotals:
     completion: int = 0
     cost: float = 0.0
 
-    def add(self, message: Message, prices: Mapping[str, Any]) -> None:
+    def add(self, message: Message, prices: Mapping[str, Price]) -> None:
         self.replies += 1
         if message.usage:
             self.prompt += message.usage.prompt or 0
@@ -42,7 +44,7 @@ class UsageTotals:
 
     def summary(self) -> str:
         replies = "reply" if self.replies == 1 else "replies"
-        cost = f", {self.cost:.4f}" if self.cost else ""
+        cost = f", ${self.cost:.4f}" if self.cost else ""
         return f"{self.replies:,} {replies}, {self.prompt:,} tokens in, {self.completion:,} out{cost}"
 
     def record(self) -> dict[str, Any]:
@@ -65,7 +67,7 @@ class Statistics:
     days: dict[str, UsageTotals] = field(default_factory=dict)
 
     @classmethod
-    def collect(cls, sessions: Iterable[Session], prices: Mapping[str, Any]) -> Statistics:
+    def collect(cls, sessions: Iterable[Session], prices: Mapping[str, Price]) -> Statistics:
         found = cls()
         for session in sessions:
             found.sessions += 1
@@ -102,13 +104,9 @@ def print_stats(terminal: Terminal, statistics: Statistics) -> None:
                 terminal.write(f"  {pad(sanitize_line(key), widest)}  {bar:<{BAR_WIDTH}}  {totals.summary()}")
 
 
-def reply_cost(message: Message, prices: Mapping[str, Any]) -> float:
-    """The cost of a reply by the configured price of its model. 0 without a price."""
+def reply_cost(message: Message, prices: Mapping[str, Price]) -> float:
+    """The cost of a reply in dollars, by the configured price of its model, else as stored. 0 if it is unknown."""
     price, usage = prices.get(message.model or ""), message.usage
-    if price is None or usage is None:
+    if usage is None:
         return 0.0
-    cached = usage.cached or 0
-    uncached = (usage.prompt or 0) - cached
-    cached_price = price.prompt if price.cached is None else price.cached
-    prompt_cost = uncached * price.prompt + cached * cached_price
-    return float(prompt_cost + (usage.completion or 0) * price.completion) / 1e6
+    return cost(usage, price) if price else usage.cost or 0.0
