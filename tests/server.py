@@ -48,6 +48,11 @@ def stream(*texts: str, finish: str | None = "stop", usage: dict[str, Any] | Non
     return OK + body + (b"data: [DONE]\n\n" if done else b"")
 
 
+def asked(chat: dict[str, Any]) -> list[dict[str, str]]:
+    """The messages of a request except the system message."""
+    return [message for message in chat["messages"] if message["role"] != "system"]
+
+
 def status(code: int, body: Any = b"", *headers: str, kind: str = "application/json") -> bytes:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     head = [
@@ -61,9 +66,9 @@ def status(code: int, body: Any = b"", *headers: str, kind: str = "application/j
 
 
 def echo(request: Request) -> bytes:
-    """A reply with the number of messages and the text of the last one."""
-    messages = request.json["messages"]
-    prompt = sum(len(m["content"]) // 4 + 4 for m in messages)
+    """A reply with the number of messages, the system message aside, and the text of the last one."""
+    messages = asked(request.json)
+    prompt = sum(len(m["content"]) // 4 + 4 for m in request.json["messages"])
     return stream(
         f"{len(messages)} messages; ",
         f"last: {messages[-1]['content'][:100]}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from chatmem.chat.background_summaries import BackgroundSummaries
@@ -289,12 +290,14 @@ class Chat:
         question = fix_surrogates(question) if isinstance(question, str) else question
         question_id = question.id if isinstance(question, Message) else ""
         index = self.index(question_id) if retrieves else None
-        return plan(self.session, question, strategy, self.counter, config.limits, retriever=index)
+        now = datetime.now().astimezone()
+        return plan(self.session, question, strategy, self.counter, config.limits, now=now, retriever=index)
 
     def compare(self, question: str | None, strategies: Sequence[Strategy]) -> list[ComparisonRow]:
         """What each strategy would make of this session."""
         limits = self.turn_config.limits
-        return compare(self.session, question, strategies, self.counter, limits, self.index())
+        now = datetime.now().astimezone()
+        return compare(self.session, question, strategies, self.counter, limits, self.index(), now)
 
     def turn(self, number: int | None = None) -> Turn:
         """A turn of the path by its number, by default the last one. Raises UsageError."""

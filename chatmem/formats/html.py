@@ -63,7 +63,7 @@ def write(session: Session, records: list[Record]) -> str:
     numbers = {t.id: t.number for t in session.turns}
     body = [_branches(following, path, None)]
     for message in session.path:
-        body.append(_article(message, numbers.get(message.id)))
+        body.append(_article(message, numbers.get(message.id), _shortened(session, message)))
         body.append(_branches(following, path, message.id))
     title = _safe(session.title or session.name)
     return _PAGE.substitute(
@@ -86,10 +86,17 @@ def _branches(following: dict[str | None, list[Message]], path: set[str], parent
     return "\n".join(found)
 
 
-def _article(message: Message, number: int | None = None) -> str:
+def _shortened(session: Session, reply: Message) -> str:
+    """What the model was not sent of the turn before a reply."""
+    found = session.shortened_turn(reply)
+    return f"turn {found[0]} was sent without {found[1]:,} of its tokens" if found else ""
+
+
+def _article(message: Message, number: int | None = None, note: str = "") -> str:
     role = "user" if message.role == "user" else "assistant"
     status = "" if message.status == "complete" else message.status
-    byline = " · ".join(filter(None, (message.role, message.model, message.time[:16].replace("T", " "), status)))
+    about = (message.role, message.model, message.time[:16].replace("T", " "), status, note)
+    byline = " · ".join(filter(None, about))
     anchor = f' id="t{number}"' if number else ""
     text = _markdown().render(message.content)
     return f'<article class="{role}"{anchor}><p class="byline">{_safe(byline)}</p>\n{text}</article>'

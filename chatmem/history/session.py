@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from chatmem.history.records import VERSION, Message, Record, Summary
+from chatmem.history.records import MAX_TOKENS, VERSION, Message, Record, Summary
 from chatmem.process import pause_gc
 
 TITLE_WORDS = 8
@@ -192,6 +192,15 @@ class Session:
 
     def turn(self, number: int) -> Turn | None:
         return self.turns[number - 1] if 1 <= number <= len(self.turns) else None
+
+    def shortened_turn(self, reply: Message) -> tuple[int, int] | None:
+        """The turn that was shortened for a reply, and how many tokens of it the model was not sent."""
+        left_out = (reply.plan_digest or {}).get("shortened")
+        if not isinstance(left_out, dict):
+            return None
+        turns = sorted(self.turn_index[ident] + 1 for ident in left_out if ident in self.turn_index)
+        tokens = sum(count for count in left_out.values() if isinstance(count, int) and count < MAX_TOKENS)
+        return (turns[0], tokens) if turns else None
 
     def children(self, parent: str | None) -> list[Message]:
         """The messages that follow `parent`, oldest first. There are several where the conversation branches."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from chatmem.errors import ContextBudgetError
@@ -45,13 +46,14 @@ def compare(
     counter: Counter,
     limits: Limits,
     retriever: Retriever | None,
+    now: datetime | None = None,
 ) -> list[ComparisonRow]:
     """A row per strategy, for the context that would be sent next. Strategies that cannot send it are left out."""
     facts = extract_facts(m.content for m in session.path)
     rows = []
     for strategy in strategies:
         try:
-            context = plan(session, question, strategy, counter, limits, retriever=retriever)
+            context = plan(session, question, strategy, counter, limits, now=now, retriever=retriever)
         except ContextBudgetError:
             continue
         pins = sum(turn.number <= context.start for turn in context.pins)
@@ -62,7 +64,7 @@ def compare(
                 context.tokens,
                 pins + sum(turn.sendable for turn in context.turns[context.start :]) - bool(context.shortened),
                 context.newest_turn,
-                prefix_reuse(session, strategy, counter, limits, retriever),
+                prefix_reuse(session, strategy, counter, limits, retriever, now),
                 fact_recall(facts, context),
             )
         )
@@ -76,7 +78,12 @@ def fact_recall(facts: set[str], context: ContextPlan) -> float | None:
 
 
 def prefix_reuse(
-    session: Session, strategy: Strategy, counter: Counter, limits: Limits, retriever: Retriever | None
+    session: Session,
+    strategy: Strategy,
+    counter: Counter,
+    limits: Limits,
+    retriever: Retriever | None,
+    now: datetime | None = None,
 ) -> float | None:
     """Replay the last turns under a strategy: the share of each prompt that repeats the start of the previous one."""
     first = max(0, len(session.turns) - REPLAYED_TURNS)
@@ -89,7 +96,7 @@ def prefix_reuse(
     for turn in session.turns[first:]:
         replayed.apply(turn.question._replace(parent=replayed.head).record())
         try:
-            context = plan(replayed, replayed.path[-1], strategy, counter, limits, retriever=retriever)
+            context = plan(replayed, replayed.path[-1], strategy, counter, limits, now=now, retriever=retriever)
         except ContextBudgetError:
             continue
         if previous is not None:

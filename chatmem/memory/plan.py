@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -67,6 +68,10 @@ class ContextPlan:
     """Turns before this index should be summarised before the cut moves next. 0: nothing to do."""
     shortened: Mapping[str, int] = field(default_factory=dict)
     """The ids of the messages of the newest turn that lose text: how many tokens are left out of each."""
+    now: datetime | None = None
+    """The local time of sending, if the model is told the date."""
+    date: str = ""
+    """What it is told."""
 
     @property
     def tail_id(self) -> str | None:
@@ -107,6 +112,8 @@ class ContextPlan:
             digest["recalled"] = [line.message.id for line in self.retrieved]
         if self.shortened:
             digest["shortened"] = dict(self.shortened)
+        if self.now:
+            digest["now"] = self.now.isoformat(timespec="seconds")
         if codes := [notice.code for notice in self.notices if notice.code]:
             digest["notices"] = codes
         return digest
@@ -128,11 +135,13 @@ class ContextPlan:
         first = self.messages[0] if self.messages else {}
         system_message = count(first["content"]) if first.get("role") == "system" else 0
         prompt = count(system) if system else 0
+        date = count(f"{system}\n\n{self.date}" if system else self.date) - prompt if self.date else 0
         question = count(question_text(self.question)) if self.question is not None else 0
         last = count(self.messages[-1]["content"]) if self.question is not None else 0
         return {
             "system": min(prompt, system_message),
-            "summary": max(0, system_message - prompt),
+            "summary": max(0, system_message - prompt - date),
+            "date": date,
             "pins": sum(turn_tokens(self.counter, t) for t in self.pins if not self._is_in_tail(t)),
             "tail": self._tail_tokens(),
             "recalled": max(0, last - question),

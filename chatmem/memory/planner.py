@@ -1,13 +1,14 @@
 """Planning a context: what the model is sent next, and why. Pure: no I/O, no model call, no change.
 
 One function serves sending, preview, comparison and tests. The order of a context is fixed, so that the provider's
-prompt cache finds the longest possible prefix: one system message (the prompt, then the summary), pinned turns, the
-tail of whole turns, and one user message with the retrieved lines and, at its end, the question.
+prompt cache finds the longest possible prefix: one system message (the prompt, the summary, today's date), pinned
+turns, the tail of whole turns, and one user message with the retrieved lines and, at its end, the question.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from chatmem.errors import Action, ContextBudgetError, Notice
 from chatmem.history.records import Message
@@ -37,6 +38,9 @@ FLOOR_TURNS = 8
 """How many of the newest turns stay in the tail under a soft budget."""
 FLOOR_SHARE = 0.8
 """The share of the limit that a context with these turns may take."""
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+MIN_DATE_SPACE = 16
+"""The tokens that have to be free for today's date to be sent."""
 ROLES = ("user", "assistant")
 MAX_NAMED_TURNS = 10
 """How many turns a notice names."""
@@ -51,11 +55,13 @@ def plan(
     counter: Counter,
     limits: Limits,
     *,
+    now: datetime | None = None,
     retriever: Retriever | None = None,
 ) -> ContextPlan:
     """The context that is sent with `question`.
 
-    `question` is the stored newest question, a text that is not stored yet, or None for a preview without one.
+    `question` is the stored newest question, a text that is not stored yet, or None for a preview without one. `now` is
+    the local time at which it is sent. Without it, the model is not told the date.
     Raises ContextBudgetError if the system prompt and the question alone exceed a hard budget or a known limit.
     """
     turns = session.turns
@@ -76,6 +82,17 @@ def plan(
     pins, skipped_pins = _select_pins(turns, counter, most - alone, newest) if session.marks else ((), [])
     pinned = {turn.id for turn in pins}
     fixed_tokens = alone + sum(turn_tokens(counter, turn) for turn in pins)
+
+    # Today's date, if it takes nothing from the newest turn.
+    date, prompt = "", session.system
+    if now and strategy.tells_date:
+        newest_tokens = 0 if newest is None or turns[newest].id in pinned else turn_tokens(counter, turns[newest])
+        dated = _join(prompt, date_note(now))
+        date_tokens = counter.count_message(dated) - prompt_tokens
+        if max(date_tokens, MIN_DATE_SPACE) <= most - fixed_tokens - newest_tokens:
+            date, prompt = date_note(now), dated
+            fixed_tokens += date_tokens
+            prompt_tokens += date_tokens
 
     def turn_cost(turn: Turn) -> int | None:
         if not turn.sendable:
@@ -118,14 +135,14 @@ def plan(
 
     # What stands for the rest: the summary, then lines that are retrieved for the question.
     block = SummaryBlock()
-    system = session.system
+    system = prompt
     if summary_share and start > 0:
         selected = select_spans(spans, start)
         pending = pending_turns(selected, turns, start)
         share = summary_share
         while share > ceiling - used_tokens and share > 0:
             share //= 2
-        block, system = _with_summary(session.system, selected, pending, counter, share)
+        block, system = _with_summary(session.system, date, selected, pending, counter, share)
         used_tokens += counter.count_message(system) - prompt_tokens if system else 0
 
     lines: list[RetrievedLine] = []
@@ -165,6 +182,8 @@ def plan(
         tuple(notices),
         _summarize_before(strategy, context, start, spans) if summary_share else 0,
         left_out,
+        now if date else None,
+        date,
     )
 
 
@@ -180,6 +199,11 @@ def _budget_error(prompt: int, question: int, alone: int, budget: Budget, strate
         f"The model takes {budget.tokens:,} tokens, which do not hold {parts}: {alone:,} in all. Nothing was sent.",
         f"{shorten}, raise context_window if it is configured too low, or use a model with a larger context window.",
     )
+
+
+def date_note(now: datetime) -> str:
+    """What the model is told of the date. It changes once a day, and with it the prefix that is cached."""
+    return f"[Today is {WEEKDAYS[now.weekday()]}, {now.date()}.]"
 
 
 def _set_space(
@@ -274,22 +298,28 @@ def _previous_start(session: Session, strategy: Strategy, budget: int, count: in
     return None
 
 
+def _join(*parts: str) -> str:
+    """The parts of the system message: the prompt, the summary, the date. All but the prompt are marked."""
+    return "\n\n".join(part for part in parts if part)
+
+
 def _with_summary(
-    prompt: str, spans: list[SummarySpan], pending: Sequence[Turn], counter: Counter, max_tokens: int
+    prompt: str, date: str, spans: list[SummarySpan], pending: Sequence[Turn], counter: Counter, max_tokens: int
 ) -> tuple[SummaryBlock, str]:
-    """The summary in at most `max_tokens`, and the system message that carries it after the prompt."""
+    """The summary in at most `max_tokens`, and the system message that carries it."""
     space = max_tokens
-    prompt_tokens = counter.count_message(prompt) if prompt else 0
+    without = _join(prompt, date)
+    without_tokens = counter.count_message(without) if without else 0
     while space > 0 and (spans or pending):
         block = summary_block(spans, pending, counter, space)
         if not block.text:
-            return block, prompt
-        system = f"{prompt}\n\n{block.text}" if prompt else block.text
-        excess = counter.count_message(system) - prompt_tokens - max_tokens
+            return block, without
+        system = _join(prompt, block.text, date)
+        excess = counter.count_message(system) - without_tokens - max_tokens
         if excess <= 0:
             return block, system
         space -= max(excess, space // 16)  # the exact cost is known only once the text is joined
-    return SummaryBlock(clipped=tuple(segment for _, _, segment in spans)), prompt
+    return SummaryBlock(clipped=tuple(segment for _, _, segment in spans)), without
 
 
 def _notices(

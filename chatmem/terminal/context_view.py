@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from chatmem.history.records import MAX_TOKENS, Message
+from chatmem.history.records import Message
 from chatmem.history.session import Session
 from chatmem.memory.compare import ComparisonRow
 from chatmem.memory.plan import ContextPlan, Decision
@@ -30,6 +30,7 @@ MIN_TITLE_WIDTH = 8
 _PARTS = (
     ("system", "█", "accent"),
     ("summary", "▓", "good"),
+    ("date", "▪", "accent"),
     ("pins", "◆", "warn"),
     ("tail", "▒", "accent"),
     ("recalled", "↩", "good"),
@@ -111,10 +112,8 @@ def _digest_lines(session: Session, reply: Message, number: int) -> Iterator[str
         turns = sorted({index[i] + 1 for i in _ids(sent.get(name)) if i in index})
         if turns:
             yield f"  {label}: {'turn' if len(turns) == 1 else 'turns'} {', '.join(map(str, turns))}"
-    shortened = sent.get("shortened")
-    if isinstance(shortened, dict) and (turns := sorted({index[i] + 1 for i in shortened if i in index})):
-        tokens = sum(count for count in shortened.values() if isinstance(count, int) and count < MAX_TOKENS)
-        yield f"  ◒ shortened: turn {turns[0]}, {tokens:,} tokens left out"
+    if shortened := session.shortened_turn(reply):
+        yield f"  ◒ shortened: turn {shortened[0]}, {shortened[1]:,} tokens left out"
     if segments := _ids(sent.get("parts")):
         yield f"  ◐ summary: {pluralize(len(segments), 'segment')}"
     if isinstance(evicted := sent.get("left_out"), int) and evicted:

@@ -15,6 +15,7 @@ import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
@@ -30,6 +31,9 @@ from chatmem.memory.strategies.base import Strategy
 from chatmem.memory.summarizer import SummaryJob, SummaryModel
 from chatmem.tokens.counter import Counter, counter_for_model
 from tests.benchmarks.rows import Claim, Row, half, measured
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+"""The day on which every message is sent."""
 
 _THINGS = (
     "router garage locker bicycle piano greenhouse cellar office gate sauna library studio attic boiler safe".split()
@@ -242,7 +246,7 @@ def replay(
         index.update(session)
         uses = index if strategy.retrieval_share(strategy.budget(Limits(budget)).tokens) else None
         try:
-            context = plan(session, session.path[-1], strategy, counter, Limits(budget), retriever=uses)
+            context = plan(session, session.path[-1], strategy, counter, Limits(budget), now=NOW, retriever=uses)
         except ContextBudgetError:
             blocked += 1
             continue
@@ -289,7 +293,7 @@ def replay(
     for form in ("same words", "paraphrase", "no shared word"):
         hits = []
         for fact in conversation.facts:
-            context = plan(session, fact.questions()[form], strategy, counter, Limits(budget), retriever=uses)
+            context = plan(session, fact.questions()[form], strategy, counter, Limits(budget), now=NOW, retriever=uses)
             hits.append(fact.value in "\n".join(m["content"] for m in context.messages))
         asked[form] = statistics.mean(hits)
     stored = {m.content for m in session.messages.values()}

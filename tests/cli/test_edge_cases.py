@@ -16,7 +16,7 @@ from chatmem import app
 from chatmem.models import discovery
 from tests.conftest import Run
 from tests.fakes import wait_until
-from tests.server import OK, Server, delta, event, status, stream
+from tests.server import OK, Server, asked, delta, event, status, stream
 
 
 def sent(server: Server) -> list[Any]:
@@ -85,7 +85,7 @@ def test_opening_an_old_session_does_not_expire_it(run: Run, server: Server, hom
     path.write_text(path.read_text().replace(time.strftime("%Y-"), "2019-"))
     (home / "config.toml").write_text('[sessions]\nexpire = "30d"\n')
     run("chat", "-s", "old", input="two\n")
-    assert len(sent(server)) == 3
+    assert len(asked(server.chats[-1])) == 3
 
 
 def test_a_learned_window_expires(run: Run, server: Server, home: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def test_a_long_paste_on_a_large_model_is_sent_with_ten_short_turns_after_it(ask
         sent = ask(f"and shorter, number {number}?", window=128_000)
         assert sent[-1]["content"].endswith(f"and shorter, number {number}?")
         if number < 8:  # it is one of the last eight turns
-            assert sent[0]["content"].strip() == paste.strip() and len(sent) == 2 * number + 3
+            assert sent[1]["content"].strip() == paste.strip() and len(sent) == 2 * number + 4
         else:
             assert "and shorter, number 0?" in str(sent) and sent[-2]["content"] == "Understood."
 
@@ -95,3 +96,12 @@ def test_a_window_that_is_proven_larger_is_assumed_from_then_on(ask: Any, run: R
     server.otherwise = counts
     assert run("ask", "-s", "work", input="word " * 12_000).returncode == 0
     assert "a window of 32,768 is assumed" in run("context", "work").stdout
+
+
+def test_an_export_says_what_the_model_was_not_sent(ask: Any, run: Run) -> None:
+    sent = ask(words("first", 13_500), "and shorter?")
+    assert "tokens left out …]" in sent[-3]["content"]
+    page = run("export", "work", "-f", "html").stdout
+    (left_out,) = re.findall(r"turn 1 was sent without ([\d,]+) of its tokens", page)
+    assert 7_000 < int(left_out.replace(",", "")) < 13_500
+    assert f"[… {left_out} tokens left out …]" in sent[-3]["content"]

@@ -98,6 +98,8 @@ def strategy(rng: random.Random, tokens: int = 0) -> Strategy:
     )
     if "recall" not in spec and rng.random() < 0.3 and name != "summary":
         spec += f",recall_tokens={rng.choice([50, 'auto'])}"
+    if rng.random() < 0.3:
+        spec += f",dates={rng.choice(['on', 'off'])}"
     return strategies.strategy_from_mapping(strategies.parse_spec(spec))
 
 

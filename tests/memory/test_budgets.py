@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 import pytest
 
 from chatmem.errors import ContextBudgetError
@@ -9,10 +11,10 @@ from chatmem.history.session import Session
 from chatmem.memory import strategies
 from chatmem.memory.budget import Limits, limits_for
 from chatmem.memory.plan import ContextPlan
-from chatmem.memory.planner import plan
+from chatmem.memory.planner import MIN_DATE_SPACE, plan
 from chatmem.memory.summaries import COPY_OPEN
 from chatmem.tokens.counter import Counter
-from tests.memory.test_planner import add_summary, index, numbers
+from tests.memory.test_planner import NOW, add_summary, index, numbers
 
 
 def make_session(*sizes: int, system: str = "") -> Session:
@@ -295,3 +297,54 @@ def test_copies_and_segments_together_stay_within_the_share() -> None:
         add_summary(session, 1, 4, "line of the summary\n" * 40)
         context = plan_with(session, f"summary:{size}", LARGE)
         assert context.token_breakdown["summary"] <= context.strategy.summary_share(size) and context.tokens <= size
+
+
+def plan_at(
+    session: Session, spec: str, limits: Limits, now: datetime | None = NOW, question: str = "Which day?"
+) -> ContextPlan:
+    strategy = strategies.strategy_from_mapping(strategies.parse_spec(spec))
+    counter = Counter(None, lambda text: len(text.split()))
+    return plan(session, question, strategy, counter, limits, now=now, retriever=index(session))
+
+
+def test_the_model_is_told_the_date_at_the_end_of_the_system_message() -> None:
+    for system, start in (("Be brief.", "Be brief.\n\n"), ("", "")):
+        session = make_session(10, 10, system=system)
+        context, plain = plan_at(session, "summary", LARGE), plan_at(session, "summary", LARGE, now=None)
+        assert context.messages[0] == {"role": "system", "content": f"{start}[Today is Sunday, 2026-05-03.]"}
+        assert context.messages[1:] == plain.messages[bool(system) :]
+        breakdown = context.token_breakdown
+        assert breakdown["date"] == context.tokens - plain.tokens == (4 if system else 8)
+        assert breakdown["summary"] == 0 and breakdown["question"] == plain.token_breakdown["question"]
+        assert context.digest()["now"] == "2026-05-03T14:30:00+00:00" and "now" not in plain.digest()
+
+
+@pytest.mark.parametrize(
+    "spec, is_told",
+    [("summary", True), ("summary,dates=false", False), ("buffer", False), ("buffer,dates=true", True), ("window:6", False),
+     ("window:6,dates=on", True), ("token-trim:4000", False), ("token-trim:4000,dates=yes", True)],
+)  # fmt: skip
+def test_only_the_summary_strategy_tells_the_date_unless_set(spec: str, is_told: bool) -> None:
+    assert plan_at(make_session(10), spec, LARGE).messages[0]["content"].startswith("[Today is") == is_told
+
+
+def test_the_date_follows_the_summary_and_changes_nothing_but_itself() -> None:
+    session = make_session(*[200] * 30, system="Be brief.")
+    add_summary(session, 1, 20, "User: likes walruses.")
+    context = plan_at(session, "summary:2000", LARGE)
+    system = context.messages[0]["content"]
+    assert system.startswith("Be brief.\n\n[") and system.endswith("\n\n[Today is Sunday, 2026-05-03.]")
+    assert "User: likes walruses." in system
+    assert context.tokens == sum(context.counter.count_message(m["content"]) for m in context.messages) + 3
+    tomorrow = plan_at(session, "summary:2000", LARGE, now=NOW + timedelta(days=1))
+    assert tomorrow.messages[0]["content"] == system.replace("Sunday, 2026-05-03", "Monday, 2026-05-04")
+    assert tomorrow.messages[1:] == context.messages[1:]
+
+
+@pytest.mark.parametrize("free, is_told", [(MIN_DATE_SPACE - 1, False), (MIN_DATE_SPACE, True)])
+def test_the_date_takes_nothing_from_the_newest_turn(free: int, is_told: bool) -> None:
+    session = make_session(300)
+    whole = plan_at(session, "summary", LARGE, now=None).tokens
+    context = plan_at(session, f"summary:{whole + free},recall_tokens=0", LARGE)
+    assert context.newest_turn == "whole"
+    assert context.messages[0]["content"].startswith("[Today is") == is_told

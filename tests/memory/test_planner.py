@@ -7,6 +7,7 @@ import random
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
@@ -18,7 +19,7 @@ from chatmem.memory.budget import Limits, limits_for, proven_window
 from chatmem.memory.costs import turn_tokens
 from chatmem.memory.excerpts import EXCERPTS_OPEN
 from chatmem.memory.plan import ContextPlan, question_text
-from chatmem.memory.planner import plan
+from chatmem.memory.planner import MIN_DATE_SPACE, date_note, plan
 from chatmem.memory.retrieval import FullTextIndex
 from chatmem.memory.strategies.base import Strategy
 from chatmem.memory.summaries import SUMMARY_CLOSE, SUMMARY_OPEN
@@ -26,6 +27,8 @@ from chatmem.tokens.counter import REQUEST_OVERHEAD, Counter
 from chatmem.tokens.estimate import estimate_tokens
 from tests.conftest import RecordProperty
 from tests.memory import histories
+
+NOW = datetime(2026, 5, 3, 14, 30, tzinfo=UTC)
 
 
 def counted(ratio: float = 1.0, extra: int = 0) -> Counter:
@@ -47,7 +50,7 @@ def check(session: Session, strategy: Strategy, counter: Counter, limits: Limits
     alone += counter.count_message(session.system) if session.system else 0
     retriever = index(session) if strategy.retrieval_share(budget.tokens) else None
     try:
-        context = plan(session, question, strategy, counter, limits, retriever=retriever)
+        context = plan(session, question, strategy, counter, limits, now=NOW, retriever=retriever)
     except ContextBudgetError as error:
         refuses = alone > most and (budget.is_hard or not limits.is_assumed)
         assert refuses or getattr(strategy, "on_overflow", "") == "error", error
@@ -116,7 +119,15 @@ def check(session: Session, strategy: Strategy, counter: Counter, limits: Limits
         assert not set(context.summary.copies) & set(range(first, last + 1))
     assert all(i < context.start and turns[i].sendable and not turns[i].pinned for i in context.summary.copies)
 
-    again = plan(session, question, strategy, counter, limits, retriever=retriever)
+    dated = f"{session.system}\n\n{date_note(NOW)}" if session.system else date_note(NOW)
+    prompt_tokens = counter.count_message(session.system) if session.system else 0
+    date_tokens = max(MIN_DATE_SPACE, counter.count_message(dated) - prompt_tokens)
+    is_dated = roles[0] == "system" and messages[0]["content"].endswith(date_note(NOW))
+    newest_tokens = turn_tokens(counter, newest) if newest and strategy.sends_newest_turn else 0
+    has_space = date_tokens <= space - newest_tokens * (newest not in context.pins)
+    assert is_dated == (strategy.tells_date and has_space) and is_dated == ("now" in context.digest())
+
+    again = plan(session, question, strategy, counter, limits, now=NOW, retriever=retriever)
     assert again.messages == context.messages and again.digest() == context.digest()
     assert sum(context.token_breakdown.values()) == pytest.approx(
         max(context.budget, context.tokens), abs=60 + context.budget // 10

@@ -64,6 +64,11 @@ class Strategy(ABC):
         """The tokens that the tail leaves for retrieved lines once a turn is left out."""
         return min(self.retrieval_share(budget), budget // 8, MAX_RETRIEVAL_RESERVE)
 
+    @property
+    def tells_date(self) -> bool:
+        """Whether the model is told today's date."""
+        return bool(getattr(self, "dates", False))
+
     def summary_share(self, budget: int) -> int:
         """The most tokens that the summary may take. 0 if turns that leave the tail are not summarised."""
         return 0
@@ -172,6 +177,10 @@ def resolve_low_water(low_water: LowWater, budget: int) -> float:
     if isinstance(low_water, float):
         return low_water
     return 0.8 if budget >= LARGE_BUDGET else 0.6
+
+
+def dates_field(default: bool = False) -> Any:
+    return option_field(default, "Whether the model is told today's date.")
 
 
 def recall_field(default: int | Literal["auto"] = 0) -> Any:

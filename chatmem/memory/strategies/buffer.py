@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from chatmem.config.schema import option_field
 from chatmem.errors import Action, ContextBudgetError
-from chatmem.memory.strategies.base import Strategy, TailContext, recall_field, resolve_low_water
+from chatmem.memory.strategies.base import Strategy, TailContext, dates_field, recall_field, resolve_low_water
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class BufferStrategy(Strategy):
 
     on_overflow: Literal["trim", "error"] = option_field("trim", "What to do once it does not fit: trim or error.")
     recall_tokens: int | Literal["auto"] = recall_field()
+    dates: bool = dates_field()
 
     def tail_start(self, context: TailContext) -> int:
         if context.fits(0):

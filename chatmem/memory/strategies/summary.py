@@ -11,6 +11,7 @@ from chatmem.memory.strategies.base import (
     Strategy,
     TailContext,
     budget_field,
+    dates_field,
     low_water_field,
     recall_field,
 )
@@ -34,6 +35,7 @@ class SummaryStrategy(Strategy):
         former_name="notes_tokens",
     )
     recall_tokens: int | Literal["auto"] = recall_field("auto")
+    dates: bool = dates_field(True)
 
     def summary_share(self, budget: int) -> int:
         """More than half of a small budget, for what a long conversation has to keep. The tail uses what stays free."""

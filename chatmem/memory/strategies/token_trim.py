@@ -10,6 +10,7 @@ from chatmem.memory.strategies.base import (
     Strategy,
     TailContext,
     budget_field,
+    dates_field,
     low_water_field,
     recall_field,
     resolve_low_water,
@@ -28,6 +29,7 @@ class TokenTrimStrategy(Strategy):
     max_tokens: int | Literal["auto"] = budget_field()
     low_water: LowWater = low_water_field()
     recall_tokens: int | Literal["auto"] = recall_field()
+    dates: bool = dates_field()
 
     def tail_start(self, context: TailContext) -> int:
         return context.start_with_hysteresis(self.low_water_share(context.budget))

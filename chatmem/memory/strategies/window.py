@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from chatmem.config.schema import option_field
-from chatmem.memory.strategies.base import Strategy, TailContext, recall_field, resolve_low_water
+from chatmem.memory.strategies.base import Strategy, TailContext, dates_field, recall_field, resolve_low_water
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class WindowStrategy(Strategy):
     slack: int = option_field(5, "How many more turns may accumulate before the cut moves.", minimum=0)
     max_messages: int | None = option_field(None, "Send at most this many messages.", minimum=0, example=20)
     recall_tokens: int | Literal["auto"] = recall_field()
+    dates: bool = dates_field()
 
     @property
     def sends_newest_turn(self) -> bool:
