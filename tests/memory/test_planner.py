@@ -24,6 +24,7 @@ from chatmem.memory.retrieval import FullTextIndex
 from chatmem.memory.strategies.base import Strategy
 from chatmem.memory.summaries import SUMMARY_CLOSE, SUMMARY_OPEN
 from chatmem.tokens.counter import REQUEST_OVERHEAD, Counter
+from chatmem.tokens.encodings import TiktokenCounter, find_encoding_file
 from chatmem.tokens.estimate import estimate_tokens
 from tests.conftest import RecordProperty
 from tests.memory import histories
@@ -189,6 +190,28 @@ def test_400_random_plans_satisfy_every_rule(rng: random.Random, record_property
 def test_25000_random_plans_satisfy_every_rule(rng: random.Random, record_property: RecordProperty, part: int) -> None:
     record_property("cases", 25_000)
     check_many(random.Random(rng.random() + part), 25_000)
+
+
+@pytest.mark.claim("random plans: rules broken")
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("encoding", ["o200k_base", "cl100k_base"])
+def test_1000_random_plans_with_exact_counts_satisfy_every_rule(
+    rng: random.Random, record_property: RecordProperty, encoding: str
+) -> None:
+    path = find_encoding_file(encoding)
+    if path is None:
+        pytest.skip(f"the token table {encoding} is not on this machine")
+    record_property("cases", 1_000)
+    for number in range(1_000):
+        seed = rng.randrange(1 << 40)
+        one, counter = random.Random(seed), Counter(encoding, TiktokenCounter(encoding, path))
+        try:
+            session, limits = histories.session(one), random_limits(one, 8, 1200)
+            check(session, histories.strategy(one), counter, limits, histories.question(one))
+        except AssertionError:
+            print(f"case {number}: random.Random({seed})")
+            raise
 
 
 def test_costs_add_up_with_the_request_overhead_once(rng: random.Random) -> None:
