@@ -128,6 +128,30 @@ def postgres_server() -> Iterator[DatabaseServer]:
             server.kill(signal.SIGQUIT)
 
 
+@contextlib.contextmanager
+def pgbouncer(server_port: int, mode: str = "transaction", *settings: str) -> Iterator[str]:
+    """PgBouncer in front of a PostgreSQL server, with two connections to it. Yields its URL."""
+    program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if program is None:
+        pytest.skip("pgbouncer is not installed")
+    user = "postgres" if os.geteuid() == 0 else None
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        port, ini = free_port(), Path(directory, "pgbouncer.ini")
+        lines = [f"[databases]\n* = host=127.0.0.1 port={server_port} user=chatmem\n[pgbouncer]"]
+        lines += ["listen_addr = 127.0.0.1", f"listen_port = {port}", "auth_type = any", "unix_socket_dir ="]
+        lines += [f"pool_mode = {mode}", "default_pool_size = 2", "reserve_pool_size = 0", *settings]
+        ini.write_text("\n".join(lines))
+        if user:
+            shutil.chown(directory, user)
+            shutil.chown(ini, user)
+        pooler = DatabaseServer([program, str(ini)], port, _postgres_answers, user)
+        pooler.start()
+        try:
+            yield f"postgresql://chatmem@127.0.0.1:{port}/postgres"
+        finally:
+            pooler.kill(signal.SIGTERM)
+
+
 def _redis_answers(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as connection:
         connection.sendall(b"PING\r\n")

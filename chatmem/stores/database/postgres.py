@@ -1,10 +1,15 @@
-"""postgresql://user:password@host:5432/database: sessions in PostgreSQL (psycopg 3)."""
+"""postgresql://user:password@host:5432/database: sessions in PostgreSQL (psycopg 3), also behind a connection pooler.
+
+A pooler such as PgBouncer may give every transaction to another connection of the server. Then nothing may be set for a
+session, and no statement may be prepared: limits are set in each transaction. A pooler is recognised by the process id
+in its greeting, which is not that of the server's process; `?pooled=1` or `?pooled=0` says it.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -16,16 +21,22 @@ from chatmem.stores.database.sql import SCHEMA, Execute, SqlDatabase
 
 _SCHEMA_LOCK = 0x63686174
 """The advisory lock under which the tables are created."""
-_SERVER_SETTINGS = {
+_LIMITS = {
     "statement_timeout": f"{TIMEOUT}s",
     "lock_timeout": f"{TIMEOUT - 1}s",  # shorter, so that the error tells a lock from a slow server
     "idle_in_transaction_session_timeout": "10s",
+}
+"""So that a connection whose client is gone holds its locks for seconds, not for hours."""
+_SESSION_SETTINGS = _LIMITS | {
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
     "client_min_messages": "error",
 }
-"""So that a connection whose client is gone holds its locks for seconds, not for hours."""
+_SET_FOR_SESSION = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in _SESSION_SETTINGS.items())
+_SET_FOR_TRANSACTION = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in _LIMITS.items())
+PREPARE_AFTER = 5
+"""How often a statement is run before it is prepared."""
 
 
 class PostgresDatabase(SqlDatabase):
@@ -35,7 +46,11 @@ class PostgresDatabase(SqlDatabase):
     schema_exists = "SELECT to_regclass('chatmem_schema') IS NOT NULL"
 
     def __init__(self, url: str, ttl: float | None = None) -> None:
-        self._address = address = Address.parse(url)
+        address = Address.parse(url)
+        self._pooled = address.query.pop("pooled", "auto")
+        if self._pooled not in ("auto", "0", "1"):
+            raise UsageError(f"pooled = {self._pooled!r} is not valid in a store's URL.", "Write pooled=1 or pooled=0.")
+        self._address = address
         self.display_url, self.identity = address.display_url, address.identity
         self.unencrypted = address.is_remote and address.query.get("sslmode") not in (
             "require",
@@ -81,15 +96,28 @@ class PostgresDatabase(SqlDatabase):
         self.close()
         connection = self._connected()
         execute = self.executor(connection)
+        self.always_atomic = self._is_pooled(connection, execute)
+        connection.prepare_threshold = None if self.always_atomic else PREPARE_AFTER
         if self.version(execute) < len(SCHEMA):
             with connection.transaction():
                 execute("SELECT pg_advisory_xact_lock(:number)", number=_SCHEMA_LOCK)
                 self.migrate(execute)
         self.connection = connection
 
-    def begin(self, connection: Any) -> AbstractContextManager[Any]:
-        found: AbstractContextManager[Any] = connection.transaction()
-        return found
+    def _is_pooled(self, connection: Any, execute: Execute) -> bool:
+        """Whether a pooler stands between. If not, the settings of the session are set."""
+        if self._pooled == "1":
+            return True
+        pid = "pg_backend_pid()" if self._pooled == "0" else connection.info.backend_pid
+        rows, _ = execute(f"SELECT CASE WHEN pg_backend_pid() = {pid} THEN ARRAY[{_SET_FOR_SESSION}] END")
+        return rows[0][0] is None
+
+    @contextmanager
+    def begin(self, connection: Any) -> Iterator[None]:
+        with connection.transaction():
+            if self.always_atomic:
+                connection.execute(_SET_FOR_TRANSACTION)
+            yield
 
     @staticmethod
     @cache
@@ -110,8 +138,8 @@ class PostgresDatabase(SqlDatabase):
         }
         options: dict[str, Any] = {"connect_timeout": TIMEOUT, "keepalives_idle": 10, "application_name": "chatmem"}
         options |= {"tcp_user_timeout": TIMEOUT * 1000, "autocommit": True}
-        options |= {"keepalives_interval": 5, "keepalives_count": 3}
-        options["options"] = " ".join(f"-c {name}={value}" for name, value in _SERVER_SETTINGS.items())
+        options |= {"keepalives_interval": 5, "keepalives_count": 3, "prepare_threshold": None}
+        options["client_encoding"] = "UTF8"  # a database in SQL_ASCII would send bytes
         return connection_class().connect(
             **options | {name: value for name, value in known.items() if value} | address.query
         )

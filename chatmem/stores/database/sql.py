@@ -51,6 +51,9 @@ class SqlDatabase(Database):
     schema_exists: ClassVar[str]
     """A query for whether the table of schema versions exists."""
 
+    always_atomic: bool = False
+    """Whether even a single statement needs a transaction."""
+
     def __init__(self, lock: threading.RLock | None = None) -> None:
         """`lock` guards the connection."""
         self.connection: Any = None
@@ -69,7 +72,7 @@ class SqlDatabase(Database):
         with self._lock, self.circuit_breaker():
             try:
                 self.connect()
-                with self.begin(self.connection) if atomic else nullcontext():
+                with self.begin(self.connection) if atomic or self.always_atomic else nullcontext():
                     yield self.executor(self.connection)
             except self.driver_errors() as error:
                 raise self.map_error(error) from None

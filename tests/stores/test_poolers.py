@@ -1,0 +1,120 @@
+"""PostgreSQL behind PgBouncer, and in an encoding of bytes: real servers."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chatmem.errors import StorageError, UsageError
+from chatmem.history.session import Session
+from chatmem.stores import open_store
+from chatmem.stores.database.postgres import PostgresDatabase
+from tests.conftest import Run
+from tests.databases import pgbouncer, running_server
+from tests.stores.test_databases import ask, chat_on, texts
+
+pytestmark = pytest.mark.claim("database faults: turns lost, torn or repeated")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The URL of a PostgreSQL server that only these tests use."""
+    with running_server("postgresql") as (_, url):
+        yield url
+
+
+def port_of(url: str) -> int:
+    found = re.search(r":(\d+)/", url)
+    assert found
+    return int(found[1])
+
+
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+@pytest.mark.parametrize("settings", [[], ["ignore_startup_parameters = options,extra_float_digits"]])
+def test_piped_chats_behind_a_pooler_keep_every_message(
+    server: str, tmp_path: Path, mode: str, settings: list[str]
+) -> None:
+    """Two connections serve three processes, so that each of them meets what the others set or prepared."""
+    with pgbouncer(port_of(server), mode, *settings) as url:
+        turns = 8
+        lines = "".join(f"line {n}\n" for n in range(turns)).encode()
+        names = [f"{mode}{len(settings)}-{n}" for n in range(3 if mode == "transaction" else 2)]
+        command = [sys.executable, "-m", "chatmem", "chat", "-m", "offline", "--store", url, "-s"]
+        processes = [
+            subprocess.Popen([*command, name], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) for name in names
+        ]
+        for process in processes:
+            process.communicate(lines, timeout=60)
+        assert [process.returncode for process in processes] == [0] * len(names)
+        for name in names:
+            session = Session.replay(name, open_store(url, tmp_path, "").records(name))
+            assert [t.question.content for t in session.turns] == [f"line {n}" for n in range(turns)]
+            assert len(session.messages) == 2 * turns
+
+
+def settings_of(url: str) -> tuple[str, str, int]:
+    """Two limits that hold in a transaction, and the number of statements that are prepared."""
+    database = PostgresDatabase(url)
+    try:
+        for _ in range(8):
+            database.rows("nobody")
+        with database.session() as execute:
+            rows, _ = execute(
+                "SELECT current_setting('statement_timeout'), current_setting('lock_timeout'), "
+                "(SELECT count(*) FROM pg_prepared_statements)"
+            )
+    finally:
+        database.close()
+    return rows[0]  # type: ignore[return-value]
+
+
+def test_the_limits_hold_in_every_transaction_and_nothing_is_prepared_behind_a_pooler(server: str) -> None:
+    direct = settings_of(server)
+    assert direct[:2] == ("4s", "3s") and direct[2] > 0
+    with pgbouncer(port_of(server)) as url:
+        assert settings_of(url) == ("4s", "3s", 0)
+        assert settings_of(f"{url}?pooled=1") == ("4s", "3s", 0)
+        import psycopg
+
+        with psycopg.connect(url, autocommit=True, prepare_threshold=None) as other:  # gets the same connections
+            for _ in range(4):
+                assert other.execute("SHOW statement_timeout").fetchone() == ("0",)
+    assert settings_of(f"{server}?pooled=1") == ("4s", "3s", 0)
+    assert settings_of(f"{server}?pooled=0")[:2] == ("4s", "3s")
+    with pytest.raises(UsageError, match="pooled"):
+        PostgresDatabase(f"{server}?pooled=maybe")
+
+
+def test_a_lock_is_named_behind_a_pooler_too(server: str, tmp_path: Path) -> None:
+    import psycopg
+
+    with pgbouncer(port_of(server)) as url:
+        chat = chat_on(open_store(url, tmp_path, ""), "locked")
+        ask(chat, "one")
+        chat.close()
+        with psycopg.connect(server) as other:
+            other.execute("SELECT 1 FROM chatmem_sessions FOR UPDATE")
+            database = PostgresDatabase(url)
+            (row,) = database.rows("", "locked") or database.rows("", session=None)[:1]
+            with pytest.raises(StorageError, match="holds a lock"):
+                database.lock(row.id, "someone")
+            database.close()
+
+
+def test_a_database_in_sql_ascii_holds_any_text(server: str, tmp_path: Path, run: Run) -> None:
+    import psycopg
+
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE bytes ENCODING SQL_ASCII TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+    url = server.replace("/postgres", "/bytes")
+    text = "Zürich, 東京, Москва 🙂"
+    done = run("ask", "-m", "offline", "-s", "Grüße", "--store", url, text)
+    assert done.returncode == 0, done.stderr
+    assert text in run("sessions", "show", "Grüße", "--store", url).stdout
+    assert "Grüße" in run("sessions", "list", "--store", url).stdout
+    assert texts(open_store(url, tmp_path, ""), "grüße")[0] == text
