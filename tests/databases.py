@@ -42,6 +42,11 @@ class DatabaseServer:
             assert self.process.poll() is None, f"{self.command[0]} ended with {self.process.returncode}"
             assert time.monotonic() < end, f"{self.command[0]} does not answer"
 
+    def command_to(self, *words: str) -> str:
+        """What redis-cli prints for a command."""
+        command = ["redis-cli", "-p", str(self.port), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
     @contextlib.contextmanager
     def suspended(self) -> Iterator[None]:
         """Stop the server and its child processes, so that connections are accepted but never answered."""
@@ -65,23 +70,86 @@ class DatabaseServer:
 
 
 @contextlib.contextmanager
-def redis_server() -> Iterator[DatabaseServer]:
+def redis_server(*options: str) -> Iterator[DatabaseServer]:
     """A redis-server that syncs every command to its file before it answers."""
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("redis-server is not installed")
     with tempfile.TemporaryDirectory() as directory:
         port = free_port()
-        options = {"port": str(port), "bind": "127.0.0.1", "dir": directory, "save": "", "appendonly": "yes"}
-        options |= {"appendfsync": "always", "daemonize": "no"}
-        server = DatabaseServer(
-            [program, *(part for k, v in options.items() for part in (f"--{k}", v))], port, _redis_answers
-        )
+        command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", directory, "--save", ""]
+        command += ["--appendonly", "yes", "--appendfsync", "always", "--daemonize", "no", *options]
+        server = DatabaseServer(command, port, _redis_answers)
         server.start()
         try:
             yield server
         finally:
             server.kill()
+
+
+@contextlib.contextmanager
+def one_node_cluster() -> Iterator[DatabaseServer]:
+    """A Redis cluster of one server, which refuses commands on keys of several slots as any other does."""
+    with redis_cluster() as (server,):
+        yield server
+
+
+CLUSTER_SLOTS = 16_384
+
+
+@contextlib.contextmanager
+def redis_cluster(masters: int = 1, replicas: int = 0) -> Iterator[list[DatabaseServer]]:
+    """Servers of a Redis cluster: the masters, then for each of them its replicas."""
+    with contextlib.ExitStack() as running:
+        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-replica-no-failover", "no")
+        servers = [
+            running.enter_context(redis_server(*options, "--cluster-port", str(free_port())))
+            for _ in range(masters * (1 + replicas))
+        ]
+        for number, server in enumerate(servers[:masters]):
+            first, last = (CLUSTER_SLOTS * n // masters for n in (number, number + 1))
+            server.command_to("CLUSTER", "ADDSLOTSRANGE", str(first), str(last - 1))
+            server.command_to("CLUSTER", "SET-CONFIG-EPOCH", str(number + 1))
+        for server in servers[1:]:
+            server.command_to("CLUSTER", "MEET", "127.0.0.1", str(servers[0].port), servers[0].command[-1])
+        _wait(lambda: all(f"cluster_known_nodes:{len(servers)}" in s.command_to("CLUSTER", "INFO") for s in servers))
+        for number, server in enumerate(servers[masters:]):
+            server.command_to("CLUSTER", "REPLICATE", servers[number % masters].command_to("CLUSTER", "MYID").strip())
+        _wait(lambda: all("cluster_state:ok" in s.command_to("CLUSTER", "INFO") for s in servers))
+        _wait(lambda: all("master_link_status:up" in s.command_to("INFO", "replication") for s in servers[masters:]))
+        yield servers
+
+
+@contextlib.contextmanager
+def redis_with_sentinel() -> Iterator[tuple[list[DatabaseServer], str]]:
+    """A master and a replica that three sentinels watch: the two servers, and the URL of the service."""
+    with contextlib.ExitStack() as running:
+        master = running.enter_context(redis_server())
+        replica = running.enter_context(redis_server("--replicaof", f"127.0.0.1 {master.port}"))
+        _wait(lambda: "master_link_status:up" in replica.command_to("INFO", "replication"))
+        ports = []
+        for _ in range(3):
+            directory = running.enter_context(tempfile.TemporaryDirectory())
+            config = Path(directory, "sentinel.conf")
+            config.write_text(
+                f"port {(port := free_port())}\nbind 127.0.0.1\ndir {directory}\n"
+                f"sentinel monitor chats 127.0.0.1 {master.port} 2\n"
+                "sentinel down-after-milliseconds chats 500\nsentinel failover-timeout chats 3000\n"
+            )
+            watcher = DatabaseServer([str(master.command[0]), str(config), "--sentinel"], port, _redis_answers)
+            running.callback(watcher.kill)
+            watcher.start()
+            ports.append(port)
+            watchers = watcher
+        _wait(lambda: "num-other-sentinels\n2" in watchers.command_to("SENTINEL", "MASTER", "chats"))
+        hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
+        yield [master, replica], f"redis+sentinel://{hosts}/chats/0"
+
+
+def _wait(is_done: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not is_done():
+        assert time.monotonic() < end, "not ready in time"
 
 
 @functools.cache
@@ -170,12 +238,15 @@ def _postgres_answers(port: int) -> bool:
 
 SERVERS: dict[str, tuple[Callable[[], contextlib.AbstractContextManager[DatabaseServer]], str]] = {
     "redis": (redis_server, "redis://127.0.0.1:{port}/0"),
+    "redis+cluster": (one_node_cluster, "redis://127.0.0.1:{port}"),
     "postgresql": (postgres_server, "postgresql://chatmem@127.0.0.1:{port}/postgres"),
 }
 """How each server is started, and its address."""
 
 
-SCHEMES = [scheme for scheme, kind in DATABASES.items() if scheme == next(s for s, k in DATABASES.items() if k is kind)]
+SCHEMES = ["redis+cluster"] + [
+    scheme for scheme, kind in DATABASES.items() if scheme == next(s for s, k in DATABASES.items() if k is kind)
+]
 """The first scheme of every database."""
 
 

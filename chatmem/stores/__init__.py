@@ -29,7 +29,7 @@ class DatabaseType(NamedTuple):
 
 _DATABASES = "chatmem.stores.database"
 SQLITE = DatabaseType(f"{_DATABASES}.sqlite", "SqliteDatabase")
-REDIS = DatabaseType(f"{_DATABASES}.redis", "RedisDatabase", "redis", "redis>=5")
+REDIS = DatabaseType(f"{_DATABASES}.redis", "RedisDatabase", "redis", "redis>=6")
 POSTGRES = DatabaseType(f"{_DATABASES}.postgres", "PostgresDatabase", "psycopg", "psycopg[binary]>=3.3")
 MONGO = DatabaseType(f"{_DATABASES}.mongo", "MongoDatabase", "pymongo", "pymongo>=4.9")
 
@@ -37,6 +37,10 @@ DATABASES: dict[str, DatabaseType] = {
     "sqlite": SQLITE,
     "redis": REDIS,
     "rediss": REDIS,
+    "redis+cluster": REDIS,
+    "rediss+cluster": REDIS,
+    "redis+sentinel": REDIS,
+    "rediss+sentinel": REDIS,
     "postgresql": POSTGRES,
     "postgres": POSTGRES,
     "mongodb": MONGO,

@@ -664,7 +664,7 @@ def test_redis_expires_sessions_and_each_turn_postpones_it(tmp_path: Path, datab
     ask(chat, "one")
     session = store.catalog.row("work").id  # type: ignore[attr-defined]
     client = redis.Redis.from_url(url)
-    keys = [f"chatmem:{session}:{part}" for part in ("records", "ids", "session", "users")]
+    keys = [f"chatmem:{{{session}}}:{part}" for part in ("records", "ids", "session", "users")]
     for name in keys:
         client.expire(name, 5)
     ask(chat, "two")
@@ -682,7 +682,7 @@ def test_a_use_without_expiry_removes_it(tmp_path: Path, databases: Databases) -
     url, user = databases.url("redis", tmp_path), new_id()
     store = open_store(url, tmp_path, user, ttl=100)
     store.open("work", [header("work")]).close()
-    name = f"chatmem:{store.catalog.row('work').id}:records"  # type: ignore[attr-defined]
+    name = f"chatmem:{{{store.catalog.row('work').id}}}:records"  # type: ignore[attr-defined]
     assert redis.Redis.from_url(url).ttl(name) > 0
     ask(chat_on(open_store(url, tmp_path, user), "work"), "one")
     assert redis.Redis.from_url(url).ttl(name) == -1

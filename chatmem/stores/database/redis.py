@@ -1,26 +1,35 @@
-"""redis://user:password@host:6379/0 and rediss:// (TLS): sessions in Redis (redis-py).
+"""Sessions in Redis (redis-py): one server, a cluster, or a service that Sentinel watches (see `redis_connection`).
 
-Per user there is a hash of names, `chatmem:names:USER`. Per session there are a list of records, a set of their ids, a
-hash, a lock with an expiry, and a hash of the users who have a name for it, all under `chatmem:SESSION:`. Operations
-that must be atomic are Lua scripts. The server's `appendfsync` decides how durable a write is.
+Per session there are a list of records, a set of their ids, a hash, a hash of the users who have a name for it, and a
+lock with an expiry, all under `chatmem:{SESSION}:` and so in one slot of a cluster: what must be atomic is a script on
+them. Per user there is an index of names, the hash `chatmem:names:USER`, in a slot of its own.
+
+An index entry counts only if the session's own hash says the same. So the two need not change at once: a process that
+dies between them leaves an entry that is ignored, or a session that expires. The server's `appendfsync` decides how
+durable a write is, and `wait=N` in the URL whether it survives the loss of the server.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
-from chatmem.errors import StorageError, StoreUnavailableError, UsageError
 from chatmem.stores.database.address import Address
-from chatmem.stores.database.base import LEASE_SECONDS, TIMEOUT, TRASH_SECONDS, Database, Line, SessionRow, owner_prefix
+from chatmem.stores.database.base import LEASE_SECONDS, TRASH_SECONDS, Database, Line, SessionRow, owner_prefix
+from chatmem.stores.database.redis_connection import RedisConnection
+
+CLAIM_SECONDS = 15
+"""For how long an index entry is kept that its session does not confirm: another process may be about to."""
+PARTS = ("records", "ids", "session", "users", "lock")
+"""The keys of a session, as the scripts see them: `KEYS[1]` to `KEYS[5]`."""
 
 _FUNCTIONS = """
-local function expire(session, seconds)
-  for _, part in ipairs({'records', 'ids', 'session', 'users'}) do
-    local key = 'chatmem:' .. session .. ':' .. part
+local records, ids, session, users, lock = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local function expire(seconds)
+  for _, key in ipairs({records, ids, session, users}) do
     if seconds == '' then redis.call('PERSIST', key) else redis.call('EXPIRE', key, seconds) end
   end
 end
@@ -28,144 +37,149 @@ local function now()
   local time = redis.call('TIME')
   return time[1] .. '.' .. string.format('%06d', time[2])
 end
-local function free(names, key, session)
-  local found = redis.call('HGET', names, key)
-  if not found then return true end
-  local other = cjson.decode(found)[2]
-  return other == session or redis.call('EXISTS', 'chatmem:' .. other .. ':session') == 0
-end
-local function name(user, key, session, entry)
-  local names = 'chatmem:names:' .. user
-  if not free(names, key, session) then return false end
-  local users = 'chatmem:' .. session .. ':users'
-  local old = redis.call('HGET', users, user)
-  if old and old ~= key then redis.call('HDEL', names, old) end
-  redis.call('HSET', names, key, entry)
-  redis.call('HSET', users, user, key)
-  return true
-end
-local function add(session, first)
+local function add(first)
   for i = first, #ARGV, 2 do
-    if redis.call('SADD', 'chatmem:' .. session .. ':ids', ARGV[i]) == 1 then
-      redis.call('RPUSH', 'chatmem:' .. session .. ':records', ARGV[i + 1])
-    end
+    if redis.call('SADD', ids, ARGV[i]) == 1 then redis.call('RPUSH', records, ARGV[i + 1]) end
   end
-  redis.call('HSET', 'chatmem:' .. session .. ':session', 'changed', now())
-  return redis.call('LLEN', 'chatmem:' .. session .. ':records')
+  redis.call('HSET', session, 'changed', now())
+  return redis.call('LLEN', records)
 end
 """
 _CREATE = """
-if not name(ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then return 0 end
-add(ARGV[3], 6)
-expire(ARGV[3], ARGV[5])
+redis.call('HSET', users, ARGV[1], ARGV[2])
+add(4)
+expire(ARGV[3])
 return 1
 """
-_LINK = """
-if name(ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then
-  expire(ARGV[3], ARGV[5])
-  return 1
-end
-return 0
+_NAME = """
+local old = redis.call('HGET', users, ARGV[1])
+redis.call('HSET', users, ARGV[1], ARGV[2])
+expire(ARGV[3])
+return old or ''
 """
-_UNLINK = """
-local users = 'chatmem:' .. ARGV[1] .. ':users'
+_UNNAME = """
+local removed = {}
 local found = redis.call('HGETALL', users)
 for i = 1, #found, 2 do
-  if ARGV[2] == '*' or ARGV[2] == '=' .. found[i] then
-    redis.call('HDEL', 'chatmem:names:' .. found[i], found[i + 1])
+  if ARGV[1] == '*' or ARGV[1] == '=' .. found[i] then
     redis.call('HDEL', users, found[i])
+    table.insert(removed, found[i])
+    table.insert(removed, found[i + 1])
   end
 end
-if redis.call('HLEN', users) == 0 then expire(ARGV[1], ARGV[3]) end
+if redis.call('HLEN', users) == 0 then expire(ARGV[2]) end
+return removed
 """
 _APPEND = """
-local lock = 'chatmem:' .. ARGV[1] .. ':lock'
-if redis.call('GET', lock) ~= ARGV[2] then return -1 end
-redis.call('PEXPIRE', lock, ARGV[4])
-local last = add(ARGV[1], 5)
-expire(ARGV[1], ARGV[3])
+if redis.call('GET', lock) ~= ARGV[1] then return -1 end
+redis.call('PEXPIRE', lock, ARGV[3])
+local last = add(4)
+expire(ARGV[2])
 return last
 """
 _LOCK = """
-if redis.call('EXISTS', 'chatmem:' .. ARGV[1] .. ':session') == 0 then return -1 end
-local lock = 'chatmem:' .. ARGV[1] .. ':lock'
+if redis.call('EXISTS', session) == 0 then return -1 end
 local held = redis.call('GET', lock)
-local replaceable = ARGV[4] ~= '' and held and string.sub(held, 1, #ARGV[4]) == ARGV[4]
-if held and held ~= ARGV[2] and not replaceable then return 0 end
-redis.call('SET', lock, ARGV[2], 'PX', ARGV[3])
+local replaceable = ARGV[3] ~= '' and held and string.sub(held, 1, #ARGV[3]) == ARGV[3]
+if held and held ~= ARGV[1] and not replaceable then return 0 end
+redis.call('SET', lock, ARGV[1], 'PX', ARGV[2])
 return 1
 """
 _UNLOCK = """
-local lock = 'chatmem:' .. ARGV[1] .. ':lock'
-if redis.call('GET', lock) == ARGV[2] then redis.call('DEL', lock) end
+if redis.call('GET', lock) == ARGV[1] then redis.call('DEL', lock) end
 """
+_REPLACE = """
+if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then return 0 end
+if ARGV[3] == '' then redis.call('HDEL', KEYS[1], ARGV[1]) else redis.call('HSET', KEYS[1], ARGV[1], ARGV[3]) end
+return 1
+"""
+"""Replaces an index entry, if it is still the one that was read. Empty: none."""
+_MIGRATE = """
+local parts = {'records', 'ids', 'session', 'users'}
+if redis.call('EXISTS', 'chatmem:{' .. ARGV[1] .. '}:session') == 1 then return 0 end
+if redis.call('EXISTS', 'chatmem:' .. ARGV[1] .. ':session') == 0 then return 0 end
+for _, part in ipairs(parts) do
+  local old = 'chatmem:' .. ARGV[1] .. ':' .. part
+  if redis.call('EXISTS', old) == 1 then redis.call('RENAME', old, 'chatmem:{' .. ARGV[1] .. '}:' .. part) end
+end
+redis.call('DEL', 'chatmem:' .. ARGV[1] .. ':lock')
+return 1
+"""
+"""Gives a session the keys of this version. Its former ones were in different slots, so they are on a single server."""
+
+
+class _Entry(NamedTuple):
+    """An entry of a user's index. `claimed` is when it was made, in seconds, 0 in entries of earlier versions."""
+
+    name: str
+    session: str
+    owner: str | None
+    claimed: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str) -> _Entry:
+        return cls(*json.loads(text))
+
+    @property
+    def is_recent(self) -> bool:
+        return time.time() - self.claimed < CLAIM_SECONDS
 
 
 class RedisDatabase(Database):
-    """A connection to a Redis server. Sessions unused for `ttl` seconds expire there."""
+    """A connection to Redis. Sessions unused for `ttl` seconds expire there."""
 
     expires: ClassVar[bool] = True
 
     def __init__(self, url: str, ttl: float | None = None) -> None:
         address = Address.parse(url)
         self.display_url, self.identity = address.display_url, address.identity
-        self.unencrypted = address.is_remote and address.scheme != "rediss"
+        self._redis = RedisConnection(url)
+        self.unencrypted = address.is_remote and not self._redis.is_tls
         self.ttl = str(int(ttl)) if ttl else ""
-        self._url = url
         self._lease = str(int(LEASE_SECONDS * 1000))
-
-    @cached_property
-    def _client(self) -> Any:
-        import redis
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
-
-        try:
-            return redis.Redis.from_url(
-                self._url,
-                decode_responses=True,
-                encoding_errors="replace",
-                socket_timeout=TIMEOUT,
-                socket_connect_timeout=TIMEOUT,
-                retry=Retry(NoBackoff(), 1, (redis.ConnectionError,)),  # the server may have been restarted
-                client_name="chatmem",
-            )
-        except (ValueError, TypeError) as error:
-            raise UsageError(
-                f"{self.display_url} is not a valid Redis URL.", "It should look like redis://host:6379/0"
-            ) from error
 
     def rows(self, user: str, key: str | None = None, session: str | None = None) -> list[SessionRow]:
         with self._connected() as client:
             if session is not None:
-                key = client.hget(f"chatmem:{session}:users", user)
+                key = client.hget(f"chatmem:{{{session}}}:users", user)
                 if key is None:
                     return []
-            names = f"chatmem:names:{user}"
-            found = client.hgetall(names) if key is None else {key: client.hget(names, key)}
-            known = {k: json.loads(value) for k, value in found.items() if value}
-            with client.pipeline(transaction=False) as many:
-                for _, ident, _ in known.values():
-                    many.hget(f"chatmem:{ident}:session", "changed").llen(f"chatmem:{ident}:records")
-                answers = iter(many.execute())
-            rows = [(k, entry, next(answers), next(answers)) for k, entry in known.items()]
-            if expired := [k for k, _, changed, _ in rows if changed is None]:
-                client.hdel(names, *expired)
-        return [
-            SessionRow(name, ident, owner, last, float(changed))
-            for _, (name, ident, owner), changed, last in rows
-            if changed is not None
-        ]
+            index = f"chatmem:names:{user}"
+            found = client.hgetall(index) if key is None else {key: client.hget(index, key)}
+            entries = {key: _Entry.parse(text) for key, text in found.items() if text}
+            rows, unconfirmed = self._look_up(client, user, entries)
+            for key, entry in unconfirmed.items():
+                if not entry.is_recent:
+                    self._redis.run(_REPLACE, [index], [key, found[key], ""])
+        return rows
 
     def create(self, user: str, key: str, name: str, session: str, lines: Sequence[Line]) -> bool:
-        entry = json.dumps([name, session, None])
-        return bool(self._run(_CREATE, user, key, session, entry, self.ttl, *(part for line in lines for part in line)))
+        """First the session, which expires unless it gets its name."""
+        parts = (part for line in lines for part in line)
+        self._run(_CREATE, session, user, key, str(TRASH_SECONDS), *parts, durable=True)
+        if not self._claim(user, key, _Entry(name, session, None, time.time())):
+            self.purge(session)
+            return False
+        self._run(_NAME, session, user, key, self.ttl, durable=True)
+        return True
 
     def link(self, user: str, key: str, name: str, session: str, owner: str | None) -> bool:
-        return bool(self._run(_LINK, user, key, session, json.dumps([name, session, owner]), self.ttl))
+        """First the name, which counts once the session confirms it."""
+        entry = _Entry(name, session, owner, time.time())
+        if not self._claim(user, key, entry):
+            return False
+        old = self._run(_NAME, session, user, key, self.ttl, durable=True)
+        if self._entry(user, key)[1].session != session:  # claimed by another process that saw it unconfirmed
+            self._run(_NAME, session, user, old or key, self.ttl)
+            return False
+        if old and old != key:
+            self._release(user, old, session)
+        return True
 
     def unlink(self, session: str, user: str | None = None) -> None:
-        self._run(_UNLINK, session, "*" if user is None else f"={user}", str(TRASH_SECONDS))
+        removed = self._run(_UNNAME, session, "*" if user is None else f"={user}", str(TRASH_SECONDS))
+        for who, key in zip(removed[::2], removed[1::2], strict=True):
+            self._release(who, key, session)
 
     def rename(self, user: str, session: str, key: str, name: str) -> bool:
         owner = next((entry.owner for entry in self.rows(user, session=session)), None)
@@ -174,15 +188,15 @@ class RedisDatabase(Database):
     def purge(self, session: str) -> None:
         self.unlink(session)
         with self._connected() as client:
-            client.delete(*(f"chatmem:{session}:{part}" for part in ("records", "ids", "session", "users", "lock")))
+            client.delete(*_keys(session))
 
     def read(self, session: str, after: int) -> list[tuple[int, str]]:
         with self._connected() as client:
-            return list(enumerate(client.lrange(f"chatmem:{session}:records", after, -1), after + 1))
+            return list(enumerate(client.lrange(f"chatmem:{{{session}}}:records", after, -1), after + 1))
 
     def append(self, session: str, holder: str, lines: Sequence[Line]) -> int | None:
         parts = (part for line in lines for part in line)
-        last = int(self._run(_APPEND, session, holder, self.ttl, self._lease, *parts))
+        last = int(self._run(_APPEND, session, holder, self.ttl, self._lease, *parts, durable=True))
         return None if last < 0 else last
 
     def lock(self, session: str, holder: str) -> bool | None:
@@ -193,26 +207,85 @@ class RedisDatabase(Database):
         self._run(_UNLOCK, session, holder)
 
     def close(self) -> None:
-        if "_client" in self.__dict__:
-            self._client.close()
+        self._redis.close()
 
-    def _run(self, script: str, *arguments: str) -> Any:
+    # The index of a user
+
+    def _look_up(
+        self, client: Any, user: str, entries: dict[str, _Entry]
+    ) -> tuple[list[SessionRow], dict[str, _Entry]]:
+        """The rows of the entries that their sessions confirm, and the other entries."""
+        rows, unconfirmed = self._confirmed(client, user, entries)
+        if unconfirmed and not self._redis.is_cluster:
+            self._migrate(client, [entry.session for entry in unconfirmed.values()])
+            migrated, unconfirmed = self._confirmed(client, user, unconfirmed)
+            rows += migrated
+        return rows, unconfirmed
+
+    @staticmethod
+    def _confirmed(client: Any, user: str, entries: dict[str, _Entry]) -> tuple[list[SessionRow], dict[str, _Entry]]:
+        with client.pipeline(transaction=False) as many:
+            for entry in entries.values():
+                session = f"chatmem:{{{entry.session}}}"
+                many.hget(f"{session}:users", user)
+                many.hget(f"{session}:session", "changed")
+                many.llen(f"{session}:records")
+            answers = iter(many.execute() if entries else ())
+        rows, others = [], {}
+        for key, entry in entries.items():
+            confirmed, changed, last = next(answers), next(answers), next(answers)
+            if confirmed == key and changed is not None:
+                rows.append(SessionRow(entry.name, entry.session, entry.owner, last, float(changed)))
+            else:  # a session that is gone will not confirm it any more
+                others[key] = entry if changed is not None else entry._replace(claimed=0.0)
+        return rows, others
+
+    def _claim(self, user: str, key: str, entry: _Entry) -> bool:
+        """Make an index entry. False if the key leads to another session."""
+        while True:
+            text, held = self._entry(user, key)
+            if text and held.session != entry.session:
+                with self._connected() as client:
+                    rows, unconfirmed = self._look_up(client, user, {key: held})
+                if rows or unconfirmed[key].is_recent:
+                    return False
+            if self._replace(user, key, text, json.dumps(entry)):
+                return True
+
+    def _release(self, user: str, key: str, session: str) -> None:
+        """Remove an index entry that leads to a session."""
+        text, held = self._entry(user, key)
+        if text and held.session == session:
+            self._replace(user, key, text, "")
+
+    def _entry(self, user: str, key: str) -> tuple[str, _Entry]:
         with self._connected() as client:
-            return client.register_script(_FUNCTIONS + script)(args=arguments)
+            text = client.hget(f"chatmem:names:{user}", key) or ""
+        return text, _Entry.parse(text) if text else _Entry("", "", None)
+
+    def _replace(self, user: str, key: str, old: str, new: str) -> bool:
+        with self._connected():
+            return bool(self._redis.run(_REPLACE, [f"chatmem:names:{user}"], [key, old, new], durable=bool(new)))
+
+    @staticmethod
+    def _migrate(client: Any, sessions: Sequence[str]) -> None:
+        """Give sessions that an earlier version stored their new keys. It may be repeated at any time."""
+        with client.pipeline(transaction=False) as many:
+            for session in sessions:
+                many.eval(_MIGRATE, 0, session)
+            many.execute()
+
+    # Requests
+
+    def _run(self, script: str, session: str, *arguments: str, durable: bool = False) -> Any:
+        with self._connected():
+            return self._redis.run(_FUNCTIONS + script, _keys(session), arguments, durable)
 
     @contextmanager
     def _connected(self) -> Iterator[Any]:
-        """The client. Its exceptions are translated without their text, which may contain secrets."""
-        import redis
+        with self.circuit_breaker(), self._redis.translated() as client:
+            yield client
 
-        with self.circuit_breaker():
-            try:
-                yield self._client
-            except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
-                raise UsageError(
-                    f"{self.display_url} refused the user or the password.", "Check the store's URL."
-                ) from error
-            except (redis.ConnectionError, redis.TimeoutError) as error:
-                raise StoreUnavailableError(f"Cannot reach {self.display_url}.", "Check that it is running.") from error
-            except redis.RedisError as error:
-                raise StorageError(f"{self.display_url} refused: {type(error).__name__}.") from error
+
+def _keys(session: str) -> list[str]:
+    return [f"chatmem:{{{session}}}:{part}" for part in PARTS]

@@ -1,0 +1,365 @@
+"""Redis as a cluster and behind Sentinel: real servers, slots that move, masters that die."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatmem.errors import StoreUnavailableError, UsageError
+from chatmem.history.records import header, new_id
+from chatmem.history.session import Session
+from chatmem.stores import open_store
+from chatmem.stores.database import log as database_log
+from chatmem.stores.database import redis as redis_database
+from chatmem.stores.database.redis import RedisDatabase
+from chatmem.stores.database.redis_connection import RedisConnection
+from tests.conftest import RecordProperty, Run
+from tests.databases import Databases, DatabaseServer, redis_cluster, redis_with_sentinel
+from tests.stores.test_databases import ask, chat_on, question, texts
+
+redis = pytest.importorskip("redis")
+pytestmark = pytest.mark.claim("database faults: turns lost, torn or repeated")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[list[DatabaseServer]]:
+    """A cluster of three masters."""
+    with redis_cluster(masters=3) as servers:
+        yield servers
+
+
+def url_of(servers: list[DatabaseServer]) -> str:
+    return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in servers)
+
+
+def test_a_cluster_of_three_masters_works_from_the_command_line(cluster: list[DatabaseServer], run: Run) -> None:
+    store = ["--store", url_of(cluster)]
+    for number in range(6):
+        done = run("ask", f"The word is w{number}.", "-s", f"s{number}", "-m", "offline", *store)
+        assert done.returncode == 0, done.stderr
+    assert all("chatmem:" in server.command_to("KEYS", "*") for server in cluster), "every master has a part"
+    one_node = ["--store", f"redis://127.0.0.1:{cluster[1].port}"]
+    assert run("ask", "Which word?", "-s", "s3", "-m", "offline", *one_node).stdout.count("w3") == 1
+    assert run("sessions", "rename", "s3", "renamed", *one_node).returncode == 0
+    assert run("sessions", "delete", "s4", "--yes", *store).returncode == 0
+    listed = {row["name"] for row in json.loads(run("sessions", "list", "--json", *store).stdout)}
+    assert listed == {"s0", "s1", "s2", "s5", "renamed"}
+    assert "w5" in run("sessions", "search", "w5", *store).stdout
+    assert run("sessions", "check", *store).returncode == 0
+
+
+def test_the_keys_of_a_session_are_in_one_slot(cluster: list[DatabaseServer], tmp_path: Path) -> None:
+    store = open_store(url_of(cluster), tmp_path, new_id())
+    ask(chat_on(store, "work"), "one")
+    ident = store.catalog.row("work").id  # type: ignore[attr-defined]
+    keys = "\n".join(server.command_to("KEYS", f"*{ident}*") for server in cluster).split()
+    assert {f"chatmem:{{{ident}}}:{part}" for part in ("records", "ids", "session", "users")} <= set(keys)
+    assert len({cluster[0].command_to("CLUSTER", "KEYSLOT", key) for key in keys}) == 1
+
+
+@pytest.mark.parametrize("url", ["redis+sentinel://127.0.0.1", "redis+sentinel://h/chats/x", "redis://h?wait=some"])
+def test_an_invalid_url_is_named(url: str) -> None:
+    with pytest.raises(UsageError):
+        _ = RedisConnection(url).client
+
+
+# The index and the sessions are in different slots: a process may die between two requests
+
+
+@pytest.fixture
+def database(databases: Databases, tmp_path: Path) -> Iterator[RedisDatabase]:
+    database = RedisDatabase(databases.url("redis+cluster", tmp_path))
+    yield database
+    database.close()
+
+
+class Killed(BaseException):
+    """Ends an operation between two requests."""
+
+
+def interrupted(database: RedisDatabase, operation: Callable[[], object], requests: int) -> bool:
+    """Run an operation, but end it after some requests. Returns whether it was ended."""
+    run, left = database._redis.run, [requests]
+
+    def run_or_die(*arguments: Any, **options: Any) -> Any:
+        if left[0] == 0:
+            raise Killed
+        left[0] -= 1
+        return run(*arguments, **options)
+
+    database._redis.run = run_or_die  # type: ignore[method-assign]
+    try:
+        operation()
+    except Killed:
+        return True
+    finally:
+        database._redis.run = run  # type: ignore[method-assign]
+    return False
+
+
+def names(database: RedisDatabase, user: str) -> dict[str, str]:
+    return {row.name: row.id for row in database.rows(user)}
+
+
+@pytest.mark.parametrize("requests", range(4))
+def test_a_creation_that_was_killed_leaves_the_name_free_or_the_session_whole(
+    database: RedisDatabase, requests: int
+) -> None:
+    user, first, second = new_id(), new_id(), new_id()
+    was_killed = interrupted(database, lambda: database.create(user, "work", "Work", first, [("a", "{}")]), requests)
+    assert was_killed == (requests < 3)
+    if names(database, user):
+        assert names(database, user) == {"Work": first} and database.read(first, 0) == [(1, "{}")]
+        assert not database.create(user, "work", "Work", second, [("b", "{}")])
+    else:
+        assert database.create(user, "work", "Work", second, [("b", "{}")])
+        assert names(database, user) == {"Work": second}
+    if requests in (1, 2):  # a session that did not get its name expires
+        with database._connected() as client:
+            assert client.ttl(f"chatmem:{{{first}}}:records") > 0
+    assert database.create(user, "other", "Other", first, [("a", "{}"), ("c", "{}")]) in (True, False)
+
+
+@pytest.mark.parametrize("requests", range(6))
+def test_a_rename_that_was_killed_leaves_one_name(
+    database: RedisDatabase, monkeypatch: pytest.MonkeyPatch, requests: int
+) -> None:
+    user, session = new_id(), new_id()
+    database.create(user, "old", "Old", session, [("a", "{}")])
+    interrupted(database, lambda: database.rename(user, session, "new", "New"), requests)
+    (name,) = names(database, user)
+    assert name in ("Old", "New") and database.rows(user, session=session)[0].name == name
+    assert [row.name for row in database.rows(user, name.lower())] == [name]
+    assert database.rename(user, session, "new", "New") and names(database, user) == {"New": session}
+    other = new_id()
+    monkeypatch.setattr(redis_database, "CLAIM_SECONDS", 0)  # later
+    assert database.create(user, "old", "Old", other, [("b", "{}")]), "the old name is free"
+
+
+@pytest.mark.parametrize("requests", range(4))
+def test_a_removal_that_was_killed_can_be_repeated(
+    database: RedisDatabase, monkeypatch: pytest.MonkeyPatch, requests: int
+) -> None:
+    ann, bob, session = new_id(), new_id(), new_id()
+    database.create(ann, "work", "Work", session, [("a", "{}")])
+    database.link(bob, "theirs", "Theirs", session, ann)
+    interrupted(database, lambda: database.unlink(session), requests)
+    if requests:
+        assert names(database, ann) == names(database, bob) == {}
+    database.unlink(session)
+    assert names(database, ann) == names(database, bob) == {}
+    assert database.read(session, 0) == [(1, "{}")], "a chat in the middle of it can go on"
+    monkeypatch.setattr(redis_database, "CLAIM_SECONDS", 0)  # later
+    assert database.create(ann, "work", "Work", new_id(), [("b", "{}")])
+
+
+def test_a_name_that_two_processes_claim_leads_to_one_session(databases: Databases, tmp_path: Path) -> None:
+    url, user = databases.url("redis+cluster", tmp_path), new_id()
+    for number in range(20):
+        results: dict[str, bool] = {}
+        start = threading.Barrier(3)
+
+        def create(session: str, key: str, results: dict[str, bool], start: threading.Barrier) -> None:
+            one = RedisDatabase(url)
+            start.wait()
+            results[session] = one.create(user, key, key, session, [("a", "{}")])
+            one.close()
+
+        sessions = [new_id() for _ in range(3)]
+        threads = [
+            threading.Thread(target=create, args=(session, f"n{number}", results, start)) for session in sessions
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        (winner,) = [session for session, created in results.items() if created]
+        database = RedisDatabase(url)
+        assert [row.id for row in database.rows(user, f"n{number}")] == [winner]
+        assert all(not database.read(session, 0) for session in sessions if session != winner)
+        database.close()
+
+
+# Data of earlier versions
+
+
+def store_as_before(client: Any, user: str, key: str, name: str, session: str, texts: list[str]) -> None:
+    """Store a session under the keys of version 0.1."""
+    records = [header(name), *(question(text) for text in texts)]
+    for record in records:
+        client.rpush(f"chatmem:{session}:records", json.dumps(record))
+        client.sadd(f"chatmem:{session}:ids", record["id"])
+    client.hset(f"chatmem:{session}:session", "changed", time.time())
+    client.hset(f"chatmem:{session}:users", user, key)
+    client.hset(f"chatmem:names:{user}", key, json.dumps([name, session, None]))
+
+
+def test_sessions_of_an_earlier_version_are_found_read_and_continued(databases: Databases, tmp_path: Path) -> None:
+    url, user = databases.url("redis", tmp_path), new_id()
+    client = redis.Redis.from_url(url)
+    sessions = {f"s{n}": new_id() for n in range(30)}
+    for name, session in sessions.items():
+        store_as_before(client, user, name, name, session, [f"from {name}"])
+    ask(chat_on(open_store(url, tmp_path, user), "s7"), "and on")
+    assert set(open_store(url, tmp_path, user).names()) == set(sessions)
+    assert texts(open_store(url, tmp_path, user), "s7")[:2] == ["from s7", "and on"]
+    assert texts(open_store(url, tmp_path, user), "s8") == ["from s8"]
+    for session in sessions.values():
+        assert not client.keys(f"chatmem:{session}:*") and client.exists(f"chatmem:{{{session}}}:records")
+    assert open_store(url, tmp_path, user).rename("s8", "renamed") is None
+    assert texts(open_store(url, tmp_path, user), "renamed") == ["from s8"]
+
+
+def test_a_migration_by_several_processes_at_once_moves_each_session_once(databases: Databases, tmp_path: Path) -> None:
+    url, user = databases.url("redis", tmp_path), new_id()
+    client = redis.Redis.from_url(url)
+    sessions = {f"s{n}": new_id() for n in range(50)}
+    for name, session in sessions.items():
+        store_as_before(client, user, name, name, session, [f"from {name}"])
+    found: list[int] = []
+    threads = [threading.Thread(target=lambda: found.append(len(RedisDatabase(url).rows(user)))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [50] * 4
+    for name in sessions:
+        assert texts(open_store(url, tmp_path, user), name) == [f"from {name}"]
+
+
+# Slots that move, masters that die
+
+
+def check_turns(url: str, directory: Path, user: str, name: str, sent: list[str]) -> None:
+    session: Session = open_store(url, directory, user).session(name)
+    assert [turn.question.content for turn in session.turns if turn.reply] == sent
+    assert len(session.messages) == len(session.path) == 2 * len(sent)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("wait", ["", "?wait=1"])
+def test_slots_that_move_during_chats_lose_and_double_nothing(tmp_path: Path, rng: random.Random, wait: str) -> None:
+    with redis_cluster(masters=3, replicas=1 if wait else 0) as servers:
+        url, user, sent = url_of(servers) + wait, new_id(), dict[str, list[str]]()
+        over = threading.Event()
+
+        def talk(name: str) -> None:
+            chat, sent[name] = chat_on(open_store(url, tmp_path / name, user), name), []
+            while not over.is_set() or len(sent[name]) < 20:
+                ask(chat, text := f"{name} turn {len(sent[name])}")
+                sent[name].append(text)
+            chat.close()
+
+        threads = [threading.Thread(target=talk, args=(f"t{n}",)) for n in range(3)]
+        for thread in threads:
+            thread.start()
+        node = [server.command_to("CLUSTER", "MYID").strip() for server in servers[:3]]
+        for _ in range(6):
+            source, target = rng.sample(range(3), 2)
+            subprocess.run(
+                ["redis-cli", "--cluster", "reshard", f"127.0.0.1:{servers[0].port}", "--cluster-from", node[source],
+                 "--cluster-to", node[target], "--cluster-slots", "2000", "--cluster-yes"],
+                check=True, stdout=subprocess.DEVNULL,
+            )  # fmt: skip
+        over.set()
+        for thread in threads:
+            thread.join()
+        for name, turns in sent.items():
+            check_turns(url, tmp_path / name, user, name, turns)
+
+
+def check_failovers(
+    servers: list[DatabaseServer],
+    url: str,
+    directory: Path,
+    rng: random.Random,
+    masters: Callable[[], list[int]],
+    times: int,
+) -> None:
+    """Kill a master in the middle of turns, wait for its replica to take over, and start it again, again and again."""
+    user = new_id()
+    chat, sent = chat_on(open_store(url, directory, user), "work"), list[str]()
+    for number in range(times):
+        for turn in range(rng.randrange(1, 4)):
+            ask(chat, text := f"before {number}, turn {turn}")
+            sent.append(text)
+        victim = servers[rng.choice(masters())]
+        killer = threading.Timer(rng.random() * 0.05, victim.kill)
+        killer.start()
+        for turn in range(rng.randrange(2, 6)):
+            ask(chat, text := f"around {number}, turn {turn}")
+            sent.append(text)
+        killer.join()
+        end = time.monotonic() + 60
+        while servers.index(victim) in masters() or not masters():
+            assert time.monotonic() < end, "no replica took over"
+        victim.start()
+    end = time.monotonic() + 60
+    while chat.journal.has_unsaved_messages or list(directory.rglob("*.jsonl")):
+        assert time.monotonic() < end
+        ask(chat, text := f"the last one {len(sent)}")
+        sent.append(text)
+    chat.close()
+    check_turns(url, directory, user, "work", sent)
+
+
+def role(server: DatabaseServer) -> str:
+    if server.process is None:
+        return "dead"
+    return "master" if "role:master" in server.command_to("INFO", "replication") else "replica"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_10_failovers_of_a_cluster_lose_and_double_nothing(
+    tmp_path: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch, record_property: RecordProperty
+) -> None:
+    monkeypatch.setattr(database_log, "RECONNECT_INTERVAL", 0.5)
+    record_property("cases", 10)
+    with redis_cluster(masters=3, replicas=1) as servers:
+
+        def masters() -> list[int]:
+            living = next(s for s in servers if s.process)
+            lines = [line for line in living.command_to("CLUSTER", "NODES").splitlines() if "master" in line]
+            ports = [
+                line.split()[1].partition("@")[0].rpartition(":")[2]
+                for line in lines
+                if "fail" not in line.split()[2] and len(line.split()) > 8
+            ]
+            return [n for n, server in enumerate(servers) if str(server.port) in ports] if len(ports) == 3 else []
+
+        check_failovers(servers, url_of(servers) + "?wait=1", tmp_path, rng, masters, 10)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_3_failovers_by_sentinel_lose_and_double_nothing(
+    tmp_path: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch, record_property: RecordProperty
+) -> None:
+    monkeypatch.setattr(database_log, "RECONNECT_INTERVAL", 0.5)
+    record_property("cases", 3)
+    with redis_with_sentinel() as (servers, url):
+
+        def masters() -> list[int]:
+            found = [n for n, server in enumerate(servers) if role(server) == "master"]
+            return found if len(found) == 1 else []
+
+        check_failovers(servers, url + "?wait=1", tmp_path, rng, masters, 3)
+
+
+@pytest.mark.long
+def test_a_write_that_no_replica_has_is_not_acknowledged(tmp_path: Path) -> None:
+    with redis_cluster(masters=1) as (server,):
+        database = RedisDatabase(f"redis://127.0.0.1:{server.port}?wait=1")
+        with pytest.raises(StoreUnavailableError, match="0 of 1 replicas"):
+            database.create("ann", "work", "Work", new_id(), [("a", "{}")])
+        database.close()
