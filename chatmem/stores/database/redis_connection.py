@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -22,8 +23,9 @@ from chatmem.stores.database.base import TIMEOUT
 
 WAIT_MILLISECONDS = 2_000
 """How long a write may take to reach the replicas."""
-MAX_ATTEMPTS = 3
-"""How often a script is sent to a cluster that moves the slot of its keys."""
+MAX_ATTEMPTS = 20
+RETRY_DELAY = 0.1
+"""How often a script is sent to a cluster that moves the slot of its keys, and the seconds between."""
 SENTINEL_PORT = 26_379
 
 
@@ -110,9 +112,10 @@ class RedisConnection:
                     pipeline.execute_command("WAIT", self.replicas, WAIT_MILLISECONDS)
                     answer, copies = pipeline.execute()
                 return answer, int(copies)
-            except (redis.exceptions.AskError, redis.exceptions.MovedError, redis.ConnectionError):
-                if not self.is_cluster or attempt == MAX_ATTEMPTS:
+            except (redis.exceptions.AskError, redis.exceptions.MovedError, redis.exceptions.TryAgainError):
+                if attempt == MAX_ATTEMPTS:
                     raise
+                time.sleep(RETRY_DELAY)
                 self.client.nodes_manager.initialize()
         raise AssertionError("unreachable")
 
@@ -163,7 +166,7 @@ class RedisConnection:
 
         node: Any = cluster.ClusterNode
         nodes = [node(host, int(port or 6379)) for host, port in self._address.hosts]
-        retry = Retry(ExponentialWithJitterBackoff(base=0.1, cap=0.5), MAX_ATTEMPTS)
+        retry = Retry(ExponentialWithJitterBackoff(base=0.1, cap=0.5), 3)
         return redis.RedisCluster(startup_nodes=nodes, **self._options() | {"retry": retry} | self._url_options())
 
     def _sentinel(self) -> Any:
