@@ -9,7 +9,7 @@ import pytest
 from chatmem.errors import ContextBudgetError
 from chatmem.history.session import Session
 from chatmem.memory import strategies
-from chatmem.memory.budget import Limits, limits_for
+from chatmem.memory.budget import Limits, limits_for, proven_window
 from chatmem.memory.plan import ContextPlan
 from chatmem.memory.planner import MIN_DATE_SPACE, plan
 from chatmem.memory.summaries import COPY_OPEN
@@ -348,3 +348,60 @@ def test_the_date_takes_nothing_from_the_newest_turn(free: int, is_told: bool) -
     context = plan_at(session, f"summary:{whole + free},recall_tokens=0", LARGE)
     assert context.newest_turn == "whole"
     assert context.messages[0]["content"].startswith("[Today is") == is_told
+
+
+def test_the_limits_of_known_and_unknown_windows() -> None:
+    assert limits_for(1_000_000) == Limits(995_904, 1_000_000, False, 65_536)
+    assert limits_for(8_000, is_local=True) == Limits(6_000, 8_000, False, 16_384)
+    assert limits_for(8_000, 1) == Limits(7_999, 8_000) and limits_for(8_000, 8_000) == Limits(6_000, 8_000)
+    assert limits_for(8_000, 0) == limits_for(8_000, "many") == Limits(6_000, 8_000)
+    assert limits_for(None) == Limits(28_672, 32_768, True, 65_536)
+    assert limits_for(None, is_local=True) == Limits(6_144, 8_192, True, 16_384)
+    assert limits_for(None, 30_000) == Limits(16_384, 32_768, True), "a reply takes at most half of an assumed window"
+    assert limits_for(None, assumed=1_000) == Limits(750, 1_000, True)
+    assert Limits(5) == (5, 0, False, 65_536)
+
+
+def test_a_proven_window_is_the_smallest_doubling_that_holds_the_proof_and_a_quarter() -> None:
+    assumed = limits_for(None)
+    assert proven_window(assumed, None, int(28_672 / 1.25)) is None
+    assert proven_window(assumed, None, int(28_672 / 1.25) + 1) == 65_536
+    assert proven_window(assumed, None, 110_000) == 262_144
+    assert proven_window(limits_for(None, 30_000), 30_000, 16_384) == 65_536, "half of the window is for the reply"
+
+
+def test_lines_are_retrieved_from_a_single_turn_that_is_left_out() -> None:
+    session = make_session()
+    session.apply({"type": "message", "id": "z", "parent": None, "role": "user", "content": "The walrus sings."})
+    session.apply(
+        {"type": "message", "id": "y", "parent": "z", "role": "assistant", "content": "Noted. " + "word " * 700}
+    )
+    for number in range(2, 32):
+        add_turn(session, number, 6)
+    context = plan_with(session, "token-trim:700,low_water=1,recall_tokens=auto", LARGE, "Where is the walrus?")
+    assert numbers(context) == list(range(2, 32)) and context.retrieved[0].message.id == "z"
+
+
+def test_the_cut_of_a_summary_falls_where_a_segment_ends() -> None:
+    session = make_session(*[100] * 20)
+    for first in (1, 8, 11):
+        add_summary(session, first, {1: 7, 8: 10, 11: 15}[first], "User: likes tea.")
+    context = plan_with(session, "summary:2000,recall_tokens=0,summary_tokens=200", LARGE)
+    assert numbers(context)[0] in (11, 16)
+
+
+def test_many_pins_that_do_not_fit_are_counted_after_the_first_ten() -> None:
+    session = make_session(*[100] * 14)
+    for number in range(1, 13):
+        session.apply({"type": "mark", "message": f"q{number}", "pinned": True})
+    context = plan_with(session, "window:1", Limits(90))
+    (notice,) = (n for n in context.notices if "Pinned turns" in n.text)
+    assert notice.text.endswith(": 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 2 more.")
+
+
+def test_the_floor_leaves_a_fifth_of_the_limit_beside_everything_else_that_is_sent() -> None:
+    limits = Limits(10_000, 12_000, soft_budget=2_000)
+    session = make_session(*[1_000] * 12, system="rule " * 4_000)
+    context = plan_with(session, "token-trim", limits)
+    assert numbers(context) == [10, 11, 12] and context.tokens < 0.8 * 10_000
+    assert numbers(plan_with(make_session(*[1_000] * 12), "token-trim", limits)) == list(range(6, 13))

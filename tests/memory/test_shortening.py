@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from wcwidth import iter_graphemes
 
-from chatmem.memory.shortening import shorten
+from chatmem.memory.shortening import shorten, truncate_to
 from chatmem.tokens.estimate import estimate_tokens
 from tests.memory import histories
 
@@ -30,6 +30,10 @@ TEXTS = {
     "flags": "\U0001f1e9\U0001f1ea\U0001f1eb\U0001f1f7" * 5_000,
     "hangul": "\u1112\u1161\u11ab" * 10_000,
 }
+
+
+def words(text: str) -> int:
+    return len(text.split())
 
 
 def characters(text: str) -> int:
@@ -123,3 +127,11 @@ def counted_work(text: str) -> int:
 def test_the_work_is_linear_in_the_length_of_the_text(unit: str) -> None:
     work: Callable[[int], int] = lambda n: counted_work(unit * (n // len(unit)))  # noqa: E731
     assert work(800_000) < 4.5 * work(200_000)
+
+
+def test_a_truncated_text_takes_as_many_tokens_as_it_may() -> None:
+    text = "\n".join(f"line{n}" for n in range(100))
+    for tokens in (1, 2, 10, 99):
+        assert truncate_to(text, tokens, words) == "\n".join(f"line{n}" for n in range(tokens))
+    assert truncate_to(text, 100, words) == text and truncate_to(text, 0, words) == ""
+    assert truncate_to("one two three", 1, words) == "one"
