@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -175,6 +176,9 @@ def _check_sessions(app: App, fix: bool) -> Iterator[CheckResult]:
         yield CheckResult("sessions", "bad", detail, "Check one of them for details.")
     else:
         yield CheckResult("sessions", "good", detail)
+    for other, name in store.conflict_copies().items():
+        hint = f"Merge it: chatmem sessions merge {shlex.quote(name)} {shlex.quote(other)}"
+        yield CheckResult("copy", "bad", f"a synchroniser left {other!r} beside session {name!r}", hint)
     if fix:
         store.rebuild_index()
         yield CheckResult("index", "fixed", "rebuilt")

@@ -18,7 +18,7 @@ from chatmem.errors import Action, ChatmemError, StorageError, UsageError
 from chatmem.formats.json import message_record
 from chatmem.history.names import canonical_key
 from chatmem.history.records import parse_time
-from chatmem.migrate import copy_session
+from chatmem.migrate import copy_session, merge_sessions
 from chatmem.stores import SessionInfo
 from chatmem.stores.database.address import redact_url
 from chatmem.stores.search import Query
@@ -67,6 +67,7 @@ def list_(
         print_sessions(context.terminal, sessions)
     else:
         context.terminal.notify("No sessions found.", Action("start_session"))
+    _name_conflict_copies(context)
 
 
 @command(app, "show")
@@ -135,6 +136,26 @@ def fork(
     """Copy a conversation to a new session."""
     context.app.store.fork(name, new, at)
     context.terminal.info(f"Continue there: chatmem chat -s {new!r}")
+
+
+@command(app, "merge")
+def merge(
+    context: CommandContext,
+    name: Name,
+    other: Annotated[str, typer.Argument(metavar="OTHER", help="Its copy.", show_default=False)],
+) -> None:
+    """Join two copies of a session that were continued separately, such as a synchroniser leaves.
+
+    Both continuations become branches, the newer one is continued. The other copy is moved to the trash.
+    """
+    store = context.app.store
+    count = merge_sessions(store, name, other)
+    name = store.find(name)
+    context.terminal.info(
+        f"Added {pluralize(count, 'message')} to session {name!r}. {other!r} is {store.deleted_note}."
+    )
+    if len(leaves := store.session(name).leaves()) > 1:
+        context.terminal.info(f"It has {len(leaves)} branches: chatmem sessions show --tree {shlex.quote(name)}")
 
 
 @command(app, "search")
@@ -218,8 +239,16 @@ def check(
     else:
         for report in reports:
             context.terminal.write(_report_line(report))
+    _name_conflict_copies(context)
     if not all(report.ok for report in reports):
         context.exit_code = 7
+
+
+def _name_conflict_copies(context: CommandContext) -> None:
+    """Say which copies a synchroniser left, and how to merge each."""
+    for other, name in context.app.store.conflict_copies().items():
+        line = f"chatmem sessions merge {shlex.quote(name)} {shlex.quote(other)}"
+        context.terminal.info(f"A synchroniser left a copy of session {name!r}: {line}", "warn")
 
 
 def _report_line(report: CheckReport) -> str:

@@ -25,6 +25,11 @@ _RESERVED |= {f"{port}{n}" for port in ("com", "lpt") for n in (*range(10), "¹"
 _PLAIN = re.compile(r"[a-z0-9]{5,64}|[a-z0-9]{2,20}-[a-z0-9]{3,20}")
 """Matches most names and no reserved one, so that the slow checks are skipped."""
 
+_CONFLICT = re.compile(
+    r"(?P<name>.{1,64}?)(\.sync-conflict-\d{8}-\d{6}(-\w{1,16})?| \([^()]{0,64}\bconflicted copy\b[^()]{0,64}\))",
+    re.IGNORECASE,
+)
+
 _ADJECTIVES = (
     "amber bold brave bright brisk calm clear clever cosy daring eager early fair fond free gentle glad golden "
     "happy honest humble jolly keen kind light lively lucky mellow merry mild neat nimble noble patient plain "
@@ -87,6 +92,16 @@ def unique_name(taken: Iterable[str], like: str = "") -> str:
         if canonical_key(name) not in keys:
             return name
     return unique_name(keys, f"{random.choice(_ADJECTIVES)}-{random.choice(_NOUNS)}")
+
+
+def conflict_copy_of(stem: str) -> str | None:
+    """The name of the session that a synchroniser left a copy of under this file name. None for other file names.
+
+    Syncthing: `work.sync-conflict-20261121-093000-ABCDEFG`. Dropbox: `work (Ann's conflicted copy 2026-11-21)`.
+    Nextcloud: `work (conflicted copy 2026-11-21 093000)`.
+    """
+    found = _CONFLICT.fullmatch(unicodedata.normalize("NFC", stem))
+    return found["name"] if found and is_valid(found["name"]) else None
 
 
 def _allowed(char: str) -> bool:

@@ -176,6 +176,18 @@ class SessionStore(ABC):
         """Where a session, or all of them, are kept: a path or an address."""
         return self.find(name) if name else "memory"
 
+    def conflict_copies(self) -> dict[str, str]:
+        """The copies of sessions that a synchroniser left beside them, and the session that each is a copy of."""
+        return {}
+
+    def read_conflict_copy(self, copy: str) -> list[Record]:
+        """The records of such a copy."""
+        raise NotImplementedError
+
+    def discard_conflict_copy(self, copy: str) -> None:
+        """Move such a copy to the trash."""
+        raise NotImplementedError
+
     def fork(self, name: str, new: str, at: int | None = None) -> None:
         """Copy a conversation, or its turns up to number `at`, to a new session. Raises UsageError."""
         session = self.session(name)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from chatmem.errors import Notify, SessionNotFoundError, StorageError, UsageError, ignore_notices
-from chatmem.history.names import canonical_key, is_valid, unique_name, validate
+from chatmem.history.names import canonical_key, conflict_copy_of, is_valid, unique_name, validate
 from chatmem.history.records import Record
 from chatmem.paths import atomic_write
 from chatmem.stores.base import SessionInfo, SessionLog, SessionStore, newest_first
@@ -104,6 +104,32 @@ class FileStore(SessionStore):
     def rebuild_index(self) -> None:
         self.directory.remove(self._index.path)
         self.list_sessions()
+
+    def conflict_copies(self) -> dict[str, str]:
+        try:
+            found = [file for file in self.system.listdir(self.directory.root) if "conflict" in file.lower()]
+        except OSError:
+            return {}
+        stems = sorted(file.removesuffix(SUFFIX) for file in found if file.endswith(SUFFIX))
+        copies = {stem: name for stem in stems if (name := conflict_copy_of(stem)) and self.path(name).is_file()}
+        return {stem: name for stem, name in copies.items() if self._is_plain_file(stem)}
+
+    def _is_plain_file(self, stem: str) -> bool:
+        with contextlib.suppress(OSError):
+            return stat.S_ISREG(self.system.lstat(self.directory.root / f"{stem}{SUFFIX}").st_mode)
+        return False
+
+    def read_conflict_copy(self, copy: str) -> list[Record]:
+        try:
+            data = (self.directory.root / f"{copy}{SUFFIX}").read_bytes()
+        except OSError as error:
+            raise storage_error(f"Cannot read {copy!r}", error) from error
+        *lines, rest = data.split(b"\n")
+        return [*decode_all(lines), *([record] if (record := decode(rest)) else [])]
+
+    def discard_conflict_copy(self, copy: str) -> None:
+        trash = self.directory.make_dir(self.directory.root.parent / "trash")
+        self.directory.move(self.directory.root / f"{copy}{SUFFIX}", trash / f"{copy}.{timestamp()}{SUFFIX}")
 
     def _scan(self) -> tuple[dict[str, os.DirEntry[str]], list[str]]:
         """The session files of this user by name, and the names of links. Raises StorageError."""
