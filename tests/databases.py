@@ -159,7 +159,7 @@ def _postgres() -> tuple[Path, str | None, Path]:
     PostgreSQL refuses to run as root: then it runs as the user `postgres`.
     """
     directories = sorted(Path("/usr/lib/postgresql").glob("*/bin")) + [
-        Path(found).parent for name in ("postgres",) if (found := shutil.which(name))
+        Path(found).resolve().parent for name in ("postgres",) if (found := shutil.which(name))
     ]
     if not directories or not (directories[-1] / "initdb").exists():
         pytest.skip("PostgreSQL is not installed")
@@ -176,24 +176,53 @@ def _postgres() -> tuple[Path, str | None, Path]:
 
 
 @contextlib.contextmanager
-def postgres_server() -> Iterator[DatabaseServer]:
+def postgres_server(**settings: str) -> Iterator[DatabaseServer]:
     """A PostgreSQL server. fsync stays on, as in production."""
-    programs, user, empty = _postgres()
+    _, user, empty = _postgres()
     with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as directory:
         if user:
             shutil.chown(directory, user)
         subprocess.run(["cp", "-a", str(empty), directory], check=True)
-        port = free_port()
-        options = {"port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": directory}
-        options |= {"shared_buffers": "16MB", "max_connections": 100}
-        words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
-        command = [str(programs / "postgres"), "-D", f"{directory}/data", *words]
-        server = DatabaseServer(command, port, _postgres_answers, user)
-        server.start()
-        try:
+        with _postgres_on(f"{directory}/data", settings) as server:
             yield server
-        finally:
-            server.kill(signal.SIGQUIT)
+
+
+@contextlib.contextmanager
+def _postgres_on(data: str, settings: dict[str, str]) -> Iterator[DatabaseServer]:
+    """A PostgreSQL server on an existing cluster."""
+    programs, user, _ = _postgres()
+    port = free_port()
+    options = {"port": str(port), "listen_addresses": "127.0.0.1", "unix_socket_directories": str(Path(data).parent)}
+    options |= {"shared_buffers": "16MB", "max_connections": "100"} | settings
+    words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+    server = DatabaseServer([str(programs / "postgres"), "-D", data, *words], port, _postgres_answers, user)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill(signal.SIGQUIT)
+
+
+@contextlib.contextmanager
+def postgres_with_standby() -> Iterator[tuple[DatabaseServer, Callable[[], None], str]]:
+    """A primary that commits once its standby has the write, a function that promotes the standby, and the URL of both."""
+    programs, user, _ = _postgres()
+    with contextlib.ExitStack() as running:
+        primary = running.enter_context(postgres_server(synchronous_standby_names="*"))
+        directory = running.enter_context(tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True))
+        if user:
+            shutil.chown(directory, user)
+        data = f"{directory}/data"
+        backup = [str(programs / "pg_basebackup"), "-h", "127.0.0.1", "-p", str(primary.port), "-U", "chatmem"]
+        subprocess.run([*backup, "-D", data, "-R", "--no-sync", "-c", "fast"], check=True, user=user, cwd="/")
+        standby = running.enter_context(_postgres_on(data, {}))
+
+        def promote() -> None:
+            command = [str(programs / "pg_ctl"), "promote", "-D", data]
+            subprocess.run(command, check=True, user=user, cwd="/", stdout=subprocess.DEVNULL)
+
+        hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
+        yield primary, promote, f"postgresql://chatmem@{hosts}/postgres?target_session_attrs=read-write"
 
 
 @contextlib.contextmanager

@@ -1,21 +1,26 @@
-"""PostgreSQL behind PgBouncer, and in an encoding of bytes: real servers."""
+"""PostgreSQL behind PgBouncer, with a standby that takes over, and in an encoding of bytes: real servers."""
 
 from __future__ import annotations
 
+import random
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from chatmem.chat.chat import Chat
 from chatmem.errors import StorageError, UsageError
 from chatmem.history.session import Session
 from chatmem.stores import open_store
+from chatmem.stores.database import log as database_log
 from chatmem.stores.database.postgres import PostgresDatabase
-from tests.conftest import Run
-from tests.databases import pgbouncer, running_server
+from tests.conftest import RecordProperty, Run
+from tests.databases import pgbouncer, postgres_with_standby, running_server
+from tests.fakes import Notices
 from tests.stores.test_databases import ask, chat_on, texts
 
 pytestmark = pytest.mark.claim("database faults: turns lost, torn or repeated")
@@ -118,3 +123,39 @@ def test_a_database_in_sql_ascii_holds_any_text(server: str, tmp_path: Path, run
     assert text in run("sessions", "show", "Grüße", "--store", url).stdout
     assert "Grüße" in run("sessions", "list", "--store", url).stdout
     assert texts(open_store(url, tmp_path, ""), "grüße")[0] == text
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_3_promotions_of_a_standby_lose_and_double_nothing(
+    tmp_path: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch, record_property: RecordProperty
+) -> None:
+    """What the primary acknowledged is on the standby. The rest is in the outbox, and is moved once."""
+    monkeypatch.setattr(database_log, "RECONNECT_INTERVAL", 0.5)
+    record_property("cases", 3)
+    for number in range(3):
+        with postgres_with_standby() as (primary, promote, url):
+            directory, notices, sent = tmp_path / str(number), Notices(), list[str]()
+            chat = chat_on(open_store(url, directory, "", notices), "work", notices)
+
+            def turns(count: int, when: str, chat: Chat = chat, sent: list[str] = sent) -> None:
+                for turn in range(count):
+                    ask(chat, text := f"{when}, turn {turn}")
+                    sent.append(text)
+
+            turns(3, "before")
+            killer = threading.Timer(rng.random() * 0.05, primary.kill)
+            killer.start()
+            turns(4, "around")
+            killer.join()
+            turns(2, "between")
+            promote()
+            for last in range(200):
+                turns(1, f"after {last}")
+                if not list(directory.rglob("*.jsonl")):
+                    break
+            chat.close()
+            session = open_store(url, directory, "").session("work")
+            assert [turn.question.content for turn in session.turns if turn.reply] == sent
+            assert len(session.messages) == len(session.path) == 2 * len(sent)
+            assert len([text for text in notices if "unreachable" in text]) == 1, "one notice"
