@@ -14,7 +14,7 @@ _PROFILES = """\
 # temperature = 0.7
 # max_tokens = 1000
 
-# A profile may hold any of the first ten settings above.
+# A profile may hold any of the settings above that no [table] holds, up to api_version.
 # [profiles.local]
 # base_url = "http://127.0.0.1:11434/v1"
 # model = "llama3.2"

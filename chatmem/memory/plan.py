@@ -162,12 +162,17 @@ class ContextPlan:
         for notice in self.notices:
             if not (isinstance(known, list) and notice.code in known):
                 yield notice
-        summarised = self.summarised_turns()
-        evicted = next((turn for turn in self.evicted if turn.number - 1 not in summarised), None)
+        represented = self.summarised_turns() | set(self.summary.copies)
+        evicted = [turn for turn in self.evicted if turn.number - 1 not in represented]
         if evicted and not last.get("left_out"):
-            title = truncate(" ".join(evicted.question.content.split()), 40)
-            text = f"Turn {evicted.number} (“{title}”) is now left out of the context."
-            yield Notice(text, Action("pin", str(evicted.number)))
+            first = evicted[0]
+            title = truncate(" ".join(first.question.content.split()), 40)
+            text = f"Turn {first.number} (“{title}”) is now left out of the context."
+            if len(evicted) > 1:
+                text = (
+                    f"{len(evicted):,} turns are now left out of the context, from turn {first.number} (“{title}”) on."
+                )
+            yield Notice(text, Action("pin", str(first.number)))
 
     def summarised_turns(self) -> set[int]:
         """The indices of the turns that a segment of the summary stands for."""

@@ -41,6 +41,8 @@ FLOOR_SHARE = 0.8
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 MIN_DATE_SPACE = 16
 """The tokens that have to be free for today's date to be sent."""
+MIN_SHORTENED_SPACE = 512
+"""The tokens that a shortened turn has to have before today's date is sent."""
 ROLES = ("user", "assistant")
 MAX_NAMED_TURNS = 10
 """How many turns a notice names."""
@@ -83,13 +85,15 @@ def plan(
     pinned = {turn.id for turn in pins}
     fixed_tokens = alone + sum(turn_tokens(counter, turn) for turn in pins)
 
-    # Today's date, if it takes nothing from the newest turn.
+    # Today's date, if the newest turn is whole beside it, or is shortened anyway.
     date, prompt = "", session.system
     if now and strategy.tells_date:
         newest_tokens = 0 if newest is None or turns[newest].id in pinned else turn_tokens(counter, turns[newest])
         dated = _join(prompt, date_note(now))
         date_tokens = counter.count_message(dated) - prompt_tokens
-        if max(date_tokens, MIN_DATE_SPACE) <= most - fixed_tokens - newest_tokens:
+        space = most - fixed_tokens
+        needed = newest_tokens if newest_tokens <= space else MIN_SHORTENED_SPACE
+        if max(date_tokens, MIN_DATE_SPACE) <= space - needed:
             date, prompt = date_note(now), dated
             fixed_tokens += date_tokens
             prompt_tokens += date_tokens
@@ -332,8 +336,9 @@ def _notices(
 ) -> list[Notice]:
     notices = []
     if is_too_long:
-        text = f"The question alone exceeds the context window of {limits.window:,} tokens that is assumed."
-        notices.append(Notice(f"{text} Set context_window if the model takes more.", code="assumed_window"))
+        text = f"The question alone exceeds the context window of {limits.window:,} tokens that is assumed. It is sent"
+        hint = "with the system prompt only. Set context_window in the config if the model takes more."
+        notices.append(Notice(f"{text} {hint}", code="assumed_window"))
     if strategy_notice:
         notices.append(Notice(strategy_notice, code="strategy"))
     if skipped_pins:

@@ -62,7 +62,7 @@ def limit_reason(context: ContextPlan) -> str:
     if limits.is_assumed:
         return f"a window of {limits.window:,} is assumed: set context_window"
     if context.tokens > context.budget:
-        return f"the newest turns need more than the budget; the model takes {limits.limit:,}"
+        return f"the last turns are kept beyond the budget; the model takes {limits.limit:,}"
     if context.budget < limits.limit:
         return f"the model takes {limits.limit:,}"
     return "the limit of the model"

@@ -169,6 +169,8 @@ class _Closed(io.StringIO):
 
 def wrap(text: str, width: int) -> str:
     """The text with spaces replaced by newlines, so that lines have at most `width` columns unless a word is longer."""
+    if "\n" in text:
+        return "\n".join(wrap(line, width) for line in text.split("\n"))
     words = text.split(" ")
     wrapped = words[0]
     column = cell_width(words[0])

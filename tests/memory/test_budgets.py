@@ -405,3 +405,23 @@ def test_the_floor_leaves_a_fifth_of_the_limit_beside_everything_else_that_is_se
     context = plan_with(session, "token-trim", limits)
     assert numbers(context) == [10, 11, 12] and context.tokens < 0.8 * 10_000
     assert numbers(plan_with(make_session(*[1_000] * 12), "token-trim", limits)) == list(range(6, 13))
+
+
+def test_several_turns_that_are_left_out_together_are_counted() -> None:
+    session = make_session(400, 400, 100)
+    first = plan_with(session, "token-trim:300", LARGE)
+    (notice,) = [n for n in first.new_notices() if "left out of the context" in n.text]
+    assert notice.text == "2 turns are now left out of the context, from turn 1 (“" + "q1 " * 13 + "…”) on."
+    add_turn(session, 4, 10, first)
+    assert not [n for n in plan_with(session, "token-trim:300", LARGE).new_notices() if "left out of" in n.text]
+
+
+def test_a_turn_whose_shortened_copy_is_sent_is_not_called_left_out() -> None:
+    context = plan_with(make_session(3_000, 900, 300), "summary:2000,recall_tokens=0", LARGE)
+    assert context.summary.copies and not [n for n in context.new_notices() if "left out of the context" in n.text]
+
+
+def test_the_date_is_told_beside_a_newest_turn_that_is_shortened_anyway() -> None:
+    context = plan_at(make_session(10, 12_000), "summary", limits_for(None, is_local=True))
+    assert context.newest_turn == "shortened" and "[Today is Sunday" in context.messages[0]["content"]
+    assert context.tokens <= context.limits.limit

@@ -19,7 +19,7 @@ from chatmem.memory.budget import Limits, limits_for, proven_window
 from chatmem.memory.costs import turn_tokens
 from chatmem.memory.excerpts import EXCERPTS_OPEN
 from chatmem.memory.plan import ContextPlan, question_text
-from chatmem.memory.planner import MIN_DATE_SPACE, date_note, plan
+from chatmem.memory.planner import MIN_DATE_SPACE, MIN_SHORTENED_SPACE, date_note, plan
 from chatmem.memory.retrieval import FullTextIndex
 from chatmem.memory.strategies.base import Strategy
 from chatmem.memory.summaries import SUMMARY_CLOSE, SUMMARY_OPEN
@@ -125,7 +125,8 @@ def check(session: Session, strategy: Strategy, counter: Counter, limits: Limits
     date_tokens = max(MIN_DATE_SPACE, counter.count_message(dated) - prompt_tokens)
     is_dated = roles[0] == "system" and messages[0]["content"].endswith(date_note(NOW))
     newest_tokens = turn_tokens(counter, newest) if newest and strategy.sends_newest_turn else 0
-    has_space = date_tokens <= space - newest_tokens * (newest not in context.pins)
+    newest_tokens *= newest not in context.pins
+    has_space = date_tokens <= space - (newest_tokens if newest_tokens <= space else MIN_SHORTENED_SPACE)
     assert is_dated == (strategy.tells_date and has_space) and is_dated == ("now" in context.digest())
 
     again = plan(session, question, strategy, counter, limits, now=NOW, retriever=retriever)

@@ -71,7 +71,11 @@ def format_spec(strategy: Strategy) -> str:
                 table.pop(key, None)
             else:
                 table.setdefault(key, getattr(type(strategy)(), key))
-    return ",".join([head, *(f"{key}={value}" for key, value in table.items())])
+    return ",".join([head, *(f"{key}={_format_value(value)}" for key, value in table.items())])
+
+
+def _format_value(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @cache

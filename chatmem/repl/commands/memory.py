@@ -112,7 +112,7 @@ def compact(repl: ReplContext, argument: str) -> None:
 
 @command("summary", "[edit|redo]")
 def summary(repl: ReplContext, argument: str) -> None:
-    """Show the summary of earlier turns. edit opens it in your editor, redo regenerates it."""
+    """Show the summary of earlier turns. edit opens it in your editor, redo discards it."""
     repl.chat.refresh()
     segments = repl.chat.summary.segments()
     if argument not in ("", "edit", "redo"):
@@ -124,7 +124,7 @@ def summary(repl: ReplContext, argument: str) -> None:
     elif argument == "redo":
         repl.chat.summary.discard()
         repl.terminal.info(
-            "The summary was discarded. The turns are sent verbatim, or summarised again when they no longer fit."
+            "The summary was discarded. The turns are sent verbatim, or summarised again if they do not fit."
         )
     elif argument == "edit":
         for segment in segments:
