@@ -370,4 +370,4 @@ def _dated(facts: dict[str, Any]) -> dict[str, Any]:
 
 def _is_recent(when: object) -> bool:
     """Whether a window that was learned at a time still counts."""
-    return isinstance(when, int | float) and time.time() - when < LEARNED_WINDOW_TTL
+    return isinstance(when, int | float) and 0 < when < 1e12 and time.time() - when < LEARNED_WINDOW_TTL

@@ -24,10 +24,12 @@ class ModelFacts:
         return found.get(fact) if isinstance(found, dict) else None
 
     def put(self, server: str, model: str, **facts: Any) -> None:
+        self._facts = None  # other processes write it too
         key, known = f"{server} {model}", self._load()
-        if {**known.get(key, {}), **facts} == known.get(key):
+        old = known.pop(key, {})
+        known[key] = {**old, **facts} if isinstance(old, dict) else facts
+        if known[key] == old:
             return
-        known[key] = {**known.pop(key, {}), **facts}
         self._facts = known = dict(list(known.items())[-MAX_MODELS:])
         try:
             atomic_write(self.path, json.dumps(known).encode())

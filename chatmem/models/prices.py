@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -73,18 +74,22 @@ class PublicModels:
     def __init__(self, facts: ModelFacts) -> None:
         self._facts = facts
         self._lookups: dict[tuple[str, str, str], threading.Thread] = {}
+        self._wait_until = 0.0
+        """Until when plans wait for the first lookup, on the monotonic clock. 0 before it."""
         self._lock = threading.Lock()
 
     def get(self, server: str, provider: str, model: str) -> PublicModel:
         """What is published about a model of a server, or of the provider whose models it passes on.
 
-        If nothing is remembered, this waits for the lookup, in all at most `MAX_WAIT` seconds.
+        If nothing is remembered, this waits for the lookup. A process waits `MAX_WAIT` seconds in all.
         """
         if known := self._remembered(server, provider, model):
             if time.time() - _number(known.get("at")) > REFRESH_INTERVAL:
                 self._look_up(server, provider, model)
         else:
-            self._look_up(server, provider, model).join(MAX_WAIT)
+            lookup = self._look_up(server, provider, model)
+            self._wait_until = self._wait_until or time.monotonic() + MAX_WAIT
+            lookup.join(max(0.0, self._wait_until - time.monotonic()))
             known = self._remembered(server, provider, model)
         return PublicModel.from_untrusted(known)
 
@@ -103,14 +108,12 @@ class PublicModels:
 
     def _remember(self, server: str, provider: str, model: str) -> None:
         command = [sys.executable, "-P", "-m", __name__]  # arguments would be visible to other users
-        question = json.dumps([server, provider, model]).encode()
+        question = json.dumps([str(self._facts.path), server, provider, model]).encode()
         try:
             done = subprocess.run(command, input=question, capture_output=True, timeout=LOOKUP_TIMEOUT)
-            entry = json.loads(done.stdout)
-        except (OSError, ValueError, subprocess.SubprocessError):
-            return
-        entry |= {"at": int(time.time()), "of": [provider, _data_version()]}
-        self._facts.put(server, model, public=entry)
+            self._facts.put(server, model, public=json.loads(done.stdout))
+        except (OSError, TypeError, ValueError, subprocess.SubprocessError):
+            pass  # the model stays unknown
 
 
 @cache
@@ -165,5 +168,16 @@ def _number(value: object, default: Any = 0.0) -> Any:
     return float(value) if isinstance(value, int | float) and 0 <= value <= MAX_NUMBER else default
 
 
+def main() -> None:
+    """Look a model up, remember it, in case the parent process has ended by then, and print it."""
+    limit = threading.Timer(LOOKUP_TIMEOUT, os._exit, [1])
+    limit.daemon = True
+    limit.start()
+    path, server, provider, model = json.load(sys.stdin)
+    entry = look_up(server, provider, model) | {"at": int(time.time()), "of": [provider, _data_version()]}
+    ModelFacts(Path(path)).put(server, model, public=entry)
+    json.dump(entry, sys.stdout)
+
+
 if __name__ == "__main__":
-    json.dump(look_up(*json.load(sys.stdin)), sys.stdout)
+    main()

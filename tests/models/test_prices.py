@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ from chatmem.models import prices
 from chatmem.models.model_facts import ModelFacts
 from chatmem.models.prices import PublicModel, PublicModels, cost, look_up
 from tests.conftest import Run
+from tests.fakes import wait_until
 from tests.server import Server, status, stream
 
 OPENAI = "https://api.openai.com/v1"
@@ -110,13 +115,16 @@ def test_the_cost_of_a_reply_is_stored_with_it_and_a_configured_price_replaces_i
     config.write_text('discover = false\nprovider = "openai"\nmodel = "gpt-4o-mini"\n')
     usage = {"prompt_tokens": 1_000_000, "completion_tokens": 1_000_000, "prompt_tokens_details": {"cached_tokens": 0}}
     server.otherwise = lambda request: stream("Hello.", usage=usage)
+    run("ask", "-s", "first", "hi", CHATMEM_MODEL="gpt-4o-mini")  # a slow lookup is not waited for
+    cache = home / "data" / "cache" / "servers.json"
+    wait_until(lambda: cache.exists() and '"public"' in cache.read_text())
     assert run("ask", "-s", "work", "hi", CHATMEM_MODEL="gpt-4o-mini").returncode == 0
     records = [json.loads(line) for line in (home / "data" / "sessions" / "work.jsonl").read_text().splitlines()]
     assert records[-1]["usage"]["cost"] == 0.75
-    assert "$0.7500" in run("sessions", "stats").stdout
+    assert "$0.7500" in run("sessions", "stats", "work").stdout
     with config.open("a") as file:
         file.write('[prices."gpt-4o-mini"]\nprompt = 1.0\ncompletion = 2.0\n')
-    assert "$3.0000" in run("sessions", "stats").stdout
+    assert "$3.0000" in run("sessions", "stats", "work").stdout
 
 
 def test_a_model_without_a_price_has_no_cost(server: Server, run: Run, home: Path) -> None:
@@ -133,3 +141,35 @@ def test_a_default_model_that_is_not_offered_names_the_nearest_that_is(server: S
     server.models = [{"id": name} for name in ("text-embedding-4", "gpt-6.1-luna", "whisper-9")]
     failed = run("ask", "hi", CHATMEM_MODEL=OPENAI_MODEL)
     assert failed.returncode == 3 and "gpt-6.1-luna" in failed.stderr, failed.stderr
+
+
+def test_a_lookup_that_hangs_is_waited_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    released = threading.Event()
+    monkeypatch.setattr(prices.PublicModels, "_remember", lambda *_: released.wait(60))
+    monkeypatch.setattr(prices, "MAX_WAIT", 0.2)
+    models, started = PublicModels(ModelFacts(tmp_path / "servers.json")), time.monotonic()
+    for name in ("a", "b", "a", "b") * 25:
+        assert models.get(OPENAI, "", name) == PublicModel()
+    assert time.monotonic() - started < 100 * 0.2 / 4, "not once per question"
+    released.set()
+
+
+def test_what_a_child_finds_after_its_parent_ended_is_remembered(tmp_path: Path) -> None:
+    path = tmp_path / "servers.json"
+    path.write_text(json.dumps({f"{OPENAI} gpt-4o-mini": 5}))  # damaged
+    question = json.dumps([str(path), OPENAI, "", "gpt-4o-mini"]).encode()
+    subprocess.run(
+        [sys.executable, "-P", "-m", "chatmem.models.prices"], input=question, check=True, capture_output=True
+    )
+    models = PublicModels(ModelFacts(path))
+    assert models.get(OPENAI, "", "gpt-4o-mini").window == 128_000 and models._lookups == {}
+
+
+@pytest.mark.parametrize("when", [10**400, -(10**400), float("nan"), "x", None])
+def test_a_hostile_time_in_the_cache_is_ignored(server: Server, run: Run, home: Path, when: Any) -> None:
+    facts = {"window": 9000, "window_at": when, "served_window": 9000, "served_at": when}
+    cache = home / "data" / "cache"
+    cache.mkdir(parents=True)
+    (cache / "servers.json").write_text(json.dumps({f"{server.url} test-model": facts}))
+    done = run("ask", "hi")
+    assert done.returncode == 0 and "failed" not in done.stderr, done.stderr

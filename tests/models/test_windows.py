@@ -11,6 +11,7 @@ import pytest
 from chatmem.models.openai.client import OpenAIModel
 from chatmem.models.windows import served_window
 from tests.conftest import Run
+from tests.fakes import wait_until
 from tests.server import Server, status
 
 pytestmark = pytest.mark.claim("faulty streams and servers: wrong outcomes")
@@ -73,6 +74,9 @@ def test_the_documented_window_counts_for_a_proxy_nearby_only_with_its_provider(
     assert "8,192 is assumed" in run("context", "work").stdout
     with (home / "config.toml").open("a") as config:
         config.write('provider = "openai"\n')
+    run("context", "work")  # a slow lookup is not waited for
+    cache = home / "data" / "cache" / "servers.json"
+    wait_until(lambda: cache.exists() and '"public"' in cache.read_text())
     assert "of 65,536 tokens" in run("context", "work").stdout and "takes 123,904" in run("context", "work").stdout
 
 

@@ -95,6 +95,14 @@ def test_the_limits_hold_in_every_transaction_and_nothing_is_prepared_behind_a_p
         PostgresDatabase(f"{server}?pooled=maybe")
 
 
+def test_an_option_that_the_pooler_or_the_driver_does_not_take_is_named(server: str) -> None:
+    with pgbouncer(port_of(server)) as url, pytest.raises(UsageError, match="refuses an option"):
+        PostgresDatabase(f"{url}?options=-c%20search_path=foo").rows("nobody")
+    for option in ("prepare_threshold=x", "row_factory=x", "context=x", "nonsense=1"):
+        with pytest.raises(UsageError, match="option"):
+            PostgresDatabase(f"{server}?{option}").rows("nobody")
+
+
 def test_a_lock_is_named_behind_a_pooler_too(server: str, tmp_path: Path) -> None:
     import psycopg
 

@@ -111,7 +111,7 @@ def names(database: RedisDatabase, user: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("requests", range(4))
 def test_a_creation_that_was_killed_leaves_the_name_free_or_the_session_whole(
-    database: RedisDatabase, requests: int
+    database: RedisDatabase, monkeypatch: pytest.MonkeyPatch, requests: int
 ) -> None:
     user, first, second = new_id(), new_id(), new_id()
     was_killed = interrupted(database, lambda: database.create(user, "work", "Work", first, [("a", "{}")]), requests)
@@ -120,11 +120,12 @@ def test_a_creation_that_was_killed_leaves_the_name_free_or_the_session_whole(
         assert names(database, user) == {"Work": first} and database.read(first, 0) == [(1, "{}")]
         assert not database.create(user, "work", "Work", second, [("b", "{}")])
     else:
+        monkeypatch.setattr(redis_database, "CLAIM_SECONDS", 0)  # later
         assert database.create(user, "work", "Work", second, [("b", "{}")])
         assert names(database, user) == {"Work": second}
     if requests in (1, 2):  # a session that did not get its name expires
         with database._connected() as client:
-            assert client.ttl(f"chatmem:{{{first}}}:records") > 0
+            assert 0 < client.ttl(f"chatmem:{{{first}}}:records") <= redis_database.CREATION_SECONDS
     assert database.create(user, "other", "Other", first, [("a", "{}"), ("c", "{}")]) in (True, False)
 
 
@@ -163,7 +164,7 @@ def test_a_removal_that_was_killed_can_be_repeated(
 
 def test_a_name_that_two_processes_claim_leads_to_one_session(databases: Databases, tmp_path: Path) -> None:
     url, user = databases.url("redis+cluster", tmp_path), new_id()
-    for number in range(20):
+    for number in range(8):
         results: dict[str, bool] = {}
         start = threading.Barrier(3)
 
@@ -186,6 +187,88 @@ def test_a_name_that_two_processes_claim_leads_to_one_session(databases: Databas
         assert [row.id for row in database.rows(user, f"n{number}")] == [winner]
         assert all(not database.read(session, 0) for session in sessions if session != winner)
         database.close()
+
+
+def test_a_session_is_always_listed_while_it_is_renamed(databases: Databases, tmp_path: Path) -> None:
+    url, user, session = databases.url("redis+cluster", tmp_path), new_id(), new_id()
+    RedisDatabase(url).create(user, "n0", "n0", session, [("a", "{}")])
+    over, missing, lists = threading.Event(), list[str](), list[int]()
+
+    def list_again() -> None:
+        database = RedisDatabase(url)
+        while not over.is_set():
+            if not (found := database.rows(user, session=session)) or found[0].id != session:
+                missing.append("by its id")
+            if [row.id for row in database.rows(user)] != [session]:
+                missing.append("in the list")
+            lists.append(1)
+
+    threads = [threading.Thread(target=list_again) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    renamer = RedisDatabase(url)
+    for number in range(1, 100):
+        assert renamer.rename(user, session, f"n{number}", f"n{number}")
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert len(lists) > 10 and missing == []
+
+
+def test_two_names_given_at_once_leave_the_session_reachable(databases: Databases, tmp_path: Path) -> None:
+    url, user = databases.url("redis+cluster", tmp_path), new_id()
+    one = RedisDatabase(url)
+    for number in range(30):
+        session, start = new_id(), threading.Barrier(2)
+        one.create(f"owner {user}", f"s{number}", "s", session, [("a", "{}")])
+
+        def link(key: str, session: str, start: threading.Barrier) -> None:
+            start.wait()
+            RedisDatabase(url).link(user, key, key, session, "owner")
+
+        threads = [threading.Thread(target=link, args=(f"{number}{end}", session, start)) for end in "ab"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [row.id for row in one.rows(user, session=session)] == [session]
+        assert [row.id for row in one.rows(user)].count(session) == 1
+
+
+def test_damaged_entries_of_the_index_do_not_hide_the_others(database: RedisDatabase) -> None:
+    user, session = new_id(), new_id()
+    database.create(user, "work", "Work", session, [("a", "{}")])
+    with database._connected() as client:
+        for number, text in enumerate(["garbage", "[]", "[1,2,3]", "{}", "7", '["a"]', b"\xff\xfe"]):
+            client.hset(f"chatmem:names:{user}", f"k{number}", text)
+        known = json.loads(client.hget(f"chatmem:names:{user}", "work"))
+        client.hset(f"chatmem:names:{user}", "work", json.dumps([*known, "of a later version"]))
+    assert names(database, user) == {"Work": session}
+    assert database.create(user, "k0", "New", new_id(), [("b", "{}")])
+    assert not database.create(user, "k6", "Unreadable", new_id(), [("b", "{}")]), "but it ends"
+
+
+def test_a_name_for_a_session_that_is_gone_is_refused_and_leaves_nothing(database: RedisDatabase) -> None:
+    user, session = new_id(), new_id()
+    assert not database.link(user, "work", "Work", session, "ann") and names(database, user) == {}
+    with database._connected() as client:
+        assert not client.exists(f"chatmem:{{{session}}}:users", f"chatmem:names:{user}")
+
+
+def test_an_append_to_a_deleted_session_does_not_keep_it_for_ever(database: RedisDatabase) -> None:
+    user, session = new_id(), new_id()
+    database.create(user, "work", "Work", session, [("a", "{}")])
+    assert database.lock(session, "me")
+    database.unlink(session)
+    assert database.append(session, "me", [("b", "{}")]) == 2
+    with database._connected() as client:
+        assert client.ttl(f"chatmem:{{{session}}}:records") > 0
+
+
+def test_the_outbox_of_a_store_is_the_same_with_and_without_wait() -> None:
+    plain, waiting = RedisDatabase("redis://h:1/0"), RedisDatabase("redis://h:1/0?wait=2")
+    assert plain.identity == waiting.identity and waiting._redis.replicas == 2
+    assert RedisDatabase("redis://h:1/0?wait=2&db=3")._redis._plain_url == "redis://h:1/0?db=3"
 
 
 # Data of earlier versions

@@ -35,6 +35,12 @@ _SESSION_SETTINGS = _LIMITS | {
 }
 _SET_FOR_SESSION = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in _SESSION_SETTINGS.items())
 _SET_FOR_TRANSACTION = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in _LIMITS.items())
+_UNKNOWN_OPTION = (
+    "PostgreSQL does not know an option of the store's URL.",
+    "Check the options after the ? of the URL.",
+)
+_DRIVER_OPTIONS = {"autocommit", "context", "cursor_factory", "prepare_threshold", "row_factory"}
+"""Arguments of the driver that are not options of PostgreSQL."""
 PREPARE_AFTER = 5
 """How often a statement is run before it is prepared."""
 
@@ -140,6 +146,8 @@ class PostgresDatabase(SqlDatabase):
         options |= {"tcp_user_timeout": TIMEOUT * 1000, "autocommit": True}
         options |= {"keepalives_interval": 5, "keepalives_count": 3, "prepare_threshold": None}
         options["client_encoding"] = "UTF8"  # a database in SQL_ASCII would send bytes
+        if address.query.keys() & _DRIVER_OPTIONS:
+            raise UsageError(*_UNKNOWN_OPTION)
         return connection_class().connect(
             **options | {name: value for name, value in known.items() if value} | address.query
         )
@@ -161,9 +169,9 @@ class PostgresDatabase(SqlDatabase):
         if state == "42501":
             return UsageError(f"{self.display_url} denied permission to this user.", "Ask its owner for it.")
         if isinstance(error, psycopg.ProgrammingError) and not state:
-            return UsageError(
-                "PostgreSQL does not know an option of the store's URL.", "Check the options after the ? of the URL."
-            )
+            return UsageError(*_UNKNOWN_OPTION)
+        if "startup parameter" in text:
+            return UsageError(f"The pooler at {self.display_url} refuses an option of the store's URL.", "Remove it.")
         if state == "55P03":
             reason = f"Another connection to {self.display_url} holds a lock on this session."
             return StorageError(reason, "It is released when that connection ends.")

@@ -5,24 +5,26 @@ lock with an expiry, all under `chatmem:{SESSION}:` and so in one slot of a clus
 them. Per user there is an index of names, the hash `chatmem:names:USER`, in a slot of its own.
 
 An index entry counts only if the session's own hash says the same. So the two need not change at once: a process that
-dies between them leaves an entry that is ignored, or a session that expires. The server's `appendfsync` decides how
-durable a write is, and `wait=N` in the URL whether it survives the loss of the server.
+dies between them leaves an entry that is ignored after a while, or a session that expires. The server's `appendfsync`
+decides how durable a write is, and `wait=N` in the URL whether it survives the loss of the server.
 """
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple
 
-from chatmem.stores.database.address import Address
 from chatmem.stores.database.base import LEASE_SECONDS, TRASH_SECONDS, Database, Line, SessionRow, owner_prefix
 from chatmem.stores.database.redis_connection import RedisConnection
 
 CLAIM_SECONDS = 15
 """For how long an index entry is kept that its session does not confirm: another process may be about to."""
+CREATION_SECONDS = 3_600
+"""After how long a session expires that did not get its name."""
+MAX_READS = 5
+"""How often the index is read again because sessions are being renamed meanwhile."""
 PARTS = ("records", "ids", "session", "users", "lock")
 """The keys of a session, as the scripts see them: `KEYS[1]` to `KEYS[5]`."""
 
@@ -46,16 +48,20 @@ local function add(first)
 end
 """
 _CREATE = """
-redis.call('HSET', users, ARGV[1], ARGV[2])
-add(4)
-expire(ARGV[3])
+add(2)
+expire(ARGV[1])
 return 1
 """
 _NAME = """
+if redis.call('EXISTS', session) == 0 then return false end
 local old = redis.call('HGET', users, ARGV[1])
 redis.call('HSET', users, ARGV[1], ARGV[2])
 expire(ARGV[3])
 return old or ''
+"""
+_UNDO_NAME = """
+if redis.call('HGET', users, ARGV[1]) ~= ARGV[2] then return end
+if ARGV[3] == '' then redis.call('HDEL', users, ARGV[1]) else redis.call('HSET', users, ARGV[1], ARGV[3]) end
 """
 _UNNAME = """
 local removed = {}
@@ -73,8 +79,8 @@ return removed
 _APPEND = """
 if redis.call('GET', lock) ~= ARGV[1] then return -1 end
 redis.call('PEXPIRE', lock, ARGV[3])
-local last = add(4)
-expire(ARGV[2])
+local last = add(5)
+expire(redis.call('HLEN', users) == 0 and ARGV[4] or ARGV[2])
 return last
 """
 _LOCK = """
@@ -90,10 +96,15 @@ if redis.call('GET', lock) == ARGV[1] then redis.call('DEL', lock) end
 """
 _REPLACE = """
 if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then return 0 end
-if ARGV[3] == '' then redis.call('HDEL', KEYS[1], ARGV[1]) else redis.call('HSET', KEYS[1], ARGV[1], ARGV[3]) end
+if ARGV[3] == '' then
+  redis.call('HDEL', KEYS[1], ARGV[1])
+else
+  redis.call('HSET', KEYS[1], ARGV[1], string.sub(ARGV[3], 1, -2) .. ', ' .. redis.call('TIME')[1] .. ']')
+end
 return 1
 """
-"""Replaces an index entry, if it is still the one that was read. Empty: none."""
+"""Replaces an index entry, if it is still the one that was read. Empty: none. The new one gets the server's time."""
+_NOW = "return redis.call('TIME')[1]"
 _MIGRATE = """
 local parts = {'records', 'ids', 'session', 'users'}
 if redis.call('EXISTS', 'chatmem:{' .. ARGV[1] .. '}:session') == 1 then return 0 end
@@ -109,7 +120,7 @@ return 1
 
 
 class _Entry(NamedTuple):
-    """An entry of a user's index. `claimed` is when it was made, in seconds, 0 in entries of earlier versions."""
+    """An entry of a user's index. `claimed` is the server's time when it was made, 0 in entries of earlier versions."""
 
     name: str
     session: str
@@ -117,12 +128,14 @@ class _Entry(NamedTuple):
     claimed: float = 0.0
 
     @classmethod
-    def parse(cls, text: str) -> _Entry:
-        return cls(*json.loads(text))
-
-    @property
-    def is_recent(self) -> bool:
-        return time.time() - self.claimed < CLAIM_SECONDS
+    def parse(cls, text: str) -> _Entry | None:
+        """The entry in a text. None for a damaged one. Fields that a later version may add are ignored."""
+        try:
+            name, session, owner, claimed = [*json.loads(text), 0.0][:4]
+        except (ValueError, TypeError, RecursionError):
+            return None
+        is_valid = isinstance(name, str) and isinstance(session, str) and isinstance(claimed, int | float)
+        return cls(name, session, owner if isinstance(owner, str) else None, claimed) if is_valid else None
 
 
 class RedisDatabase(Database):
@@ -131,46 +144,39 @@ class RedisDatabase(Database):
     expires: ClassVar[bool] = True
 
     def __init__(self, url: str, ttl: float | None = None) -> None:
-        address = Address.parse(url)
-        self.display_url, self.identity = address.display_url, address.identity
         self._redis = RedisConnection(url)
+        address = self._redis.address
+        self.display_url, self.identity = address.display_url, address.identity
         self.unencrypted = address.is_remote and not self._redis.is_tls
         self.ttl = str(int(ttl)) if ttl else ""
         self._lease = str(int(LEASE_SECONDS * 1000))
 
     def rows(self, user: str, key: str | None = None, session: str | None = None) -> list[SessionRow]:
-        with self._connected() as client:
-            if session is not None:
-                key = client.hget(f"chatmem:{{{session}}}:users", user)
-                if key is None:
-                    return []
-            index = f"chatmem:names:{user}"
-            found = client.hgetall(index) if key is None else {key: client.hget(index, key)}
-            entries = {key: _Entry.parse(text) for key, text in found.items() if text}
-            rows, unconfirmed = self._look_up(client, user, entries)
-            for key, entry in unconfirmed.items():
-                if not entry.is_recent:
-                    self._redis.run(_REPLACE, [index], [key, found[key], ""])
+        for _ in range(MAX_READS):
+            rows, is_renamed = self._read_rows(user, key, session)
+            if not is_renamed:
+                break
         return rows
 
     def create(self, user: str, key: str, name: str, session: str, lines: Sequence[Line]) -> bool:
         """First the session, which expires unless it gets its name."""
         parts = (part for line in lines for part in line)
-        self._run(_CREATE, session, user, key, str(TRASH_SECONDS), *parts, durable=True)
-        if not self._claim(user, key, _Entry(name, session, None, time.time())):
-            self.purge(session)
-            return False
-        self._run(_NAME, session, user, key, self.ttl, durable=True)
-        return True
+        self._run(_CREATE, session, str(CREATION_SECONDS), *parts, durable=True)
+        if self.link(user, key, name, session, None):
+            return True
+        self.purge(session)
+        return False
 
     def link(self, user: str, key: str, name: str, session: str, owner: str | None) -> bool:
         """First the name, which counts once the session confirms it."""
-        entry = _Entry(name, session, owner, time.time())
-        if not self._claim(user, key, entry):
+        if not self._claim(user, key, _Entry(name, session, owner)):
             return False
         old = self._run(_NAME, session, user, key, self.ttl, durable=True)
-        if self._entry(user, key)[1].session != session:  # claimed by another process that saw it unconfirmed
-            self._run(_NAME, session, user, old or key, self.ttl)
+        held = self._entry(user, key)[1]
+        if old is None or held is None or held.session != session:
+            # The session is gone, or another process that saw the name unconfirmed for long has claimed it.
+            self._run(_UNDO_NAME, session, user, key, old or "")
+            self._release(user, key, session)
             return False
         if old and old != key:
             self._release(user, old, session)
@@ -196,7 +202,8 @@ class RedisDatabase(Database):
 
     def append(self, session: str, holder: str, lines: Sequence[Line]) -> int | None:
         parts = (part for line in lines for part in line)
-        last = int(self._run(_APPEND, session, holder, self.ttl, self._lease, *parts, durable=True))
+        limits = (self.ttl, self._lease, str(TRASH_SECONDS))
+        last = int(self._run(_APPEND, session, holder, *limits, *parts, durable=True))
         return None if last < 0 else last
 
     def lock(self, session: str, holder: str) -> bool | None:
@@ -211,19 +218,44 @@ class RedisDatabase(Database):
 
     # The index of a user
 
+    def _read_rows(self, user: str, key: str | None, session: str | None) -> tuple[list[SessionRow], bool]:
+        """The rows, and whether a session among them was being renamed, so that they may lack it."""
+        with self._connected() as client:
+            if session is not None:
+                key = client.hget(f"chatmem:{{{session}}}:users", user)
+                if key is None:
+                    return [], False
+            index = f"chatmem:names:{user}"
+            found = client.hgetall(index) if key is None else {key: client.hget(index, key)}
+            entries = {key: entry for key, text in found.items() if text and (entry := _Entry.parse(text))}
+            rows, unconfirmed = self._look_up(client, user, entries)
+            now = self._now(index) if unconfirmed else 0.0
+            for name, (entry, _) in unconfirmed.items():
+                if now - entry.claimed >= CLAIM_SECONDS:
+                    self._redis.run(_REPLACE, [index], [name, found[name], ""])
+        by_id = {row.id: row for row in rows}  # one that is being renamed may have both names
+        if session is not None:
+            return [by_id[session]] if session in by_id else [], session not in by_id
+        is_renamed = any(elsewhere and entry.session not in by_id for entry, elsewhere in unconfirmed.values())
+        return list(by_id.values()), is_renamed and key is None
+
     def _look_up(
         self, client: Any, user: str, entries: dict[str, _Entry]
-    ) -> tuple[list[SessionRow], dict[str, _Entry]]:
-        """The rows of the entries that their sessions confirm, and the other entries."""
+    ) -> tuple[list[SessionRow], dict[str, tuple[_Entry, bool]]]:
+        """The rows of the entries that their sessions confirm; the others, and whether their sessions say otherwise."""
         rows, unconfirmed = self._confirmed(client, user, entries)
         if unconfirmed and not self._redis.is_cluster:
-            self._migrate(client, [entry.session for entry in unconfirmed.values()])
-            migrated, unconfirmed = self._confirmed(client, user, unconfirmed)
+            self._migrate(client, [entry.session for entry, _ in unconfirmed.values()])
+            migrated, unconfirmed = self._confirmed(
+                client, user, {key: entry for key, (entry, _) in unconfirmed.items()}
+            )
             rows += migrated
         return rows, unconfirmed
 
     @staticmethod
-    def _confirmed(client: Any, user: str, entries: dict[str, _Entry]) -> tuple[list[SessionRow], dict[str, _Entry]]:
+    def _confirmed(
+        client: Any, user: str, entries: dict[str, _Entry]
+    ) -> tuple[list[SessionRow], dict[str, tuple[_Entry, bool]]]:
         with client.pipeline(transaction=False) as many:
             for entry in entries.values():
                 session = f"chatmem:{{{entry.session}}}"
@@ -237,35 +269,40 @@ class RedisDatabase(Database):
             if confirmed == key and changed is not None:
                 rows.append(SessionRow(entry.name, entry.session, entry.owner, last, float(changed)))
             else:  # a session that is gone will not confirm it any more
-                others[key] = entry if changed is not None else entry._replace(claimed=0.0)
+                others[key] = entry if changed is not None else entry._replace(claimed=0.0), confirmed is not None
         return rows, others
 
     def _claim(self, user: str, key: str, entry: _Entry) -> bool:
-        """Make an index entry. False if the key leads to another session."""
-        while True:
+        """Make an index entry. False if the key leads to another session, or changes all the time."""
+        for _ in range(MAX_READS):
             text, held = self._entry(user, key)
-            if text and held.session != entry.session:
+            if held and held.session != entry.session:
                 with self._connected() as client:
                     rows, unconfirmed = self._look_up(client, user, {key: held})
-                if rows or unconfirmed[key].is_recent:
-                    return False
-            if self._replace(user, key, text, json.dumps(entry)):
+                    if rows or self._now(f"chatmem:names:{user}") - unconfirmed[key][0].claimed < CLAIM_SECONDS:
+                        return False
+            if self._replace(user, key, text, json.dumps(entry[:3])):
                 return True
+        return False
 
     def _release(self, user: str, key: str, session: str) -> None:
         """Remove an index entry that leads to a session."""
         text, held = self._entry(user, key)
-        if text and held.session == session:
+        if held and held.session == session:
             self._replace(user, key, text, "")
 
-    def _entry(self, user: str, key: str) -> tuple[str, _Entry]:
+    def _entry(self, user: str, key: str) -> tuple[str, _Entry | None]:
         with self._connected() as client:
             text = client.hget(f"chatmem:names:{user}", key) or ""
-        return text, _Entry.parse(text) if text else _Entry("", "", None)
+        return text, _Entry.parse(text) if text else None
 
     def _replace(self, user: str, key: str, old: str, new: str) -> bool:
         with self._connected():
             return bool(self._redis.run(_REPLACE, [f"chatmem:names:{user}"], [key, old, new], durable=bool(new)))
+
+    def _now(self, index: str) -> float:
+        """The time of the server that has an index, in seconds: clocks of clients differ."""
+        return float(self._redis.run(_NOW, [index], []))
 
     @staticmethod
     def _migrate(client: Any, sessions: Sequence[str]) -> None:

@@ -4,8 +4,9 @@
     redis+cluster://host1,host2,host3             a cluster
     redis+sentinel://host1,host2/service/0        the master of a service
 
-`rediss` instead of `redis` uses TLS. Options after the `?` are those of redis-py, and `wait=N`: a write counts only
-once N replicas have it (`WAIT`). Without it, a failover may lose the writes of the last moments.
+`rediss` instead of `redis` uses TLS, also to the sentinels. Their user and password are the options
+`sentinel_username` and `sentinel_password`. Other options after the `?` are those of redis-py, and `wait=N`: a write
+counts only once N replicas have it (`WAIT`). Without it, a failover may lose the writes of the last moments.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ class RedisConnection:
     """A client, made on first use. Raises UsageError for an invalid URL."""
 
     def __init__(self, url: str) -> None:
-        self._address = address = Address.parse(url)
+        self.address = address = Address.parse(url)
         self.display_url = address.display_url
         wait = address.query.pop("wait", "0")
-        if not wait.isdigit():
+        if not re.fullmatch(r"[0-9]{1,3}", wait):
             raise UsageError(f"wait = {wait!r} is not valid in a store's URL.", "It is a number of replicas.")
         self.replicas = int(wait)
         """How many replicas must have a write."""
@@ -139,7 +140,7 @@ class RedisConnection:
         """What the URL says, as arguments of a client, without the place."""
         from redis.connection import parse_url
 
-        address = self._address
+        address = self.address
         query = self._plain_url.partition("?")[2]
         parse: Any = parse_url
         options = dict(parse(f"{'rediss' if self.is_tls else 'redis'}://host/?{query}"))
@@ -152,11 +153,21 @@ class RedisConnection:
         import redis
 
         client = redis.Redis.from_url(self._plain_url, **self._options())
-        with contextlib.suppress(redis.ResponseError):  # it may not be permitted
-            if client.info("cluster").get("cluster_enabled"):
-                client.close()
-                return self._cluster()
+        if self._is_cluster_node(client):
+            client.close()
+            return self._cluster()
         return client
+
+    @staticmethod
+    def _is_cluster_node(client: Any) -> bool:
+        """Whether a server belongs to a cluster. Either question may not be permitted."""
+        import redis
+
+        with contextlib.suppress(redis.ResponseError):
+            return bool(client.info("cluster").get("cluster_enabled"))
+        with contextlib.suppress(redis.ResponseError):
+            return bool(client.execute_command("CLUSTER", "SLOTS"))
+        return False
 
     def _cluster(self) -> Any:
         import redis
@@ -165,21 +176,24 @@ class RedisConnection:
         from redis.retry import Retry
 
         node: Any = cluster.ClusterNode
-        nodes = [node(host, int(port or 6379)) for host, port in self._address.hosts]
+        nodes = [node(host, int(port or 6379)) for host, port in self.address.hosts]
         retry = Retry(ExponentialWithJitterBackoff(base=0.1, cap=0.5), 3)
         return redis.RedisCluster(startup_nodes=nodes, **self._options() | {"retry": retry} | self._url_options())
 
     def _sentinel(self) -> Any:
         from redis import sentinel
 
-        service, _, number = self._address.path.partition("/")
+        service, _, number = self.address.path.partition("/")
         if not service or not (number or "0").isdigit():
             raise UsageError(
                 f"{self.display_url} names no service.", "It should look like redis+sentinel://host/service/0"
             )
-        hosts = [(host, int(port or SENTINEL_PORT)) for host, port in self._address.hosts]
-        times = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT}
+        hosts = [(host, int(port or SENTINEL_PORT)) for host, port in self.address.hosts]
         options = self._options() | self._url_options()
+        theirs = ("sentinel_username", "sentinel_password")
+        access = {name.removeprefix("sentinel_"): options.pop(name) for name in theirs if name in options}
+        tls = {name: value for name, value in options.items() if name.startswith("ssl")}
+        times = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT} | access | tls
         watchers: Any = sentinel.Sentinel
         return watchers(hosts, sentinel_kwargs=times).master_for(service, db=int(number or 0), **options)
 
