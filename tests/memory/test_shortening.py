@@ -9,7 +9,10 @@ from collections.abc import Callable
 import pytest
 from wcwidth import iter_graphemes
 
+from chatmem.history.session import Session
+from chatmem.memory import shortening
 from chatmem.memory.shortening import shorten, truncate_to
+from chatmem.tokens.counter import Counter
 from chatmem.tokens.estimate import estimate_tokens
 from tests.memory import histories
 
@@ -135,3 +138,75 @@ def test_a_truncated_text_takes_as_many_tokens_as_it_may() -> None:
         assert truncate_to(text, tokens, words) == "\n".join(f"line{n}" for n in range(tokens))
     assert truncate_to(text, 100, words) == text and truncate_to(text, 0, words) == ""
     assert truncate_to("one two three", 1, words) == "one"
+
+
+# Exactly where a text is cut. One character is one token.
+
+
+@pytest.mark.parametrize("tokens", [1, 5, 11, 12, 13, 24, 99])
+def test_the_longest_prefix_and_suffix_are_found_across_pieces(tokens: int) -> None:
+    for text in ("first line\nsecond line\nthird line", "x" * 200, "\n" * 30, "ab\n" * 40):
+        kept = min(tokens, len(text))
+        assert shortening._prefix_end(text, tokens, characters) == kept
+        assert shortening._suffix_start(text, tokens, characters) == len(text) - kept
+
+
+def test_pieces_of_a_long_line_are_counted_together() -> None:
+    text = "x" * (3 * shortening.MAX_PIECE_CHARS + 7)
+    for tokens in (shortening.MAX_PIECE_CHARS, 2 * shortening.MAX_PIECE_CHARS + 5, len(text)):
+        assert shortening._prefix_end(text, tokens, characters) == tokens
+        assert shortening._suffix_start(text, tokens, characters) == len(text) - tokens
+
+
+def test_a_beginning_ends_at_a_paragraph_or_line_in_its_second_half_or_at_a_word_in_its_last_quarter() -> None:
+    last = shortening._last_break
+    assert last("a" * 51 + "\n\n" + "b" * 47, 99) == 51 and last("a" * 49 + "\n" + "b" * 50, 98) == 98
+    assert last("a" * 60 + "\n" + "b" * 20 + "\n\n" + "c" * 30, 100) == 81, "a paragraph before a line"
+    assert last("a" * 60 + "\n" + "b" * 50, 100) == 60 and last("a" * 40 + "\n" + "b" * 70, 100) == 100
+    assert last("a" * 76 + " " + "b" * 50, 100) == 76 and last("a" * 75 + " " + "b" * 50, 100) == 100
+    assert last("abc", 3) == 3 and last("abc\n", 3) == 3 and last("a" * 10 + " b", 10) == 10
+
+
+def test_an_end_begins_after_a_paragraph_or_line_in_its_first_half_or_a_word_in_its_first_quarter() -> None:
+    first = shortening._first_break
+    assert first("a" * 40 + "\n\n" + "b" * 100, 20) == 42 and first("a" * 90 + "\n\n" + "b" * 8, 20) == 20
+    assert first("a" * 30 + "\n" + "b" * 9 + "\n\n" + "c" * 60, 20) == 42, "a paragraph before a line"
+    assert first("a" * 30 + "\n" + "b" * 70, 20) == 31
+    assert first("a" * 30 + " " + "b" * 89, 20) == 31 and first("a" * 50 + " " + "b" * 69, 20) == 20
+    assert first("a\nb", 2) == 2 and first("abc", 0) == 0 and first("\nabc", 0) == 1
+
+
+@pytest.mark.parametrize("grapheme", ["👩‍👩‍👧‍👦", "🇵🇹", "e\u0301", "क्षि", "👍🏽"])
+def test_the_two_ends_of_a_grapheme_are_found_from_every_place_in_it(grapheme: str) -> None:
+    for before in ("", "x", "x" * 300, "🇩🇪", "🇩🇪" * 100):
+        text = before + grapheme + "y"
+        for place in range(len(before), len(before) + len(grapheme)):
+            assert shortening._grapheme_start(text, place) == len(before)
+            assert shortening._grapheme_end(text, place) == len(before) + len(grapheme)
+        assert shortening._grapheme_start(text, len(text)) == len(text)
+
+
+def test_a_turn_gives_one_message_what_the_other_does_not_need() -> None:
+    def parts(question: int, reply: int, space: int) -> list[int] | None:
+        session, counter = Session("s"), Counter(None, words)
+        for ident, role, size, parent in (("q", "user", question, None), ("a", "assistant", reply, "q")):
+            content = " ".join(["word"] * size)
+            session.apply({"type": "message", "id": ident, "parent": parent, "role": role, "content": content})
+        found = shortening.shorten_turn(session.turns[0], counter, space)
+        return [counter.count_message(one.text) for one in found] if found else None
+
+    overhead = Counter(None, words).message_overhead
+    assert parts(10, 10, 1000) == [10 + overhead, 10 + overhead]
+    whole, rest = parts(100, 5000, 1000) or (0, 0)
+    assert whole == 100 + overhead and 980 <= whole + rest <= 1000
+    rest, whole = parts(5000, 100, 1000) or (0, 0)
+    assert whole == 100 + overhead and 980 <= whole + rest <= 1000
+    both = parts(5000, 5000, 1000)
+    assert both and 490 <= both[0] <= 500 and 490 <= both[1] <= 500
+    least = shortening.MIN_MESSAGE_TOKENS + overhead
+    assert (
+        shortening.MIN_MESSAGE_TOKENS == 32
+        and parts(5000, 5000, 2 * least)
+        and parts(5000, 5000, 2 * least - 1) is None
+    )
+    assert parts(5000, 10, 10 + overhead + least) and parts(5000, 10, 10 + overhead + least - 1) is None
