@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.databases import Databases, DatabaseServer, running_server
+from tests.databases import SERVERS, Databases, DatabaseServer, running_server
 from tests.fork_server import ForkServer
 from tests.server import Server
 
@@ -98,7 +98,7 @@ def databases() -> Iterator[Databases]:
     running.close()
 
 
-@pytest.fixture(params=["redis", "postgresql"])
+@pytest.fixture(params=list(SERVERS))
 def own_server(request: pytest.FixtureRequest) -> Iterator[tuple[DatabaseServer, str]]:
     """A database server of one test, which may kill it, and its address."""
     with running_server(request.param) as server:

@@ -267,22 +267,20 @@ def _postgres_answers(port: int) -> bool:
 
 SERVERS: dict[str, tuple[Callable[[], contextlib.AbstractContextManager[DatabaseServer]], str]] = {
     "redis": (redis_server, "redis://127.0.0.1:{port}/0"),
-    "redis+cluster": (one_node_cluster, "redis://127.0.0.1:{port}"),
     "postgresql": (postgres_server, "postgresql://chatmem@127.0.0.1:{port}/postgres"),
 }
 """How each server is started, and its address."""
+_ALL_SERVERS = SERVERS | {"redis+cluster": (one_node_cluster, "redis://127.0.0.1:{port}/0")}
 
 
-SCHEMES = ["redis+cluster"] + [
-    scheme for scheme, kind in DATABASES.items() if scheme == next(s for s, k in DATABASES.items() if k is kind)
-]
+SCHEMES = [scheme for scheme, kind in DATABASES.items() if scheme == next(s for s, k in DATABASES.items() if k is kind)]
 """The first scheme of every database."""
 
 
 @contextlib.contextmanager
 def running_server(scheme: str) -> Iterator[tuple[DatabaseServer, str]]:
     """A server that one test may kill, and its address. Skips if it is not installed."""
-    start, url = SERVERS[scheme]
+    start, url = _ALL_SERVERS[scheme]
     pytest.importorskip(DATABASES[scheme].driver)
     with start() as server:
         yield server, url.format(port=server.port)

@@ -19,10 +19,10 @@ from tests.databases import SCHEMES, Databases
 Open = Callable[[], SessionStore]
 
 
-@pytest.fixture(params=["file", "memory:", *SCHEMES])
+@pytest.fixture(params=["file", "memory:", *SCHEMES, "redis+cluster"])
 def open_(request: pytest.FixtureRequest, tmp_path: Path, databases: Databases) -> Open:
     """Opens the same store again, as other processes would. A store that is not persistent is a single object."""
-    url = databases.url(request.param, tmp_path) if request.param in SCHEMES else request.param
+    url = request.param if request.param in ("file", "memory:") else databases.url(request.param, tmp_path)
     user = new_id()  # a new user has no sessions
     first = open_store(url, tmp_path, user)
     return (lambda: open_store(url, tmp_path, user)) if first.persistent else (lambda: first)

@@ -39,7 +39,7 @@ def port_of(url: str) -> int:
     return int(found[1])
 
 
-@pytest.mark.parametrize("mode", ["transaction", "session"])
+@pytest.mark.parametrize("mode", ["transaction", pytest.param("session", marks=pytest.mark.long)])
 @pytest.mark.parametrize("settings", [[], ["ignore_startup_parameters = options,extra_float_digits"]])
 def test_piped_chats_behind_a_pooler_keep_every_message(
     server: str, tmp_path: Path, mode: str, settings: list[str]

@@ -164,7 +164,7 @@ def test_a_removal_that_was_killed_can_be_repeated(
 
 def test_a_name_that_two_processes_claim_leads_to_one_session(databases: Databases, tmp_path: Path) -> None:
     url, user = databases.url("redis+cluster", tmp_path), new_id()
-    for number in range(8):
+    for number in range(4):
         results: dict[str, bool] = {}
         start = threading.Barrier(3)
 
@@ -207,7 +207,7 @@ def test_a_session_is_always_listed_while_it_is_renamed(databases: Databases, tm
     for thread in threads:
         thread.start()
     renamer = RedisDatabase(url)
-    for number in range(1, 100):
+    for number in range(1, 50):
         assert renamer.rename(user, session, f"n{number}", f"n{number}")
     over.set()
     for thread in threads:
@@ -218,7 +218,7 @@ def test_a_session_is_always_listed_while_it_is_renamed(databases: Databases, tm
 def test_two_names_given_at_once_leave_the_session_reachable(databases: Databases, tmp_path: Path) -> None:
     url, user = databases.url("redis+cluster", tmp_path), new_id()
     one = RedisDatabase(url)
-    for number in range(30):
+    for number in range(8):
         session, start = new_id(), threading.Barrier(2)
         one.create(f"owner {user}", f"s{number}", "s", session, [("a", "{}")])
 
