@@ -17,6 +17,7 @@ def test_at_least_85_percent_of_the_mutants_are_killed() -> None:
     assert sum(result.killed for result in results) >= 0.85 * len(results)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", mutation.TARGETS)
 def test_every_mutant_is_valid_source_that_differs(path: str) -> None:
     original = ast.unparse(ast.parse((mutation.ROOT / path).read_text()))

@@ -36,9 +36,7 @@ def ask(run: Run, server: Server, home: Path) -> Any:
     return ask
 
 
-@pytest.mark.parametrize(
-    "tokens", [pytest.param(13_500, marks=pytest.mark.long), pytest.param(29_649, marks=pytest.mark.long), 70_000]
-)
+@pytest.mark.parametrize("tokens", [13_500, *(pytest.param(n, marks=pytest.mark.long) for n in (29_649, 70_000))])
 def test_a_long_paste_on_a_large_model_is_sent_with_ten_short_turns_after_it(ask: Any, tokens: int) -> None:
     ask(paste := words("paste", tokens), window=128_000)
     for number in range(10):

@@ -69,11 +69,11 @@ def check_kills(directory: Path, rng: random.Random, times: int) -> None:
 
 
 @pytest.mark.claim("kills during an append: records lost")
-def test_20_kills_during_appends_lose_nothing(
+def test_10_kills_during_appends_lose_nothing(
     tmp_path: Path, rng: random.Random, record_property: RecordProperty
 ) -> None:
-    record_property("cases", 20)
-    check_kills(tmp_path / "s", rng, 20)
+    record_property("cases", 10)
+    check_kills(tmp_path / "s", rng, 10)
 
 
 @pytest.mark.claim("kills during an append: records lost")
@@ -125,11 +125,11 @@ def check_program_kills(server: Server, home: Path, rng: random.Random, times: i
 
 
 @pytest.mark.claim("kills during a reply: records lost")
-def test_4_kills_of_the_program_during_a_reply_keep_question_and_draft(
+def test_2_kills_of_the_program_during_a_reply_keep_question_and_draft(
     server: Server, home: Path, rng: random.Random, record_property: RecordProperty
 ) -> None:
-    record_property("cases", 4)
-    check_program_kills(server, home, rng, 4)
+    record_property("cases", 2)
+    check_program_kills(server, home, rng, 2)
 
 
 @pytest.mark.claim("kills during a reply: records lost")
