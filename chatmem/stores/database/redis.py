@@ -24,7 +24,7 @@ CLAIM_SECONDS = 15
 CREATION_SECONDS = 3_600
 """After how long a session expires that did not get its name."""
 MAX_READS = 5
-"""How often the index is read again because sessions are being renamed meanwhile."""
+"""How often the index is read again when a session is renamed during the read."""
 PARTS = ("records", "ids", "session", "users", "lock")
 """The keys of a session, as the scripts see them: `KEYS[1]` to `KEYS[5]`."""
 
