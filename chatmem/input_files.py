@@ -7,10 +7,12 @@ locks: without them, another process deletes the write-ahead log of a database t
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import stat
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from chatmem.errors import UsageError
 from chatmem.text import truncate
@@ -22,7 +24,8 @@ OPEN_DATABASES: set[Path] = set()
 def open_input(path: Path) -> IO[bytes]:
     """Open a regular file for reading. Raises OSError, and UsageError for other kinds of files and open databases."""
     _check(path, path.stat())
-    file = open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0)), "rb")  # noqa: PTH123, SIM115
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
+    file = io.BufferedReader(_InputFile(descriptor))
     try:
         _check(path, os.fstat(file.fileno()))
     except UsageError:
@@ -47,6 +50,16 @@ def read_stream(stream: IO[bytes], max_bytes: int) -> bytes:
     if len(data) > max_bytes:
         raise UsageError(f"The input is larger than {max_bytes >> 20} MB.", "Send a part of it.")
     return data
+
+
+class _InputFile(io.FileIO):
+    """A file whose reads never wait, as those of `/proc/kmsg` would: they raise BlockingIOError."""
+
+    def readinto(self, buffer: Any, /) -> int:
+        count = super().readinto(buffer)
+        if count is None:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return count
 
 
 def _check(path: Path, found: os.stat_result) -> None:

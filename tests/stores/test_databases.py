@@ -908,6 +908,24 @@ def test_the_reply_of_a_dead_process_does_not_replace_a_turn_that_another_machin
     assert any(m.status == "interrupted" for m in stored.messages.values())
 
 
+@pytest.mark.parametrize("kind", ["file", *SCHEMES])
+@pytest.mark.parametrize("content", [None, b"", b'{"type":"mess'], ids=["no piece", "nothing", "half a record"])
+def test_a_reply_that_arrives_after_a_process_died_before_the_first_piece_of_its_own_survives_a_kill_too(
+    kind: str, content: bytes | None, tmp_path: Path, databases: Databases
+) -> None:
+    url, user = databases.url(kind, tmp_path) if kind in SCHEMES else kind, new_id()
+    store = open_store(url, tmp_path, user)
+    chat = chat_on(store, "work")
+    ask(chat, "one")
+    chat.journal._log.open_draft(question("", chat.session.head, "assistant"))  # type: ignore[union-attr]
+    if content is not None:
+        next(tmp_path.rglob("*.partial")).write_bytes(content)
+    log = open_store(url, tmp_path, user).open("work")
+    with log.exclusive():
+        log.open_draft(question("", chat.session.head, "assistant"))("half a re")
+    assert texts(store, "work")[-1] == "half a re"
+
+
 def test_the_draft_of_a_living_process_is_left_to_it_by_one_that_began_without_the_database(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

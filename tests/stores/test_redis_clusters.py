@@ -42,16 +42,18 @@ def url_of(servers: list[DatabaseServer]) -> str:
 
 def test_a_cluster_of_three_masters_works_from_the_command_line(cluster: list[DatabaseServer], run: Run) -> None:
     store = ["--store", url_of(cluster)]
-    for number in range(6):
-        done = run("ask", f"The word is w{number}.", "-s", f"s{number}", "-m", "offline", *store)
+    names = []
+    while len(names) < 6 or not all("chatmem:" in server.command_to("KEYS", "*") for server in cluster):
+        names.append(f"s{len(names)}")
+        assert len(names) < 50, "every master gets a part"
+        done = run("ask", f"The word is w{len(names) - 1}.", "-s", names[-1], "-m", "offline", *store)
         assert done.returncode == 0, done.stderr
-    assert all("chatmem:" in server.command_to("KEYS", "*") for server in cluster), "every master has a part"
     one_node = ["--store", f"redis://127.0.0.1:{cluster[1].port}"]
     assert run("ask", "Which word?", "-s", "s3", "-m", "offline", *one_node).stdout.count("w3") == 1
     assert run("sessions", "rename", "s3", "renamed", *one_node).returncode == 0
     assert run("sessions", "delete", "s4", "--yes", *store).returncode == 0
     listed = {row["name"] for row in json.loads(run("sessions", "list", "--json", *store).stdout)}
-    assert listed == {"s0", "s1", "s2", "s5", "renamed"}
+    assert listed == {*names, "renamed"} - {"s3", "s4"}
     assert "w5" in run("sessions", "search", "w5", *store).stdout
     assert run("sessions", "check", *store).returncode == 0
 

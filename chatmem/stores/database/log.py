@@ -250,9 +250,15 @@ class DatabaseLog(SessionLog):
 
     def _recover_draft(self, ident: str) -> None:
         """Turn the draft of a process of this machine that died into an interrupted message."""
-        if not self._draft.in_use and (draft := self.outbox.records(ident)):
+        if self._draft.in_use:
+            return
+        try:
+            draft = self.outbox.draft(ident)
+        except OSError:
+            return
+        if draft:
             self._pending += self._remote.read_new()
-            records = list(self._attach(ident, draft))
+            records = list(self._attach(ident, [draft]))
             self._remote.append_lines([encode_line(record) for record in records])
             self._pending += map(without_record_id, records)
-            self.outbox.remove(ident, ".partial")
+        self.outbox.remove(ident, ".partial")  # also one without text: the next reply needs its place

@@ -55,10 +55,14 @@ class Outbox:
         """The records in a file, and the draft of a process that died, without the header."""
         if file in self.store.names():
             return [r for r in self.store.records(file) if r.get("type") not in ("session", "malformed")]
-        draft = None
         with contextlib.suppress(OSError):
-            draft = read_draft(self.directory.system, self.path(file, ".partial"))
-        return [draft] if draft else []
+            if draft := self.draft(file):
+                return [draft]
+        return []
+
+    def draft(self, file: str) -> Record | None:
+        """The draft of a process that died, as an interrupted message. None if it has no text. Raises OSError."""
+        return read_draft(self.directory.system, self.path(file, ".partial"))
 
     def headers(self, file: str) -> list[Record]:
         """The header of a session that was created here. Empty for one that the database knows."""
