@@ -42,7 +42,7 @@ def url_of(servers: list[DatabaseServer]) -> str:
 
 def test_a_cluster_of_three_masters_works_from_the_command_line(cluster: list[DatabaseServer], run: Run) -> None:
     store = ["--store", url_of(cluster)]
-    names = []
+    names: list[str] = []
     while len(names) < 6 or not all("chatmem:" in server.command_to("KEYS", "*") for server in cluster):
         names.append(f"s{len(names)}")
         assert len(names) < 50, "every master gets a part"
