@@ -31,7 +31,7 @@ from chatmem.memory.compare import ComparisonRow, compare
 from chatmem.memory.costs import turn_tokens
 from chatmem.memory.plan import ContextPlan
 from chatmem.memory.planner import plan
-from chatmem.memory.retrieval import FullTextIndex
+from chatmem.memory.retrieval import PassageIndex
 from chatmem.memory.strategies import current_names
 from chatmem.memory.strategies.base import Strategy
 from chatmem.memory.window import server_truncated, window_after_overflow
@@ -79,7 +79,7 @@ class Chat:
         self._resolved: TurnConfig | None = None
         self._turn_config: TurnConfig | None = None
         self._settings_version = -1
-        self._index: FullTextIndex | None = None
+        self._index: PassageIndex | None = None
         self._index_generation = 0
         if read_only:
             self.journal.load()
@@ -310,10 +310,10 @@ class Chat:
             raise UsageError(f"Turn {number} does not exist.", hint)
         return turn
 
-    def index(self, question_id: str = "") -> FullTextIndex:
+    def index(self, question_id: str = "") -> PassageIndex:
         """The full-text index of the session, up to date except for the question with the id `question_id`."""
         if self._index is None or self._index_generation != self.journal.generation:
-            self._index, self._index_generation = FullTextIndex(), self.journal.generation
+            self._index, self._index_generation = PassageIndex(), self.journal.generation
         self._index.update(self.session, question_id)
         return self._index
 

@@ -13,6 +13,7 @@ from chatmem.history.records import Message, Summary
 from chatmem.history.session import Session, Turn
 from chatmem.memory.budget import Limits
 from chatmem.memory.costs import reply_key, turn_tokens
+from chatmem.memory.passages import Passage
 from chatmem.memory.strategies import format_spec
 from chatmem.memory.strategies.base import Strategy
 from chatmem.memory.summaries import SummaryBlock
@@ -21,13 +22,6 @@ from chatmem.tokens.counter import REQUEST_OVERHEAD, Counter
 
 ApiMessage = dict[str, str]
 """A message as it is sent: `{"role": …, "content": …}`."""
-
-
-class RetrievedLine(NamedTuple):
-    """An excerpt of a message that is not sent otherwise, found for the question."""
-
-    message: Message
-    text: str
 
 
 class Decision(NamedTuple):
@@ -62,7 +56,7 @@ class ContextPlan:
     question: Message | str | None
     summary: SummaryBlock = SummaryBlock()
     pins: tuple[Turn, ...] = ()
-    retrieved: tuple[RetrievedLine, ...] = ()
+    retrieved: tuple[Passage, ...] = ()
     notices: tuple[Notice, ...] = ()
     summarize_before: int = 0
     """Turns before this index should be summarised before the cut moves next. 0: nothing to do."""
@@ -109,7 +103,8 @@ class ContextPlan:
         if self.pins:
             digest["pins"] = [turn.id for turn in self.pins]
         if self.retrieved:
-            digest["recalled"] = [line.message.id for line in self.retrieved]
+            digest["recalled"] = list(dict.fromkeys(passage.message.id for passage in self.retrieved))
+            digest["passages"] = [[passage.message.id, passage.start, passage.end] for passage in self.retrieved]
         if self.shortened:
             digest["shortened"] = dict(self.shortened)
         if self.now:
@@ -180,7 +175,7 @@ class ContextPlan:
 
     def decisions(self) -> Iterator[Decision]:
         """One decision per stored message of the path, in the order of the path."""
-        recalled = {line.message.id for line in self.retrieved}
+        recalled = {passage.message.id for passage in self.retrieved}
         summarised = self.summarised_turns()
         pinned = {turn.id for turn in self.pins}
         for message in self.session.preamble:

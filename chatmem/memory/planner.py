@@ -16,7 +16,8 @@ from chatmem.history.session import Session, Turn
 from chatmem.memory.budget import Budget, Limits
 from chatmem.memory.costs import turn_tokens
 from chatmem.memory.excerpts import Retriever, is_retrievable, retrieve
-from chatmem.memory.plan import ApiMessage, ContextPlan, RetrievedLine, question_text
+from chatmem.memory.passages import Passage
+from chatmem.memory.plan import ApiMessage, ContextPlan, question_text
 from chatmem.memory.shortening import Shortened, shorten_turn
 from chatmem.memory.strategies import canonical_spec, format_spec
 from chatmem.memory.strategies.base import Strategy, TailContext
@@ -29,6 +30,7 @@ from chatmem.memory.summaries import (
     summary_block,
     valid_spans,
 )
+from chatmem.memory.words import is_question
 from chatmem.text import span_text
 from chatmem.tokens.counter import Counter
 
@@ -43,6 +45,8 @@ MIN_DATE_SPACE = 16
 """The tokens that have to be free for today's date to be sent."""
 MIN_SHORTENED_SPACE = 512
 """The tokens that a shortened turn has to have before today's date is sent."""
+STATEMENT_SHARE = 0.1
+"""The share of the budget that passages may take for a message that asks nothing."""
 ROLES = ("user", "assistant")
 MAX_NAMED_TURNS = 10
 """How many turns a notice names."""
@@ -137,7 +141,7 @@ def plan(
     tail_tokens = sum(_message_tokens(counter, turns[start], shortened)) if shortened else context.tokens_from(start)
     used_tokens = fixed_tokens + tail_tokens
 
-    # What stands for the rest: the summary, then lines that are retrieved for the question.
+    # What stands for the rest: the summary, then passages that are retrieved for the question.
     block = SummaryBlock()
     system = prompt
     if summary_share and start > 0:
@@ -149,13 +153,17 @@ def plan(
         block, system = _with_summary(session.system, date, selected, pending, counter, share)
         used_tokens += counter.count_message(system) - prompt_tokens if system else 0
 
-    lines: list[RetrievedLine] = []
+    passages: list[Passage] = []
     last_message = question_text(question)
     if retriever and question is not None and start > 0 and retrieval_share:
         candidates = is_retrievable(session, turns, pinned | {turns[i].id for i in block.copies}, start)
         max_tokens = min(retrieval_share, ceiling - used_tokens)
-        lines, last_message, with_lines = retrieve(session, last_message, candidates, counter, max_tokens, retriever)
-        used_tokens += with_lines - question_tokens if lines else 0
+        if not is_question(last_message):
+            max_tokens = min(max_tokens, int(budget.tokens * STATEMENT_SHARE))
+        passages, last_message, with_passages = retrieve(
+            session, last_message, candidates, counter, max_tokens, retriever, now
+        )
+        used_tokens += with_passages - question_tokens if passages else 0
 
     messages: list[ApiMessage] = [{"role": "system", "content": system}] if system else []
     messages += [message for turn in pins if turn.number <= start for message in turn.api_messages]
@@ -182,7 +190,7 @@ def plan(
         question,
         block,
         pins,
-        tuple(lines),
+        tuple(passages),
         tuple(notices),
         _summarize_before(strategy, context, start, spans) if summary_share else 0,
         left_out,

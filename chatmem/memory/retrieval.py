@@ -1,72 +1,78 @@
-"""Full-text retrieval of evicted messages with SQLite's FTS5 in memory: no model, no embeddings.
+"""Retrieval of passages that are left out of the context, by the words of the question: no model, no embeddings.
 
-The query is the rare content words of the question. Hits are ranked by BM25 and come with the message that follows,
-which holds the answer more often than the hit itself. Scripts without spaces are indexed as pairs of characters.
+An inverted index in memory holds the words of every passage, reduced to their stems. Passages are ranked by BM25
+(Robertson and Zaragoza, "The Probabilistic Relevance Framework", 2009; a word counts once per passage). A part of each
+score goes to the passages around it, because an answer often stands a few messages from the words that are asked for.
+Scripts without spaces are indexed as pairs of characters.
 """
 
 from __future__ import annotations
 
+import heapq
+import itertools
+import math
 import re
 import threading
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import date, timedelta
 
 from chatmem.history.records import Message
 from chatmem.history.session import Session
-from chatmem.memory.plan import RetrievedLine
+from chatmem.memory import passages
+from chatmem.memory.dates import named_days
+from chatmem.memory.passages import Passage
+from chatmem.memory.words import IRREGULAR, STOP_WORDS, is_ignorance, is_question, speaker_asked_about
+from chatmem.text import fold
 
 MAX_TERMS = 24
-MAX_HITS = 40
-EXCERPT_FROM_CHARS = 320
-"""Longer messages are cut to the sentences that match."""
+MAX_BEST = 400
+"""How many of the best passages give a part of their score to their neighbours."""
+MAX_POSTINGS = 6000
+"""Once so many passages have a score, further words, which are more frequent, only add to these."""
+NEIGHBOUR_SHARES = (0.5, 0.4, 0.3, 0.2)
+"""The shares of a passage's score that go to the first, second, third and fourth passage before and after it."""
 MAX_TERM_FREQUENCY = 0.15
-"""Terms in a larger share of all messages are ignored."""
+"""Terms in a larger share of all passages are ignored, unless all terms of a question are."""
 RARE_TERM_FREQUENCY = 0.04
-"""A question whose rarest term is in a larger share of all messages retrieves nothing."""
-MIN_RELATIVE_SCORE = 0.3
-"""Hits with a smaller share of the best hit's score are ignored."""
+"""A statement whose rarest term is in a larger share of all passages retrieves nothing."""
+MIN_RELATIVE_SCORE = 0.25
+"""Passages with a smaller share of the best score are ignored."""
+SPEAKER_WEIGHT = 2.0
+"""The weight of what the user said for a question about the user, and of replies for one about the assistant."""
+DATE_WEIGHT = 1.8
+"""The weight of messages from two days before to ten days after the days that a question names."""
+DAYS_BEFORE, DAYS_AFTER = timedelta(2), timedelta(10)
+K1, B = 1.2, 0.75
+"""The usual parameters of BM25."""
 
-_STOP = frozenset(
-    (
-        "a about after again all also am an and any are as at be because been before being but by can could did do "
-        "does doing done down ever every few for from get gets getting give go goes going gone got had has have having "
-        "he hello her here hers hey hi him his how i if in into is it its just kind know known let like long made make "
-        "many may maybe me might mine more most much must my never no nor not now of off often oh ok okay on once one "
-        "only or other our out over own please quite rather really remember right said same say see she should since "
-        "so some something still such sure take tell than thank thanks that the their them then there these they thing "
-        "things think this those though through to told too under until up upon us use used very want wanted was way "
-        "we well went were what when where which while who whom whose why will with without would yes yet you your "
-        "yours again anything call called many name whats thats dont didnt im ive"
-    ).split()
-) - {"name"}
-_WORD = re.compile(r"[^\W_]+(?:['’.\-/:@][^\W_]+)*")
-_UNSPACED = r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\u0e00-\u0e7f]+"
-_SENTENCE = re.compile(r"(?<=[.!?。！？])\s*|\n+")
+_BATCH = 512
+_WORD = re.compile(r"[^\W_]+")
+_UNSPACED = re.compile("[\\u3040-\\u30ff\\u3400-\\u4dbf\\u4e00-\\u9fff\\uac00-\\ud7af\\uf900-\\ufaff\\u0e00-\\u0e7f]+")
 
 
-class FullTextIndex:
+class PassageIndex:
     """The index of one session. Call `update`, then `retrieve`. Both may be called from any thread."""
 
     def __init__(self) -> None:
-        import sqlite3  # imported lazily: slow
-
         self._lock = threading.Lock()
-        self._known: dict[str, int] = {}
+        self._stems = Stems()
         self._messages: list[Message] = []
-        self._database = sqlite3.connect(":memory:", check_same_thread=False)
-        tokenizer = "tokenize='porter unicode61 remove_diacritics 2'"
-        self._database.executescript(
-            f"""
-            CREATE VIRTUAL TABLE messages USING fts5(text, content='', {tokenizer});
-            CREATE VIRTUAL TABLE terms USING fts5vocab(messages, row);
-            CREATE VIRTUAL TABLE question USING fts5(text, {tokenizer});
-            CREATE VIRTUAL TABLE question_terms USING fts5vocab(question, instance);
-            """
-        )
+        self._known: set[str] = set()
+        self._postings: dict[str, array[int]] = {}
+        """The passages that contain each term, by their numbers, ascending."""
+        self._places: list[tuple[int, int, int]] = []
+        """The message of each passage, and where it begins and ends there."""
+        self._lengths = array("H")
+        """The terms of each passage."""
+        self._total_length = 0
+        self._questions: dict[str, list[int]] = {}
+        """The passages of each question that was asked."""
 
     def update(self, session: Session, asked: str = "") -> None:
         """Index the new messages of the session, of every branch.
 
-        `asked` is the id of the question being asked. It is indexed later, so that a preview finds the same lines.
+        `asked` is the id of the question being asked. It is indexed later, so that a preview finds the same passages.
         """
         with self._lock:
             if len(self._messages) >= len(session.messages):
@@ -74,98 +80,179 @@ class FullTextIndex:
             new = [m for m in list(session.messages.values())[len(self._messages) :] if m.id not in self._known]
             if new and new[-1].id == asked:
                 new.pop()
-            for message in new:
-                self._known[message.id] = len(self._messages)
-                self._messages.append(message)
-            rows = ((self._known[m.id], _indexed(m.content)) for m in new if m.role in ("user", "assistant"))
-            self._database.executemany("INSERT INTO messages(rowid, text) VALUES (?, ?)", rows)
+            for first in range(0, len(new), _BATCH):
+                self._add(new[first : first + _BATCH])
 
-    def retrieve(self, question: str, is_candidate: Callable[[str], bool]) -> Sequence[Sequence[RetrievedLine]]:
-        """Groups of lines, best first: each hit with the message that follows it, if that is a candidate too."""
+    def retrieve(
+        self, question: str, is_candidate: Callable[[str], bool], today: date | None = None
+    ) -> Iterable[Passage]:
+        """The passages of candidates that are relevant for a question asked `today`, best first."""
         with self._lock:
-            terms = self._terms(question)
-            hits = list(self._hits(terms, is_candidate)) if terms else []
-        words = {term.lower() for term in terms}
-        groups = []
-        for message in hits:
-            lines = [RetrievedLine(message, _excerpt(message.content, words))]
-            position = self._known[message.id] + 1
-            after = self._messages[position] if position < len(self._messages) else None
-            if after and after.parent == message.id and after.role in ("user", "assistant") and is_candidate(after.id):
-                lines.append(RetrievedLine(after, _excerpt(after.content, words)))
-            groups.append(lines)
-        return groups
+            skipped = self._questions.get(_normalized(question), ())
+            terms = self._terms(question, skipped)
+            if not terms:
+                return []
+            scores = self._scores(terms)
+            for number in skipped:
+                scores.pop(number, None)
+            self._weigh(scores, question, today)
+            return self._rank(scores, lambda number: is_candidate(self._messages[self._places[number][0]].id))
 
-    def _hits(self, terms: list[str], is_candidate: Callable[[str], bool]) -> Iterator[Message]:
-        query = " OR ".join(f'"{term}"' for term in terms)
-        rows = self._database.execute(
-            "SELECT rowid, rank FROM messages WHERE messages MATCH ? ORDER BY rank LIMIT 400", (query,)
-        )
-        best, count = None, 0
-        for position, rank in rows:
+    def _add(self, messages: Sequence[Message]) -> None:
+        rows: list[tuple[int, int, int, list[str]]] = []
+        for message in messages:
+            position = len(self._messages)
+            self._messages.append(message)
+            self._known.add(message.id)
+            if message.role == "user" or (message.role == "assistant" and not is_ignorance(message.content)):
+                content = message.content
+                rows += ((position, a, b, _words(content[a:b])) for a, b in passages.split(content))
+        self._stems.learn(word for row in rows for word in row[3])
+        for position, start, end, words in rows:
+            number = len(self._places)
+            self._places.append((position, start, end))
+            terms = {self._stems[word] for word in words}
+            terms.discard("")
+            for term in terms:
+                found = self._postings.get(term)
+                if found is None:
+                    found = self._postings[term] = array("I")
+                found.append(number)
+            self._lengths.append(len(terms))
+            self._total_length += len(terms)
             message = self._messages[position]
-            if not is_candidate(message.id):
-                continue
-            best = rank if best is None else best
-            if rank > best * MIN_RELATIVE_SCORE or count == MAX_HITS:  # ranks are negative: lower is better
+            if message.role == "user" and end - start == len(message.content.strip()):
+                self._questions.setdefault(" ".join(words), []).append(number)
+
+    def _terms(self, question: str, skipped: Sequence[int]) -> list[tuple[float, array[int]]]:
+        """The weight and the passages of each term of the question, the rarest first."""
+        words = _words(question)[: 40 * MAX_TERMS]
+        self._stems.learn(words)
+        total = max(1, len(self._places) - len(skipped))
+        known = []
+        for term in dict.fromkeys(self._stems[word] for word in words):
+            found = self._postings.get(term)
+            if found and len(found) > len(skipped):
+                known.append((len(found) - len(skipped), term))
+        known.sort()
+        rarest = known[0][0] if known else 0
+        if not is_question(question) and rarest > max(3.0, total * RARE_TERM_FREQUENCY):
+            return []
+        most = max(3.0, total * MAX_TERM_FREQUENCY)
+        chosen = [entry for entry in known if entry[0] <= most] or known
+        return [
+            (math.log(1 + (total - count + 0.5) / (count + 0.5)), self._postings[term])
+            for count, term in chosen[:MAX_TERMS]
+        ]
+
+    def _scores(self, terms: Iterable[tuple[float, array[int]]]) -> dict[int, float]:
+        """The BM25 score of each passage with a term."""
+        scores: dict[int, float] = {}
+        for weight, found in terms:
+            if not scores:
+                scores = dict.fromkeys(found, weight)
+            elif len(scores) < MAX_POSTINGS:
+                for number in found:
+                    scores[number] = scores.get(number, 0.0) + weight
+            else:
+                for number in scores.keys() & set(found):
+                    scores[number] += weight
+        mean = self._total_length / max(1, len(self._places))
+        norms = [(K1 + 1) / (1 + K1 * (1 - B + B * length / mean)) for length in range(passages.MAX_CHARS + 1)]
+        lengths = self._lengths
+        return {number: score * norms[lengths[number]] for number, score in scores.items()}
+
+    def _weigh(self, scores: dict[int, float], question: str, today: date | None) -> None:
+        """Raise the scores of what the asked speaker said, and of what was said around the named days."""
+        role = speaker_asked_about(question)
+        spans = [
+            (str(days.first - DAYS_BEFORE), str(days.last + DAYS_AFTER) + "~")
+            for days in (named_days(question, today) if today else ())
+        ]
+        if not role and not spans:
+            return
+        for number in scores:
+            message = self._messages[self._places[number][0]]
+            if message.role == role:
+                scores[number] *= SPEAKER_WEIGHT
+            if any(first <= message.time <= last for first, last in spans):
+                scores[number] *= DATE_WEIGHT
+
+    def _rank(self, scores: dict[int, float], is_candidate: Callable[[int], bool]) -> Iterator[Passage]:
+        """The passages by their scores and those of their neighbours, best first."""
+        by_score = heapq.nlargest(2 * MAX_BEST, scores, key=scores.__getitem__)
+        best = [number for number in by_score if is_candidate(number)][:MAX_BEST]
+        if len(best) < MAX_BEST and len(scores) > len(by_score):  # what is in the context takes the first places
+            by_score = sorted(scores, key=scores.__getitem__, reverse=True)
+            best = list(itertools.islice(filter(is_candidate, by_score), MAX_BEST))
+        sums = _with_neighbours({number: scores[number] for number in best})
+        ranked = sorted(sums, key=sums.__getitem__, reverse=True)
+        found = (number for number in ranked if 0 <= number < len(self._places) and is_candidate(number))
+        least = 0.0
+        for number in found:
+            least = least or sums[number] * MIN_RELATIVE_SCORE
+            if sums[number] < least:
                 return
-            count += 1
-            yield message
+            position, start, end = self._places[number]
+            yield Passage(self._messages[position], start, end)
 
-    def _terms(self, question: str) -> list[str]:
-        """The words of the question that are specific in this conversation. None if none of them is rare."""
-        words = list(dict.fromkeys(_words(question)))[: 4 * MAX_TERMS]
-        if not words:
-            return []
-        self._database.execute("DELETE FROM question")
-        self._database.executemany("INSERT INTO question(rowid, text) VALUES (?, ?)", enumerate(words))
-        rows = self._database.execute(
-            "SELECT q.doc, min(coalesce(t.doc, 0))"
-            " FROM question_terms q LEFT JOIN terms t ON t.term = q.term GROUP BY q.doc"
+
+def _with_neighbours(scores: dict[int, float]) -> dict[int, float]:
+    """The scores, raised by those of the passages around each."""
+    sums = dict(scores)
+    for number, score in scores.items():
+        for distance, share in enumerate(NEIGHBOUR_SHARES, 1):
+            for other in (number - distance, number + distance):
+                sums[other] = sums.get(other, 0.0) + share * score
+    return sums
+
+
+class Stems(dict[str, str]):
+    """The stem of each word that was learned: empty for words that are not searched for.
+
+    English words are reduced by Porter's algorithm, the one of SQLite's full-text search.
+    """
+
+    def __init__(self) -> None:
+        import sqlite3  # imported lazily: slow
+
+        super().__init__()
+        self._database = sqlite3.connect(":memory:", check_same_thread=False)
+        self._database.executescript(
+            "CREATE VIRTUAL TABLE words USING fts5(word, tokenize='porter ascii');"
+            "CREATE VIRTUAL TABLE stems USING fts5vocab(words, instance);"
         )
-        total = max(1, len(self._messages))
-        known = sorted(
-            (spread, position) for position, spread in rows if 0 < spread <= max(3.0, total * MAX_TERM_FREQUENCY)
-        )
-        if not known or known[0][0] > max(3.0, total * RARE_TERM_FREQUENCY):
-            return []
-        return [words[position] for _, position in known[:MAX_TERMS]]
+
+    def learn(self, words: Iterable[str]) -> None:
+        """Find the stems of words in lower case that are not known yet."""
+        new = {word for word in words if word not in self}
+        plain = []
+        for word in new:
+            if word in STOP_WORDS or (len(word) == 1 and word.isascii() and not word.isdigit()):
+                self[word] = ""
+            elif word.isascii() and word.isalpha():
+                plain.append(word)
+            else:
+                self[word] = word
+        if plain:
+            rows = ((number, IRREGULAR.get(word, word)) for number, word in enumerate(plain))
+            self._database.executemany("INSERT INTO words(rowid, word) VALUES (?, ?)", rows)
+            for number, stem in self._database.execute("SELECT doc, term FROM stems"):
+                self[plain[number]] = stem
+            self._database.execute("DELETE FROM words")
 
 
-def _words(text: str) -> Iterator[str]:
-    """Content words, and pairs of characters of scripts without spaces."""
-    for run in re.findall(_UNSPACED, text):
-        yield from (run[i : i + 2] for i in range(max(1, len(run) - 1)))
-    for word in _WORD.findall(re.sub(_UNSPACED, " ", text)):
-        plain = word.replace("’", "'")
-        plain = plain[:-2] if plain.lower().endswith("'s") else plain
-        if plain.lower().replace("'", "") not in _STOP and (len(plain) > 1 or plain.isdigit()):
-            yield plain.replace('"', "")
-
-
-def _indexed(text: str) -> str:
-    """A message as it is indexed: runs of scripts without spaces become pairs of characters."""
-    if text.isascii():
-        return text
-    return re.sub(_UNSPACED, lambda run: " " + " ".join(_pairs(run[0])) + " ", text)
+def _words(text: str) -> list[str]:
+    """The words of a text, folded, and pairs of characters of scripts without spaces."""
+    folded = fold(text)
+    if not folded.isascii():
+        folded = _UNSPACED.sub(lambda run: " " + " ".join(_pairs(run[0])) + " ", folded)
+    return _WORD.findall(folded)
 
 
 def _pairs(run: str) -> Iterable[str]:
     return (run[i : i + 2] for i in range(max(1, len(run) - 1)))
 
 
-def _excerpt(text: str, words: set[str]) -> str:
-    """A long message cut to the sentences that hold a word of the question, with their neighbours."""
-    text = text.strip()
-    if len(text) <= EXCERPT_FROM_CHARS:
-        return " ".join(text.split())
-    sentences = [s for s in _SENTENCE.split(text) if s and s.strip()]
-    stems = {word[: max(3, len(word) - 3)] for word in words}
-    hits = [n for n, s in enumerate(sentences) if any(stem in s.lower() for stem in stems)]
-    wanted = sorted({m for n in hits[:4] for m in (n - 1, n, n + 1) if 0 <= m < len(sentences)}) or [0, 1]
-    kept, last = [], -1
-    for n in wanted:
-        if n < len(sentences):
-            kept.append(("… " if n != last + 1 else "") + sentences[n].strip()[: 2 * EXCERPT_FROM_CHARS])
-            last = n
-    return " ".join(" ".join(kept).split()) + (" …" if last != len(sentences) - 1 else "")
+def _normalized(question: str) -> str:
+    return " ".join(_words(question))

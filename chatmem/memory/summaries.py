@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -18,6 +19,8 @@ SUMMARY_CLOSE = "[End of the summary.]"
 COPY_OPEN = "[Not summarised yet:]"
 COPY_FRAME_TOKENS = 16
 """About the tokens of the lines around the copy of a turn."""
+MAX_COPIES = 256
+"""How many turns may stand in a summary as copies. Their space ends long before."""
 FRAME_TOKENS = 40
 """About the tokens of the lines around the summary."""
 
@@ -155,9 +158,19 @@ def estimate_summary_tokens(spans: list[SummarySpan], pending: Sequence[Turn], c
 
 
 def pending_turns(spans: list[SummarySpan], turns: Sequence[Turn], before: int) -> list[Turn]:
-    """The turns before an index that belong in the summary, and that no segment stands for yet."""
-    covered = {index for first, last, _ in spans for index in range(first, last + 1)}
-    return [turn for index, turn in enumerate(turns[:before]) if index not in covered and summarisable(turn)]
+    """The turns before an index that belong in the summary, and that none of the chosen segments stands for yet.
+
+    At most the newest `MAX_COPIES`, oldest first.
+    """
+    gaps = [
+        (last + 1, following)
+        for last, following in zip(
+            [-1, *(last for _, last, _ in spans)], [*(first for first, _, _ in spans), before], strict=True
+        )
+    ]
+    uncovered = (turns[index] for start, end in reversed(gaps) for index in range(min(end, before) - 1, start - 1, -1))
+    newest = list(itertools.islice(filter(summarisable, uncovered), MAX_COPIES))
+    return newest[::-1]
 
 
 def escape_block(text: str, closing: str) -> str:

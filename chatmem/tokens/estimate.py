@@ -13,23 +13,51 @@ from functools import cache
 
 def estimate_tokens(text: str) -> int:
     """About how many tokens a text has."""
-    total = 0.0
-    for run in _runs().finditer(text):
-        total += _COST[run.lastgroup or "other"](run.end() - run.start())
-    return math.ceil(total)
+    return math.ceil(sum(map(_run_costs().__getitem__, _runs().findall(text))))
+
+
+class _RunCosts(dict[str, float]):
+    """The cost of each run of characters. Those of short runs, such as words, are kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kinds = re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in _PATTERNS.items()), re.DOTALL)
+
+    def __missing__(self, run: str) -> float:
+        match = self._kinds.match(run)
+        cost = _COST[match.lastgroup](len(run)) if match and match.lastgroup else 0.0
+        if len(run) <= MAX_KEPT_CHARS:
+            if len(self) >= MAX_KEPT_RUNS:
+                self.clear()
+            self[run] = cost
+        return cost
+
+
+@cache
+def _run_costs() -> _RunCosts:
+    return _RunCosts()
 
 
 @cache
 def _runs() -> re.Pattern[str]:
     """Matches runs of one kind of text. Compiled on first use: it takes 2 ms, which the prompt need not wait for."""
-    return re.compile(
-        r"(?P<word>[A-Za-z]+)|(?P<digits>[0-9]+)|(?P<han>[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+)"
-        r"|(?P<kana>[\u3040-\u30ff]+)|(?P<hangul>[\uac00-\ud7af]+)|(?P<blank>[ \t]+)|(?P<line>\s*\n\s*)"
-        r"|(?P<mark>[!-/:-@\[-`{-~]+)|(?P<letters>[^\W\d_]+)|(?P<other>.)",
-        re.DOTALL,
-    )
+    return re.compile("|".join(_PATTERNS.values()), re.DOTALL)
 
 
+MAX_KEPT_CHARS, MAX_KEPT_RUNS = 24, 20_000
+
+_PATTERNS = {
+    "word": "[A-Za-z]+",
+    "digits": "[0-9]+",
+    "han": r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+",
+    "kana": r"[\u3040-\u30ff]+",
+    "hangul": r"[\uac00-\ud7af]+",
+    "blank": r"[ \t]+",
+    "line": r"\s*\n\s*",
+    "mark": r"[!-/:-@\[-`{-~]+",
+    "letters": r"[^\W\d_]+",
+    "other": ".",
+}
 _COST: dict[str, Callable[[int], float]] = {
     "word": lambda n: 1.0 if n <= 7 else 1.0 + 0.33 * (n - 7),
     "digits": lambda n: 1.27 * math.ceil(n / 3),

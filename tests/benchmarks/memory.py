@@ -26,7 +26,7 @@ from chatmem.memory.budget import Limits
 from chatmem.memory.compare import common_prefix_tokens
 from chatmem.memory.plan import ApiMessage, ContextPlan
 from chatmem.memory.planner import plan
-from chatmem.memory.retrieval import FullTextIndex
+from chatmem.memory.retrieval import PassageIndex
 from chatmem.memory.strategies.base import Strategy
 from chatmem.memory.summarizer import SummaryJob, SummaryModel
 from chatmem.tokens.counter import Counter, counter_for_model
@@ -225,7 +225,7 @@ def replay(
     seed: int = 0,
 ) -> Figures:
     """Play a conversation under a strategy: plan, reply, summarise; check every plan."""
-    session, index = Session("bench"), FullTextIndex()
+    session, index = Session("bench"), PassageIndex()
     oracle = Oracle(conversation, random.Random(seed), keep, fail, counter)
     summary_model = SummaryModel("oracle", 128_000, oracle.ask)
     recall, sizes, stale = [], [], 0

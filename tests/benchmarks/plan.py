@@ -15,7 +15,7 @@ from chatmem.history.session import Session
 from chatmem.memory import strategies
 from chatmem.memory.budget import Limits
 from chatmem.memory.planner import plan
-from chatmem.memory.retrieval import FullTextIndex
+from chatmem.memory.retrieval import PassageIndex
 from chatmem.tokens.counter import counter_for_model
 from tests.benchmarks.rows import Claim, Row, half, measured, seconds
 
@@ -87,7 +87,7 @@ def rows(quick: bool) -> Iterator[Row]:
             continue
         slower = statistics.median(seconds(theirs, 3)) / statistics.median(ours["token-trim:8000"])
         yield TRIM[size].row(slower, how=how)
-    session, index = history(10_000), FullTextIndex()
+    session, index = history(10_000), PassageIndex()
     built = seconds(lambda: index.update(session), 1, 0)[0]
     asked = seconds(
         lambda: index.retrieve("what was it about word17 and word1234 and word99?", lambda ident: True), times

@@ -20,7 +20,7 @@ from chatmem.memory.costs import turn_tokens
 from chatmem.memory.excerpts import EXCERPTS_OPEN
 from chatmem.memory.plan import ContextPlan, question_text
 from chatmem.memory.planner import MIN_DATE_SPACE, MIN_SHORTENED_SPACE, date_note, plan
-from chatmem.memory.retrieval import FullTextIndex
+from chatmem.memory.retrieval import PassageIndex
 from chatmem.memory.strategies.base import Strategy
 from chatmem.memory.summaries import SUMMARY_CLOSE, SUMMARY_OPEN
 from chatmem.tokens.counter import REQUEST_OVERHEAD, Counter
@@ -36,8 +36,8 @@ def counted(ratio: float = 1.0, extra: int = 0) -> Counter:
     return Counter(None, estimate_tokens, ratio, extra)
 
 
-def index(session: Session) -> FullTextIndex:
-    found = FullTextIndex()
+def index(session: Session) -> PassageIndex:
+    found = PassageIndex()
     found.update(session)
     return found
 

@@ -1,0 +1,186 @@
+"""Days that a text names: dates, months, weekdays and words such as "yesterday", in four languages."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from calendar import monthrange
+from collections.abc import Callable, Iterable
+from datetime import date, timedelta
+from functools import cache
+from typing import NamedTuple
+
+from chatmem.text import fold
+
+_MONTHS = (
+    "january jan januar janvier enero",
+    "february feb februar fevrier febrero",
+    "march mar marz mars marzo",
+    "april apr avril abril",
+    "may mai mayo",
+    "june jun juni juin junio",
+    "july jul juli juillet julio",
+    "august aug aout agosto",
+    "september sep sept septembre septiembre",
+    "october oct oktober okt octobre octubre",
+    "november nov novembre noviembre",
+    "december dec dezember dez decembre diciembre",
+)
+_WEEKDAYS = (
+    "monday montag lundi lunes",
+    "tuesday dienstag mardi martes",
+    "wednesday mittwoch mercredi miercoles",
+    "thursday donnerstag jeudi jueves",
+    "friday freitag vendredi viernes",
+    "saturday samstag samedi sabado",
+    "sunday sonntag dimanche domingo",
+)
+_COUNTS = (
+    "a an one ein einer einem un une una",
+    "two zwei deux dos",
+    "three drei trois tres",
+    "four vier quatre cuatro",
+)
+_UNITS = (
+    "day days tag tage tagen jour jours dia dias",
+    "week weeks woche wochen semaine semaines semana semanas",
+    "month months monat monate monaten mois mes meses",
+    "year years jahr jahre jahren an ans ano anos",
+)
+_DAYS = {
+    "the day before yesterday": -2, "vorgestern": -2, "avant-hier": -2, "anteayer": -2,
+    "yesterday": -1, "last night": -1, "gestern": -1, "hier": -1, "ayer": -1,
+    "today": 0, "tonight": 0, "this morning": 0, "this evening": 0, "heute": 0, "aujourd'hui": 0, "hoy": 0,
+    "tomorrow": 1, "demain": 1, "manana": 1,
+    "the day after tomorrow": 2, "ubermorgen": 2, "apres-demain": 2, "pasado manana": 2,
+}  # fmt: skip
+_STEPS = (
+    "last past previous letzte letzten letzter vorige derniere dernier pasada pasado",
+    "this diese diesen cette ce esta este",
+    "next nachste nachsten prochaine prochain proxima proximo",
+)
+_PREPOSITIONS = "in of on last this next since during early late until by from im am letzten seit en le au de el"
+
+
+class NamedDays(NamedTuple):
+    """Days that a text names between two positions, from the first to the last one."""
+
+    start: int
+    end: int
+    first: date
+    last: date
+    is_relative: bool
+    """Whether they depend on the day on which the text was written."""
+
+
+def named_days(text: str, today: date) -> list[NamedDays]:
+    """The days that a text written `today` names. What has no year or direction is in the past."""
+    folded = fold(text)
+    if len(folded) != len(text):
+        folded = text.lower()
+    found: list[NamedDays] = []
+    for pattern, resolve, is_relative in _patterns():
+        for match in pattern.finditer(folded):
+            if any(match.start() < other.end and other.start < match.end() for other in found):
+                continue
+            with contextlib.suppress(ValueError, OverflowError):  # 31 June, the year 0
+                first, last = resolve(match, today)
+                found.append(NamedDays(*match.span(), first, last, is_relative))
+    return sorted(found)
+
+
+def with_dates(text: str, day: date) -> str:
+    """A text written on `day`, with the date in brackets behind words such as "tomorrow"."""
+    for found in reversed(named_days(text, day)):
+        if found.is_relative:
+            until = "" if found.first == found.last else f" to {found.last}"
+            text = f"{text[: found.end]} [{found.first}{until}]{text[found.end :]}"
+    return text
+
+
+Resolve = Callable[[re.Match[str], date], tuple[date, date]]
+
+
+@cache
+def _patterns() -> list[tuple[re.Pattern[str], Resolve, bool]]:
+    """The patterns on folded text, the most specific ones first."""
+    month, weekday, step, unit, count = map(_group, (_MONTHS, _WEEKDAYS, _STEPS, _UNITS, _COUNTS))
+    day, year, ordinal = r"(?P<day>\d{1,2})", r"(?:,?\s+(?P<year>\d{4}))", r"(?:st|nd|rd|th|er|\.)?"
+    number = rf"(?P<number>\d{{1,3}}|{count})"
+    before = "|".join(_PREPOSITIONS.split())
+    table: list[tuple[str, Resolve, bool]] = [
+        (r"(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)", _date, False),
+        (rf"{day}{ordinal}\s+(?:of\s+|de\s+)?(?P<month>{month})\b{year}?", _date, False),
+        (rf"(?P<month>{month})\.?\s+{day}{ordinal}(?!\d|:){year}?", _date, False),
+        (rf"(?P<month>{month}){year}", _month, False),
+        (rf"(?:{before})\s+(?P<month>{month})", _month, False),
+        ("|".join(sorted(map(re.escape, _DAYS), key=len, reverse=True)), _day_word, True),
+        (rf"(?P<step>{step})\s+(?P<unit>{unit})", _unit, True),
+        (rf"(?P<unit>{unit})\s+(?P<step>{step})", _unit, True),
+        (rf"{number}\s+(?P<unit>{unit})\s+(?P<ago>ago)", _distance, True),
+        (rf"(?P<ago>vor|il y a|hace)\s+{number}\s+(?P<unit>{unit})", _distance, True),
+        (rf"(?:in|dans|en)\s+{number}\s+(?P<unit>{unit})(?P<ago>)", _distance, True),
+        (rf"(?:last|letzten)\s+(?P<weekday>{weekday})", _weekday, True),
+        (rf"(?P<weekday>{weekday})", _weekday, False),
+    ]
+    return [(re.compile(rf"\b(?:{text})\b"), resolve, is_relative) for text, resolve, is_relative in table]
+
+
+def _group(names: Iterable[str]) -> str:
+    return "|".join(sorted(" ".join(names).split(), key=len, reverse=True))
+
+
+def _index(table: tuple[str, ...], name: str) -> int:
+    return next(index for index, names in enumerate(table) if name in names.split())
+
+
+def _date(match: re.Match[str], today: date) -> tuple[date, date]:
+    month, year = match["month"], match["year"]
+    number = int(month) if month.isdecimal() else _index(_MONTHS, month) + 1
+    day = date(int(year or today.year), number, int(match["day"]))
+    if not year and day > today:
+        day = day.replace(year=day.year - 1)
+    return day, day
+
+
+def _month(match: re.Match[str], today: date) -> tuple[date, date]:
+    number, year = _index(_MONTHS, match["month"]) + 1, int(match.groupdict().get("year") or today.year)
+    if match.groupdict().get("year") is None and number > today.month:
+        year -= 1
+    return date(year, number, 1), date(year, number, monthrange(year, number)[1])
+
+
+def _day_word(match: re.Match[str], today: date) -> tuple[date, date]:
+    day = today + timedelta(_DAYS[match[0]])
+    return day, day
+
+
+def _unit(match: re.Match[str], today: date) -> tuple[date, date]:
+    """Last week, this month, next year: all of its days."""
+    steps = _index(_STEPS, match["step"]) - 1
+    unit = _index(_UNITS, match["unit"])
+    if unit == 0:
+        day = today + timedelta(steps)
+        return day, day
+    if unit == 1:
+        monday = today + timedelta(7 * steps - today.weekday())
+        return monday, monday + timedelta(6)
+    if unit == 3:
+        return date(today.year + steps, 1, 1), date(today.year + steps, 12, 31)
+    months = today.year * 12 + today.month - 1 + steps
+    first = date(months // 12, months % 12 + 1, 1)
+    return first, first.replace(day=monthrange(first.year, first.month)[1])
+
+
+def _distance(match: re.Match[str], today: date) -> tuple[date, date]:
+    """Three days ago, in two weeks: that day."""
+    number = int(match["number"]) if match["number"].isdecimal() else _index(_COUNTS, match["number"]) + 1
+    days = number * (1, 7, 30, 365)[_index(_UNITS, match["unit"])]
+    day = today + timedelta(-days if match["ago"] else days)
+    return day, day
+
+
+def _weekday(match: re.Match[str], today: date) -> tuple[date, date]:
+    """The last such day before today."""
+    day = today - timedelta((today.weekday() - _index(_WEEKDAYS, match["weekday"]) - 1) % 7 + 1)
+    return day, day
