@@ -311,7 +311,7 @@ class Chat:
         return turn
 
     def index(self, question_id: str = "") -> PassageIndex:
-        """The full-text index of the session, up to date except for the question with the id `question_id`."""
+        """The passages of the session, indexed, up to date except for the question with the id `question_id`."""
         if self._index is None or self._index_generation != self.journal.generation:
             self._index, self._index_generation = PassageIndex(), self.journal.generation
         self._index.update(self.session, question_id)

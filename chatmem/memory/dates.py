@@ -62,6 +62,9 @@ _STEPS = (
 _PREPOSITIONS = "in of on last this next since during early late until by from im am letzten seit en le au de el"
 
 
+_WORD = re.compile(r"[^\W\d_]+")
+
+
 class NamedDays(NamedTuple):
     """Days that a text names between two positions, from the first to the last one."""
 
@@ -91,11 +94,20 @@ def named_days(text: str, today: date) -> list[NamedDays]:
 
 def with_dates(text: str, day: date) -> str:
     """A text written on `day`, with the date in brackets behind words such as "tomorrow"."""
+    if _relative_words().isdisjoint(_WORD.findall(fold(text))):
+        return text
     for found in reversed(named_days(text, day)):
         if found.is_relative:
             until = "" if found.first == found.last else f" to {found.last}"
             text = f"{text[: found.end]} [{found.first}{until}]{text[found.end :]}"
     return text
+
+
+@cache
+def _relative_words() -> frozenset[str]:
+    """Words without which no days are named relatively."""
+    days = (word for name in _DAYS for word in _WORD.findall(name))
+    return frozenset((*days, "last", "letzten", *" ".join(_UNITS).split()))
 
 
 Resolve = Callable[[re.Match[str], date], tuple[date, date]]

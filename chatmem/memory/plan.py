@@ -65,7 +65,9 @@ class ContextPlan:
     now: datetime | None = None
     """The local time of sending, if the model is told the date."""
     date: str = ""
-    """What it is told."""
+    """What it is told in the system message."""
+    days: str = ""
+    """The block before the question that says when the messages of the tail were written."""
 
     @property
     def tail_id(self) -> str | None:
@@ -133,13 +135,14 @@ class ContextPlan:
         date = count(f"{system}\n\n{self.date}" if system else self.date) - prompt if self.date else 0
         question = count(question_text(self.question)) if self.question is not None else 0
         last = count(self.messages[-1]["content"]) if self.question is not None else 0
+        days = count(self.days + question_text(self.question)) - question if self.days else 0
         return {
             "system": min(prompt, system_message),
             "summary": max(0, system_message - prompt - date),
-            "date": date,
+            "date": date + days,
             "pins": sum(turn_tokens(self.counter, t) for t in self.pins if not self._is_in_tail(t)),
             "tail": self._tail_tokens(),
-            "recalled": max(0, last - question),
+            "recalled": max(0, last - question - days),
             "question": min(question, last),
             "free": max(0, self.budget - self.tokens),
         }

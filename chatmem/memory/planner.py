@@ -2,7 +2,7 @@
 
 One function serves sending, preview, comparison and tests. The order of a context is fixed, so that the provider's
 prompt cache finds the longest possible prefix: one system message (the prompt, the summary, today's date), pinned
-turns, the tail of whole turns, and one user message with the retrieved lines and, at its end, the question.
+turns, the tail of whole turns, and one user message with the retrieved passages and, at its end, the question.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from chatmem.history.records import Message
 from chatmem.history.session import Session, Turn
 from chatmem.memory.budget import Budget, Limits
 from chatmem.memory.costs import turn_tokens
-from chatmem.memory.excerpts import Retriever, is_retrievable, retrieve
+from chatmem.memory.excerpts import Calendar, Retriever, day_lines, is_retrievable, retrieve
 from chatmem.memory.passages import Passage
 from chatmem.memory.plan import ApiMessage, ContextPlan, question_text
 from chatmem.memory.shortening import Shortened, shorten_turn
@@ -45,6 +45,10 @@ MIN_DATE_SPACE = 16
 """The tokens that have to be free for today's date to be sent."""
 MIN_SHORTENED_SPACE = 512
 """The tokens that a shortened turn has to have before today's date is sent."""
+DAY_LINES_SHARE = 0.05
+"""The share of the budget that the days of the tail may take."""
+JOIN_TOKENS = 2
+"""How many tokens two texts may have more together than apart."""
 STATEMENT_SHARE = 0.1
 """The share of the budget that passages may take for a message that asks nothing."""
 ROLES = ("user", "assistant")
@@ -154,16 +158,19 @@ def plan(
         used_tokens += counter.count_message(system) - prompt_tokens if system else 0
 
     passages: list[Passage] = []
-    last_message = question_text(question)
+    asked, quotes, days = question_text(question), "", ""
+    calendar = Calendar(now, annotates=strategy.tells_date)
     if retriever and question is not None and start > 0 and retrieval_share:
         candidates = is_retrievable(session, turns, pinned | {turns[i].id for i in block.copies}, start)
         max_tokens = min(retrieval_share, ceiling - used_tokens)
-        if not is_question(last_message):
+        if not is_question(asked):
             max_tokens = min(max_tokens, int(budget.tokens * STATEMENT_SHARE))
-        passages, last_message, with_passages = retrieve(
-            session, last_message, candidates, counter, max_tokens, retriever, now
-        )
-        used_tokens += with_passages - question_tokens if passages else 0
+        passages, quotes = retrieve(session, asked, candidates, counter, max_tokens, retriever, calendar)
+        used_tokens += counter.count_message(quotes + asked) - question_tokens
+    if date and question is not None:
+        max_tokens = min(int(budget.tokens * DAY_LINES_SHARE), ceiling - used_tokens - JOIN_TOKENS)
+        days = day_lines(turns[start:], counter, max_tokens, calendar)
+        used_tokens += counter.count_message(days + quotes + asked) - counter.count_message(quotes + asked)
 
     messages: list[ApiMessage] = [{"role": "system", "content": system}] if system else []
     messages += [message for turn in pins if turn.number <= start for message in turn.api_messages]
@@ -172,7 +179,7 @@ def plan(
     else:
         messages += [message for turn in turns[start:] if turn.sendable for message in turn.api_messages]
     if question is not None:
-        messages.append({"role": "user", "content": last_message})
+        messages.append({"role": "user", "content": days + quotes + asked})
 
     left_out = _left_out(turns[start], shortened) if shortened else {}
     notices = _notices(limits, is_too_long, strategy.notice(context, start), skipped_pins, block, session)
@@ -196,6 +203,7 @@ def plan(
         left_out,
         now if date else None,
         date,
+        days,
     )
 
 

@@ -96,7 +96,11 @@ class PassageIndex:
             for number in skipped:
                 scores.pop(number, None)
             self._weigh(scores, question, today)
-            return self._rank(scores, lambda number: is_candidate(self._messages[self._places[number][0]].id))
+        asked_before = set(skipped)
+        return self._rank(
+            scores,
+            lambda number: number not in asked_before and is_candidate(self._messages[self._places[number][0]].id),
+        )
 
     def _add(self, messages: Sequence[Message]) -> None:
         rows: list[tuple[int, int, int, list[str]]] = []

@@ -30,8 +30,8 @@ _QUESTION = re.compile(
 )
 _SENTENCE = re.compile(r"(?<=[.!?。！？])\s+|\n+|(?<=[。！？])")
 _SUMMARY_REQUEST = re.compile(r"(you |please )?(summari[sz]e|write (a|the) summary)\b", re.IGNORECASE)
-_QUOTED_BLOCK = re.compile(r"\A\[[^\n]*\]\n(.*?)\n\[End of [^\n]*\]\n\n", re.DOTALL)
-"""A marked block before the question, such as retrieved lines: context, not part of the question."""
+_BLOCK = re.compile(r"\A\[(Excerpts)?[^\n]*\]\n(.*?)\n\[End of [^\n]*\]\n\n", re.DOTALL)
+"""A marked block before the question, such as excerpts: context, not part of the question."""
 
 
 class OfflineModel:
@@ -76,8 +76,9 @@ def answer(messages: Sequence[Mapping[str, str]]) -> str:
     question = last["content"].strip()
     if len(messages) == 2 and context[0]["role"] == "system" and _SUMMARY_REQUEST.match(context[0]["content"]):
         return extract_summary(question)
-    if block := _QUOTED_BLOCK.match(question):
-        context.append({"role": "user", "content": block[1]})
+    while block := _BLOCK.match(question):
+        if block[1]:
+            context.append({"role": "user", "content": block[2]})
         question = question[block.end() :]
     if not _is_question(question):
         return _acknowledge(question)

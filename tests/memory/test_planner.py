@@ -452,7 +452,7 @@ def test_the_longest_summary_that_fits_replaces_its_turns() -> None:
     assert [p.text for p in plan_with(session, "summary:600").summary.segments] == ["ab"]
 
 
-def test_retrieval_puts_the_line_and_its_answer_before_the_question() -> None:
+def test_retrieval_puts_the_passage_and_the_reply_to_it_before_the_question() -> None:
     session = make_session(20)
     session.apply(
         {
@@ -480,16 +480,15 @@ def test_retrieval_puts_the_line_and_its_answer_before_the_question() -> None:
     ]
     assert (
         last.startswith(EXCERPTS_OPEN)
-        and "2026-05-03 user: My locker code is XK-4821." in last
-        and "Noted, the locker." in last
+        and "\n2026-05-03:\nuser: My locker code is XK-4821.\nassistant: Noted, the locker.\n" in last
     )
     assert last.endswith("\n\nWhich locker code was it?")
 
 
-def test_a_question_without_a_rare_word_retrieves_nothing() -> None:
-    assert not plan_with(
-        make_session(60), "window:1,recall_tokens=300", question="and what word is that then?"
-    ).retrieved
+def test_a_statement_without_a_rare_word_retrieves_nothing() -> None:
+    session = make_session(60)
+    assert not plan_with(session, "window:1,recall_tokens=300", question="That word then.").retrieved
+    assert plan_with(session, "window:1,recall_tokens=300", question="And what word is that?").retrieved
 
 
 def test_retrieval_is_off_by_default_in_a_plain_strategy() -> None:

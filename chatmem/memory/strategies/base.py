@@ -56,12 +56,12 @@ class Strategy(ABC):
         return ""
 
     def retrieval_share(self, budget: int) -> int:
-        """The most tokens that retrieved lines may take. 0 if nothing is retrieved."""
+        """The most tokens that retrieved passages may take. 0 if nothing is retrieved."""
         tokens = getattr(self, "recall_tokens", 0)
         return min(MAX_RETRIEVAL_TOKENS if tokens == "auto" else tokens, budget * 2 // 5)
 
     def retrieval_reserve(self, budget: int) -> int:
-        """The tokens that the tail leaves for retrieved lines once a turn is left out."""
+        """The tokens that the tail leaves for retrieved passages once a turn is left out."""
         return min(self.retrieval_share(budget), budget // 8, MAX_RETRIEVAL_RESERVE)
 
     @property
@@ -88,7 +88,7 @@ class TailContext:
     """The turns before the question, and how many tokens a tail of them may take.
 
     Costs are computed from the newest turn on, only as far as they are needed. As soon as something is left out,
-    `reserve` tokens are kept for what replaces it: summary and retrieved lines.
+    `reserve` tokens are kept for what replaces it: summary and retrieved passages.
     """
 
     turns: Sequence[Turn]

@@ -1,0 +1,70 @@
+"""The days that a text names."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from chatmem.memory.dates import named_days, with_dates
+
+TODAY = date(2026, 5, 20)
+"""A Wednesday."""
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "last"),
+    [
+        ("on 2025-12-24", "2025-12-24", "2025-12-24"),
+        ("on 3 May", "2026-05-03", "2026-05-03"),
+        ("on June 3rd", "2025-06-03", "2025-06-03"),
+        ("May 3, 2024 was a Friday", "2024-05-03", "2024-05-03"),
+        ("am 3. Mai", "2026-05-03", "2026-05-03"),
+        ("le 1er mars", "2026-03-01", "2026-03-01"),
+        ("el 2 de enero de 2025", "2026-01-02", "2026-01-02"),
+        ("in February", "2026-02-01", "2026-02-28"),
+        ("since August", "2025-08-01", "2025-08-31"),
+        ("february 2024", "2024-02-01", "2024-02-29"),
+        ("yesterday", "2026-05-19", "2026-05-19"),
+        ("the day before yesterday", "2026-05-18", "2026-05-18"),
+        ("übermorgen", "2026-05-22", "2026-05-22"),
+        ("mañana", "2026-05-21", "2026-05-21"),
+        ("last week", "2026-05-11", "2026-05-17"),
+        ("next month", "2026-06-01", "2026-06-30"),
+        ("last year", "2025-01-01", "2025-12-31"),
+        ("la semana pasada", "2026-05-11", "2026-05-17"),
+        ("letzte Woche", "2026-05-11", "2026-05-17"),
+        ("three days ago", "2026-05-17", "2026-05-17"),
+        ("vor 2 Wochen", "2026-05-06", "2026-05-06"),
+        ("il y a trois jours", "2026-05-17", "2026-05-17"),
+        ("in two weeks", "2026-06-03", "2026-06-03"),
+        ("on Wednesday", "2026-05-13", "2026-05-13"),
+        ("on Tuesday", "2026-05-19", "2026-05-19"),
+        ("last Friday", "2026-05-15", "2026-05-15"),
+    ],
+)
+def test_days_are_read_in_four_languages(text: str, first: str, last: str) -> None:
+    days = named_days(text, TODAY)[0]
+    assert (str(days.first), str(days.last)) == (first, last)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["It may rain.", "We march on.", "2026-02-31", "31 June", "version 3.5", "at 10:30", "in 3", "", "9999 years ago"],
+)
+def test_what_is_no_day_is_not_read_as_one(text: str) -> None:
+    assert named_days(text, TODAY) == []
+
+
+def test_relative_words_get_the_date_that_they_meant_on_their_day() -> None:
+    text = "I fly tomorrow and stay next week. We met on 3 May, two days ago."
+    assert with_dates(text, date(2026, 5, 2)) == (
+        "I fly tomorrow [2026-05-03] and stay next week [2026-05-04 to 2026-05-10]. "
+        "We met on 3 May, two days ago [2026-04-30]."
+    )
+    assert with_dates("Nothing here depends on a day.", TODAY) == "Nothing here depends on a day."
+
+
+def test_a_text_whose_length_changes_when_it_is_folded_keeps_its_dates_in_place() -> None:
+    assert with_dates("ﬁne: tomorrow, ½", date(2026, 5, 2)) == "ﬁne: tomorrow [2026-05-03], ½"
+    assert with_dates("İ yesterday", date(2026, 5, 2)).endswith("yesterday [2026-05-01]")
