@@ -33,6 +33,9 @@ def session(rng: random.Random, limit: int = 14, text: Callable[[], str] | None 
     one = Session("random", system_override=rng.choice(["", "", "You are brief.", "You are " + short_text(rng)]))
     ids: list[str] = []
     text = text or (lambda: short_text(rng))
+    times = rng.choice(
+        [["2026-05-03T10:00:00Z"], [f"2026-05-0{day}T10:00:00Z" for day in range(1, 4)], ["", "2026-04-30T23:59:00Z"]]
+    )
 
     def add(role: str, parent: str | None) -> str:
         ident = f"m{len(ids):03}"
@@ -44,7 +47,7 @@ def session(rng: random.Random, limit: int = 14, text: Callable[[], str] | None 
                 "parent": parent,
                 "role": role,
                 "content": text(),
-                "time": "2026-05-03T10:00:00Z",
+                "time": times[len(ids) * len(times) // 30 % len(times)],
             }
         )
         return ident

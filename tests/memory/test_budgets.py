@@ -370,7 +370,7 @@ def test_a_proven_window_is_the_smallest_doubling_that_holds_the_proof_and_a_qua
     assert proven_window(limits_for(None, 30_000), 30_000, 16_384) == 65_536, "half of the window is for the reply"
 
 
-def test_lines_are_retrieved_from_a_single_turn_that_is_left_out() -> None:
+def test_passages_are_retrieved_from_a_single_turn_that_is_left_out() -> None:
     session = make_session()
     session.apply({"type": "message", "id": "z", "parent": None, "role": "user", "content": "The walrus sings."})
     session.apply(
