@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from chatmem.history.records import Record
 from chatmem.history.session import Session
+from chatmem.memory.dates import Calendar
 from chatmem.memory.plan import ApiMessage, ContextPlan
+from chatmem.memory.strategies.base import Strategy
 from chatmem.models.base import Model, is_nearby
 from chatmem.tokens.counter import Counter
 
@@ -62,6 +65,7 @@ class BackgroundSummaries:
                 as_summary_model(self._model, window=model.window),
                 counter,
                 smaller_by=self._cancellations // CANCELLATIONS_BEFORE_SMALLER,
+                calendar=calendar_for(context.strategy),
             )
             self._taken = 0
             self.job.start()
@@ -103,6 +107,11 @@ class BackgroundSummaries:
     def wait(self, seconds: float) -> bool:
         """Wait for a running job for at most `seconds`, and return whether one is done."""
         return self.job is not None and self.job.join(seconds)
+
+
+def calendar_for(strategy: Strategy) -> Calendar | None:
+    """The local days for the lines of a summary. None if the strategy tells no dates."""
+    return Calendar(datetime.now().astimezone(), annotates=True) if strategy.tells_date else None
 
 
 def as_summary_model(model: Model, window: int | None) -> SummaryModel:

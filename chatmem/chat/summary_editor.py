@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from chatmem.chat.background_summaries import BackgroundSummaries, as_summary_model
+from chatmem.chat.background_summaries import BackgroundSummaries, as_summary_model, calendar_for
 from chatmem.chat.journal import Journal
 from chatmem.chat.turn_config import TurnConfig
 from chatmem.history.records import Summary, new_id
@@ -36,11 +36,11 @@ class SummaryEditor:
         session = self._journal.session
         index = session.turn_index
         found = [s for s in session.summaries.values() if s.start in index and s.end in index]
-        self._append(*(segment._replace(id=new_id(), text="") for segment in found))
+        self._append(*(segment._replace(id=new_id(), text="", sources=()) for segment in found))
 
     def edit(self, segment: Summary, text: str) -> None:
         """Replace the text of a segment. An empty text discards it, so that it is made again."""
-        self._append(segment._replace(id=new_id(), text=fix_surrogates(text), edited=bool(text)))
+        self._append(segment._replace(id=new_id(), text=fix_surrogates(text), edited=bool(text), sources=()))
 
     def add(self, segment: Summary) -> None:
         """Store a segment that `summarize` made."""
@@ -57,7 +57,9 @@ class SummaryEditor:
         session, model = self._journal.session, config.summary_model or config.model
         share = strategy.summary_share(strategy.budget(config.limits).tokens)
         writer = as_summary_model(model, model.window)
-        return SummaryJob.for_session(session, len(session.turns) - 1, share, writer, counter).compact(focus)
+        before, calendar = len(session.turns) - 1, calendar_for(strategy)
+        job = SummaryJob.for_session(session, before, share, writer, counter, calendar=calendar)
+        return job.compact(focus)
 
     def _append(self, *segments: Summary) -> None:
         self._background.discard()

@@ -113,6 +113,31 @@ class Summary(NamedTuple):
     edited: bool = False
     compact: bool = False
     """Whether the user asked for it. Then the turns that it stands for are not sent verbatim."""
+    sources: tuple[tuple[str, ...], ...] = ()
+    """The ids of the turns that each line of the text stems from."""
+
+    @classmethod
+    def from_record(cls, record: Record) -> Summary | None:
+        """The segment in a record, or None if the record is malformed."""
+        texts = [record.get(k) for k in ("id", "from", "to", "text")]
+        level, without, sources = record.get("level", 0), record.get("without", []), record.get("sources")
+        if not all(isinstance(t, str) for t in texts) or type(level) is not int or not isinstance(without, list):
+            return None
+        ident, start, end, text = map(str, texts)
+        return cls(
+            ident,
+            start,
+            end,
+            level,
+            text,
+            str(record.get("model", "")),
+            frozenset(map(str, without)),
+            bool(record.get("edited")),
+            record.get("compact") is True,
+            tuple(tuple(map(str, ids)) if isinstance(ids, list) else () for ids in sources)
+            if isinstance(sources, list)
+            else (),
+        )
 
     def record(self) -> Record:
         record: Record = {"type": "summary", "id": self.id, "from": self.start, "to": self.end}
@@ -123,6 +148,8 @@ class Summary(NamedTuple):
             record["edited"] = True
         if self.compact:
             record["compact"] = True
+        if self.sources:
+            record["sources"] = [list(ids) for ids in self.sources]
         return record
 
 

@@ -243,17 +243,13 @@ class Session:
         return True
 
     def _apply_summary(self, record: Record) -> bool:
-        texts = [record.get(k) for k in ("id", "from", "to", "text")]
-        level, without = record.get("level", 0), record.get("without", [])
-        if not all(isinstance(t, str) for t in texts) or type(level) is not int or not isinstance(without, list):
+        segment = Summary.from_record(record)
+        if segment is None:
             return False
-        ident, start, end, text = map(str, texts)
-        excluded = frozenset(map(str, without))
-        model, edited, compact = str(record.get("model", "")), bool(record.get("edited")), record.get("compact") is True
-        self.summaries.pop((start, end, excluded), None)
-        if text:  # an empty text discards the segment
-            segment = Summary(ident, start, end, level, text, model, excluded, edited, compact)
-            self.summaries[start, end, excluded] = segment
+        key = segment.start, segment.end, segment.excluded_turns
+        self.summaries.pop(key, None)
+        if segment.text:  # an empty text discards the segment
+            self.summaries[key] = segment
         return True
 
     def _apply_mark(self, record: Record) -> bool:

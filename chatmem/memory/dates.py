@@ -6,10 +6,11 @@ import contextlib
 import re
 from calendar import monthrange
 from collections.abc import Callable, Iterable
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from functools import cache
 from typing import NamedTuple
 
+from chatmem.history.records import parse_time
 from chatmem.text import fold
 
 _MONTHS = (
@@ -108,6 +109,28 @@ def _relative_words() -> frozenset[str]:
     """Words without which no days are named relatively."""
     days = (word for name in _DAYS for word in _WORD.findall(name))
     return frozenset((*days, "last", "letzten", *" ".join(_UNITS).split()))
+
+
+class Calendar(NamedTuple):
+    """The days on which messages were written, as local days where the time of sending is known."""
+
+    now: datetime | None = None
+    annotates: bool = False
+    """Whether quoted words such as "tomorrow" get their date."""
+
+    @property
+    def today(self) -> date | None:
+        return self.now.date() if self.now else None
+
+    def day(self, time: str) -> str:
+        """The day of a record's time as `2026-05-03`. Empty if it has none."""
+        if self.now is None:
+            return time[:10]
+        parsed = parse_time(time)
+        return str(parsed.astimezone(self.now.tzinfo).date()) if parsed else ""
+
+    def dated(self, text: str, day: str) -> str:
+        return with_dates(text, date.fromisoformat(day)) if self.annotates and day else text
 
 
 Resolve = Callable[[re.Match[str], date], tuple[date, date]]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from itertools import groupby
 from typing import NamedTuple, Protocol
 
-from chatmem.history.records import parse_time
 from chatmem.history.session import Session, Turn
-from chatmem.memory.dates import with_dates
+from chatmem.memory.dates import Calendar
 from chatmem.memory.passages import Passage, joined
 from chatmem.memory.summaries import escape_block
 from chatmem.text import truncate
@@ -36,28 +35,6 @@ class Retriever(Protocol):
         self, question: str, is_candidate: Callable[[str], bool], today: date | None = None
     ) -> Iterable[Passage]:
         """Passages of messages whose id is a candidate, best first."""
-
-
-class Calendar(NamedTuple):
-    """The days on which messages were written, as local days where the time of sending is known."""
-
-    now: datetime | None = None
-    annotates: bool = False
-    """Whether quoted words such as "tomorrow" get their date."""
-
-    @property
-    def today(self) -> date | None:
-        return self.now.date() if self.now else None
-
-    def day(self, time: str) -> str:
-        """The day of a record's time as `2026-05-03`. Empty if it has none."""
-        if self.now is None:
-            return time[:10]
-        parsed = parse_time(time)
-        return str(parsed.astimezone(self.now.tzinfo).date()) if parsed else ""
-
-    def dated(self, text: str, day: str) -> str:
-        return with_dates(text, date.fromisoformat(day)) if self.annotates and day else text
 
 
 def is_retrievable(session: Session, turns: Sequence[Turn], pinned: set[str], start: int) -> Callable[[str], bool]:

@@ -16,12 +16,16 @@ MAX_SENTENCE_CHARS = 300
 
 _FENCE = re.compile(r"^(```|~~~).*?(^\1|\Z)", re.DOTALL | re.MULTILINE)
 _SENTENCE = re.compile(r"(?<=[.!?。！？])\s+|\n+")
-_WORD = re.compile(r"[^\W\d_]{3,}")
 
 
 def extract_facts(texts: Iterable[str]) -> set[str]:
     """The facts in some texts, verbatim."""
     return {found for text in texts for kind in FACT_PATTERNS.values() for found in kind.findall(text)}
+
+
+def fact_kinds(text: str) -> set[str]:
+    """The kinds of facts in a text."""
+    return {kind for kind, pattern in FACT_PATTERNS.items() if pattern.search(text)}
 
 
 def sentences_with_facts(text: str) -> Iterator[tuple[str, set[str]]]:
@@ -30,18 +34,3 @@ def sentences_with_facts(text: str) -> Iterator[tuple[str, set[str]]]:
         sentence = " ".join(sentence.split())
         if 3 < len(sentence) <= MAX_SENTENCE_CHARS and (facts := extract_facts([sentence])):
             yield sentence, facts
-
-
-def dropped_facts(source: str, summary: str, newer: str = "") -> Iterator[str]:
-    """The sentences of `source` with a fact that `summary` lacks, newest first.
-
-    A sentence is skipped if `newer` says something about the same thing: the newer statement replaces it.
-    """
-    newer_words = [set(_WORD.findall(s.lower())) for s, _ in sentences_with_facts(newer)]
-    seen: set[str] = set()
-    for sentence, facts in reversed(list(sentences_with_facts(source))):
-        missing = {fact for fact in facts if fact not in summary} - seen
-        words = set(_WORD.findall(sentence.lower()))
-        if missing and not any(words and len(words & other) * 5 >= len(words) * 4 for other in newer_words):
-            seen |= missing
-            yield sentence

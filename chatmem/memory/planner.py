@@ -15,7 +15,8 @@ from chatmem.history.records import Message
 from chatmem.history.session import Session, Turn
 from chatmem.memory.budget import Budget, Limits
 from chatmem.memory.costs import turn_tokens
-from chatmem.memory.excerpts import Calendar, Retriever, day_lines, is_retrievable, retrieve
+from chatmem.memory.dates import Calendar
+from chatmem.memory.excerpts import Retriever, day_lines, is_retrievable, retrieve
 from chatmem.memory.passages import Passage
 from chatmem.memory.plan import ApiMessage, ContextPlan, question_text
 from chatmem.memory.shortening import Shortened, shorten_turn

@@ -9,7 +9,8 @@ import pytest
 
 from chatmem.history.session import Session
 from chatmem.memory.budget import Limits
-from chatmem.memory.excerpts import DAYS_CLOSE, DAYS_OPEN, EXCERPTS_CLOSE, EXCERPTS_OPEN, Calendar, day_lines
+from chatmem.memory.dates import Calendar
+from chatmem.memory.excerpts import DAYS_CLOSE, DAYS_OPEN, EXCERPTS_CLOSE, EXCERPTS_OPEN, day_lines
 from chatmem.memory.plan import ContextPlan
 from chatmem.memory.planner import plan
 from chatmem.memory.strategies import parse_spec, strategy_from_mapping
