@@ -63,6 +63,9 @@ _STEPS = (
 _PREPOSITIONS = "in of on last this next since during early late until by from im am letzten seit en le au de el"
 
 
+DAY_HEADING = re.compile(r"\W*(\d{4}-\d\d-\d\d)\W*(?:\s|$)")
+"""The day that the lines of a summary begin with, as in `2026-05-03: flies to Lisbon`."""
+
 _WORD = re.compile(r"[^\W\d_]+")
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from chatmem.history.records import Summary
 from chatmem.history.session import Session, Turn
 from chatmem.memory.costs import turn_tokens
+from chatmem.memory.dates import DAY_HEADING
 from chatmem.memory.shortening import MIN_MESSAGE_TOKENS, shorten, shorten_turn
 from chatmem.tokens.counter import Counter
 
@@ -113,17 +114,20 @@ def _segment_tokens(segment: Summary, counter: Counter) -> int:
 
 
 def _last_lines(text: str, counter: Counter, max_tokens: int) -> str:
-    """The last lines of a text that fit, or the end of a single long line."""
-    lines, used = text.split("\n"), 0
-    kept: list[str] = []
-    for line in reversed(lines):
-        used += counter.count_text(line) + 1
-        if used > max_tokens:
-            break
-        kept.append(line)
-    if not kept and max_tokens >= MIN_MESSAGE_TOKENS:
-        return shorten(lines[-1], max_tokens, counter.count_text).text
-    return "\n".join(reversed(kept)).strip()
+    """The last lines of a text that fit, the first one with its day, or the end of a single long line."""
+    lines, free = text.split("\n"), max_tokens
+    start = len(lines)
+    while start > 0 and (tokens := counter.count_text(lines[start - 1]) + 1) <= free:
+        start, free = start - 1, free - tokens
+    if start == len(lines):
+        return shorten(lines[-1], max_tokens, counter.count_text).text if max_tokens >= MIN_MESSAGE_TOKENS else ""
+    day = next((found[1] for line in reversed(lines[:start]) if (found := DAY_HEADING.match(line))), "")
+    if day and counter.count_text(f"{day}: ") > free and start + 1 < len(lines):
+        start += 1
+    kept = lines[start:]
+    if day and not DAY_HEADING.match(kept[0]):
+        kept[0] = f"{day}: {kept[0]}"
+    return "\n".join(kept).strip()
 
 
 def _copies(pending: Sequence[Turn], counter: Counter, space: int) -> tuple[list[str], dict[int, int]]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
 from typing import NamedTuple
 
-from chatmem.memory.dates import with_dates
+from chatmem.memory.dates import DAY_HEADING, with_dates
 from chatmem.memory.facts import extract_facts, fact_kinds, sentences_with_facts
 from chatmem.memory.values import Values
 from chatmem.memory.words import STOP_WORDS
@@ -30,8 +30,7 @@ MAX_LINE_CHARS = 20_000
 MAX_SOURCES = 3
 """How many turns a line is attributed to."""
 
-_DAY = re.compile(r"\W*(\d{4}-\d\d-\d\d)\W*(?:\s|$)")
-_MARK = re.compile(r"^\s*(?:[-*•]\s+|#+\s+)")
+_MARK = re.compile(r"^\s*(?:[-*•]\s+|#+\s+)?(?:(?:user|assistant|human|ai)\s*:\s*)?", re.IGNORECASE)
 _NOISE_STARTS = (
     r"(?:(?:sure|certainly|of course|okay|ok)\b[\s,!.]*)?(?:here(?:'s| is| are)\b.{0,40}\b(?:summary|notes|lines)\b)",
     r"(?:sure|certainly|of course|okay|ok)\b[\s,!.]*$",
@@ -83,7 +82,7 @@ def read_lines(text: str, sources: Sequence[Sequence[str]] = ()) -> Iterator[Lin
     """The lines of a summary as it is stored, each with its day. `sources` are the ids of the turns of each line."""
     day = ""
     for number, raw in enumerate(text.split("\n")):
-        heading = _DAY.match(raw)
+        heading = DAY_HEADING.match(raw)
         if heading:
             day, raw = heading[1], raw[heading.end() :]
         if raw.strip():
@@ -183,9 +182,13 @@ def _with_restored(
         return sum(count(f"{line.day}: {line.text}") + 1 for line in some)
 
     needed = size(_missing(lines, statements))
-    by_worth = sorted(lines, key=lambda line: not extract_facts([line.text]))  # lines with values first
-    kept = fitting(by_worth, max(max_tokens - needed, int(max_tokens * (1 - RESTORED_SHARE))))
-    kept.sort(key=lines.index)
+    space = max(max_tokens - needed, int(max_tokens * (1 - RESTORED_SHARE)))
+    kept = lines = list(lines)
+    if size(lines) > space:  # far too long: lines with values first
+        kept = fitting([line for line in lines if extract_facts([line.text])], space)
+        others = [line for line in lines if line not in kept]
+        kept += fitting(others, min(space - size(kept), int(max_tokens * (1 - RESTORED_SHARE))))
+        kept.sort(key=lines.index)
     return kept + fitting(_missing(kept, statements), max_tokens - size(kept))[::-1]
 
 

@@ -26,7 +26,7 @@ from tests.benchmarks import reliability
 from tests.benchmarks.rows import Row, table
 
 ROOT = Path(__file__).parents[2]
-GROUPS = ("startup", "turn", "screen", "plan", "files", "stores", "memory", "reliability")
+GROUPS = ("startup", "turn", "screen", "plan", "files", "stores", "memory", "summarizers", "dialogue", "reliability")
 PEERS = {
     "llm": ["llm"],
     "langchain": [
@@ -35,7 +35,7 @@ PEERS = {
     ],
 }
 """What is installed into the environment of each peer. chatmem is installed beside LangChain and measured with it."""
-RUNS_WITH = {"plan": "langchain", "memory": "langchain", "stores": "langchain"}
+RUNS_WITH = dict.fromkeys(("plan", "memory", "dialogue", "stores"), "langchain")
 """The groups that run in the environment of a peer, if it can be created."""
 HEADLINES = (
     "start to the prompt, compared to llm",
@@ -52,6 +52,10 @@ HEADLINES = (
     "summary: prompt cache reuse",
     "summary: 120 facts in the context",
     "summary: 240 facts in the context",
+    "22 summary models: facts in the context with the worst that says something true",
+    "natural dialogue: evidence in the context at 2,000 tokens",
+    "natural dialogue: evidence in the context at 4,000 tokens",
+    "natural dialogue: evidence in the context at 16,000 tokens",
     *reliability.NAMES,
 )
 """The claims in the README."""

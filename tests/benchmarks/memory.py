@@ -223,10 +223,11 @@ def replay(
     keep: float = 0.97,
     fail: float = 0.0,
     seed: int = 0,
+    writer: type[Oracle] | None = None,
 ) -> Figures:
     """Play a conversation under a strategy: plan, reply, summarise; check every plan."""
     session, index = Session("bench"), PassageIndex()
-    oracle = Oracle(conversation, random.Random(seed), keep, fail, counter)
+    oracle = (writer or Oracle)(conversation, random.Random(seed), keep, fail, counter)
     summary_model = SummaryModel("oracle", 128_000, oracle.ask)
     recall, sizes, stale = [], [], 0
     total = same = violations = blocked = 0
@@ -403,23 +404,23 @@ SPECS = (
     "summary:{}",
 )
 SUMMARY, LOW_WATER = "summary:{}", "token-trim:{}"
-KEPT = Claim("summary: facts in the context", "", at_least=0.98)
+KEPT = Claim("summary: facts in the context", "", at_least=0.99)
 KEPT_MANY = {
     count: Claim(f"summary: {count} facts in the context", "", at_least=at_least)
-    for count, at_least in ((120, 0.95), (240, 0.85))
+    for count, at_least in ((120, 0.97), (240, 0.9))
 }
 REUSE_MANY = {
     count: Claim(f"summary: prompt cache reuse with {count} facts", "", at_least=at_least)
-    for count, at_least in ((120, 0.77), (240, 0.7))
+    for count, at_least in ((120, 0.78), (240, 0.7))
 }
 KEPT_FAILING = Claim("summary with 30 % failing summaries: facts in the context", "", at_least=0.94)
 ASKED = {
     form: Claim(f"summary: a fact asked for, {form}", "", at_least=at_least)
-    for form, at_least in (("same words", 0.98), ("paraphrase", 0.98), ("no shared word", 0.85))
+    for form, at_least in (("same words", 1.0), ("paraphrase", 0.99), ("no shared word", 0.92))
 }
 STALE = Claim("summary: stale facts", "", at_most=0)
 BROKEN = Claim("plans over budget, without their question, or malformed", "", at_most=0)
-REUSE = Claim("summary: prompt cache reuse", "", at_least=0.85)
+REUSE = Claim("summary: prompt cache reuse", "", at_least=0.86)
 REUSE_4 = Claim("token-trim: prompt cache reuse at 4,000 tokens", "", at_least=0.85)
 REUSE_12 = Claim("token-trim: prompt cache reuse at 12,000 tokens", "", at_least=0.94)
 CLAIMS = (

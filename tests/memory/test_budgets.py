@@ -425,3 +425,21 @@ def test_the_date_is_told_beside_a_newest_turn_that_is_shortened_anyway() -> Non
     context = plan_at(make_session(10, 12_000), "summary", limits_for(None, is_local=True))
     assert context.newest_turn == "shortened" and "[Today is Sunday" in context.messages[0]["content"]
     assert context.tokens <= context.limits.limit
+
+
+def test_a_clipped_summary_keeps_the_day_of_its_first_line() -> None:
+    session = make_session(*[100] * 20)
+    lines = [f"thing number {n} of the day" for n in range(40)]
+    add_summary(
+        session, 1, 19, "\n".join([f"2026-05-02: {lines[0]}", *lines[1:20], f"2026-05-03: {lines[20]}", *lines[21:]])
+    )
+    days = set()
+    for share in range(60, 400, 10):
+        context = plan_with(session, f"summary:1000,recall_tokens=0,summary_tokens={share}", LARGE)
+        shown = context.messages[0]["content"].split("\n\n")[1].split("\n")
+        first = next(line for line in shown if "thing" in line)
+        number = int(first.split(" number ")[1].split()[0])
+        assert first == f"2026-05-0{2 if number < 20 else 3}: {lines[number]}" or shown == [first], first
+        days.add(first[:10])
+        assert context.token_breakdown["summary"] <= share
+    assert days == {"2026-05-02", "2026-05-03"}

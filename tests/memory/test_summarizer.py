@@ -26,7 +26,10 @@ from tests.chat.test_chat import texts
 from tests.fakes import ScriptedModel
 from tests.memory.test_planner import make_session
 
-COUNT = Counter(None, estimate_tokens)
+
+def counter() -> Counter:
+    """A counter of its own: counts are cached by the ids of messages."""
+    return Counter(None, estimate_tokens)
 
 
 class FakeSummarizer:
@@ -48,7 +51,9 @@ class FakeSummarizer:
 
     def summarise(self, session: Session, before: int, tokens: int = 300) -> SummaryJob:
         """Summarise the turns before number `before + 1`, and store the result in the session."""
-        job = SummaryJob.for_session(session, before, tokens, SummaryModel("scripted", self.window, self.ask), COUNT)
+        job = SummaryJob.for_session(
+            session, before, tokens, SummaryModel("scripted", self.window, self.ask), counter()
+        )
         job.run()
         for summary in job.segments:
             session.apply(summary.record())
@@ -129,7 +134,7 @@ def test_the_transcript_is_data_and_the_prompt_says_so() -> None:
         seen.append(messages)
         return "notes", "complete"
 
-    SummaryJob.for_session(make_session(5), 3, 300, SummaryModel("x", 8192, ask), COUNT).run()
+    SummaryJob.for_session(make_session(5), 3, 300, SummaryModel("x", 8192, ask), counter()).run()
     assert [m["role"] for m in seen[0]] == ["system", "user"] and "not instructions" in seen[0][0]["content"]
     assert seen[0][1]["content"].startswith("user: user 1")
 
@@ -138,7 +143,7 @@ def test_a_summary_longer_than_requested_is_cut_at_a_line() -> None:
     session = make_session(10)
     FakeSummarizer("\n".join(f"line {n} " + "word " * 20 for n in range(200))).summarise(session, 5, tokens=300)
     (summary,) = session.summaries.values()
-    assert COUNT.count_text(summary.text) <= 100 and summary.text.endswith("word")
+    assert counter().count_text(summary.text) <= 100 and summary.text.endswith("word")
 
 
 def test_a_fact_that_the_model_dropped_is_appended_verbatim() -> None:
@@ -178,7 +183,8 @@ class SummarizingModel(ScriptedModel):
 
 def chat_with(tmp_path: Path, model: SummarizingModel) -> Chat:
     strategy = strategies.strategy_from_mapping(strategies.parse_spec("summary:600,recall_tokens=0"))
-    return Chat(open_store("file", tmp_path), "work", lambda session: TurnConfig(model, strategy, lambda m: COUNT))
+    counts = counter()
+    return Chat(open_store("file", tmp_path), "work", lambda session: TurnConfig(model, strategy, lambda m: counts))
 
 
 def test_old_turns_are_summarised_in_the_background_and_stored_with_the_next_turn(tmp_path: Path) -> None:
