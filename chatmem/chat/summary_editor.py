@@ -1,4 +1,4 @@
-"""What the user can do to the summary of a chat: read it, edit it, discard it, and have it made now."""
+"""What the user can do to the summary of a chat: read it, edit it, discard it, have it made now, and forget parts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from contextlib import AbstractContextManager
 from chatmem.chat.background_summaries import BackgroundSummaries, as_summary_model, calendar_for
 from chatmem.chat.journal import Journal
 from chatmem.chat.turn_config import TurnConfig
-from chatmem.history.records import Summary, new_id
+from chatmem.errors import UsageError
+from chatmem.history.records import Summary, new_id, utc_now
+from chatmem.memory.forgetting import Match, find_matches, has_words
 from chatmem.memory.strategies.base import Strategy
 from chatmem.memory.summaries import select_summaries
 from chatmem.text import fix_surrogates
@@ -60,6 +62,18 @@ class SummaryEditor:
         before, calendar = len(session.turns) - 1, calendar_for(strategy)
         job = SummaryJob.for_session(session, before, share, writer, counter, calendar=calendar)
         return job.compact(focus)
+
+    def matches(self, text: str) -> list[Match]:
+        """What `forget` would hide: lines of the summary, and passages of the conversation."""
+        if not has_words(text):
+            raise UsageError("There is no word to look for.", "Say what to forget.")
+        return list(find_matches(self._journal.session, text, self.segments()))
+
+    def forget(self, text: str) -> None:
+        """Show what contains all words of a text, and was said so far, neither in summaries nor in excerpts again."""
+        self._background.discard()
+        with self._transaction():
+            self._journal.append({"type": "forget", "text": fix_surrogates(text), "time": utc_now()})
 
     def _append(self, *segments: Summary) -> None:
         self._background.discard()

@@ -6,15 +6,25 @@ Replaying never fails. A malformed record is counted in `Session.malformed_count
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from chatmem.history.records import MAX_TOKENS, VERSION, Message, Record, Summary
 from chatmem.process import pause_gc
 
 TITLE_WORDS = 8
 """How many words of the first question become the title."""
+
+
+class Forgotten(NamedTuple):
+    """A text that the user wants to be forgotten, where it was said in one of the first messages of the file."""
+
+    text: str
+    before: int
+    """How many messages there were."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,10 @@ class Turn:
     @property
     def last(self) -> Message:
         return self.messages[-1]
+
+    def with_messages(self, messages: Iterable[Message]) -> Turn:
+        """The same turn with other messages."""
+        return Turn(self.number, tuple(messages), self.pinned, self.excluded)
 
     @cached_property
     def reply(self) -> str:
@@ -69,12 +83,16 @@ class Session:
     head: str | None = None
     system_override: str | None = None
     """The current system prompt, where it is not the session's own: a default, or one for a single message."""
+    forgotten: list[Forgotten] = field(default_factory=list)
+    """What the user wants neither summarised nor retrieved any more."""
     malformed_count: int = 0
     unknown_count: int = 0
     _path: list[Message] | None = None
     _turns: list[Turn] | None = None
     _turn_index: dict[str, int] = field(default_factory=dict)
     _newest: str | None = None
+    _positions: dict[str, int] = field(default_factory=dict)
+    _positions_before: int = 0
 
     @classmethod
     def replay(cls, name: str, records: Iterable[Record]) -> Session:
@@ -89,6 +107,10 @@ class Session:
     def from_turns(cls, source: Session) -> Session:
         """A copy of a session's turns and summaries that later records do not change."""
         copy = cls(source.name, system_override=source.system, summaries=dict(source.summaries))
+        if source.forgotten:
+            source.position("")
+            copy.forgotten = list(source.forgotten)
+            copy._positions, copy._positions_before = source._positions, source._positions_before
         copy._turn_index = dict(source.turn_index)
         copy._turns = list(source.turns)
         return copy
@@ -185,6 +207,23 @@ class Session:
         index = self.turn_index[ident]
         return index, next(i for i, m in enumerate(self.turns[index].messages) if m.id == ident)
 
+    def position(self, ident: str) -> int:
+        """How many messages were stored before a message. Only those that may be forgotten have their own position."""
+        if self.forgotten and self._positions_before != self.forgotten[-1].before:
+            self._positions_before = self.forgotten[-1].before
+            pairs = zip(range(self._positions_before), self.messages, strict=False)
+            self._positions = {ident: number for number, ident in pairs}
+        return self._positions.get(ident, sys.maxsize)
+
+    def records_with_forgotten(self, messages: Iterable[Message]) -> Iterator[Record]:
+        """The records of some messages in their order, and after each what was forgotten of the messages so far."""
+        left = list(self.forgotten)
+        for message in messages:
+            while left and self.position(message.id) >= left[0].before:
+                yield {"type": "forget", "text": left.pop(0).text}
+            yield message.record()
+        yield from ({"type": "forget", "text": entry.text} for entry in left)
+
     @property
     def unanswered(self) -> Message | None:
         """The newest question on the path, if it has no reply yet."""
@@ -261,6 +300,13 @@ class Session:
         self._turns = None
         return bool(flags)
 
+    def _apply_forget(self, record: Record) -> bool:
+        text = record.get("text")
+        if not isinstance(text, str) or not text.strip():
+            return False
+        self.forgotten.append(Forgotten(text, len(self.messages)))
+        return True
+
     def _apply_head(self, record: Record) -> bool:
         ident = record.get("message")
         if ident is not None and (not isinstance(ident, str) or ident not in self.messages):
@@ -297,5 +343,6 @@ _APPLY: dict[str, Callable[[Session, Record], bool]] = {
     "summary": Session._apply_summary,
     "mark": Session._apply_mark,
     "head": Session._apply_head,
+    "forget": Session._apply_forget,
     "malformed": lambda session, record: False,  # what a store returns for a line that is not a record
 }

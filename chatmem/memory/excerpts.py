@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 from chatmem.history.session import Session, Turn
 from chatmem.memory.dates import Calendar
+from chatmem.memory.forgetting import is_forgotten
 from chatmem.memory.passages import Passage, joined
 from chatmem.memory.summaries import escape_block
 from chatmem.text import truncate
@@ -67,6 +68,8 @@ def retrieve(
     if free < MIN_PASSAGE_TOKENS:
         return [], ""
     for passage in retriever.retrieve(question, is_candidate, calendar.today):
+        if is_forgotten(session, passage.text, passage.message.id):
+            continue
         day = passage.message.time[:10]
         size = _tokens(passage, counter)
         size += counter.count_text(_heading(day)) + 1 if day not in days else 0

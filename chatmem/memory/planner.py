@@ -17,6 +17,7 @@ from chatmem.memory.budget import Budget, Limits
 from chatmem.memory.costs import turn_tokens
 from chatmem.memory.dates import Calendar
 from chatmem.memory.excerpts import Retriever, day_lines, is_retrievable, retrieve
+from chatmem.memory.forgetting import remembered_turn
 from chatmem.memory.passages import Passage
 from chatmem.memory.plan import ApiMessage, ContextPlan, question_text
 from chatmem.memory.shortening import Shortened, shorten_turn
@@ -151,7 +152,8 @@ def plan(
     system = prompt
     if summary_share and start > 0:
         selected = select_spans(spans, start)
-        pending = pending_turns(selected, turns, start)
+        pending = [remembered_turn(session, turn) for turn in pending_turns(selected, turns, start)]
+        pending = [turn for turn in pending if turn.question.content or turn.reply]
         share = summary_share
         while share > ceiling - used_tokens and share > 0:
             share //= 2

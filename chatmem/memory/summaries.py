@@ -11,6 +11,7 @@ from chatmem.history.records import Summary
 from chatmem.history.session import Session, Turn
 from chatmem.memory.costs import turn_tokens
 from chatmem.memory.dates import DAY_HEADING
+from chatmem.memory.forgetting import remembered_segment
 from chatmem.memory.shortening import MIN_MESSAGE_TOKENS, shorten, shorten_turn
 from chatmem.tokens.counter import Counter
 
@@ -40,7 +41,7 @@ def valid_spans(session: Session, turns: Sequence[Turn]) -> list[SummarySpan]:
         if span[0].id != segment.start or span[-1].last.id != segment.end:
             continue
         if {turn.id for turn in span if turn.excluded or turn.pinned} == segment.excluded_turns:
-            valid.append((first, last, segment))
+            valid.append((first, last, remembered_segment(session, segment)))
     return valid
 
 
@@ -110,7 +111,8 @@ def summary_block(spans: list[SummarySpan], pending: Sequence[Turn], counter: Co
 
 
 def _segment_tokens(segment: Summary, counter: Counter) -> int:
-    return counter.count_message(segment.text, f"\0{segment.id}")  # a message may have the same id
+    key = f"\0{segment.id} {len(segment.text)}"  # a message may have the same id; lines may be forgotten
+    return counter.count_message(segment.text, key)
 
 
 def _last_lines(text: str, counter: Counter, max_tokens: int) -> str:

@@ -19,10 +19,12 @@ from chatmem.history.session import Session, Turn
 from chatmem.memory.budget import limits_for
 from chatmem.memory.costs import turn_tokens
 from chatmem.memory.dates import Calendar
+from chatmem.memory.forgetting import remembered_turn
 from chatmem.memory.plan import ApiMessage
 from chatmem.memory.shortening import truncate_to
 from chatmem.memory.summaries import select_summaries, summarisable
-from chatmem.memory.verification import Line, Source, read_lines, says_something, verified, write_lines
+from chatmem.memory.summary_lines import Line, read_lines, write_lines
+from chatmem.memory.verification import Source, says_something, verified
 from chatmem.text import fix_surrogates
 from chatmem.tokens.counter import Counter
 
@@ -215,7 +217,7 @@ class SummaryJob:
 
     def _summarize(self, chunk: Sequence[Turn], max_input: int | None = None) -> list[Line]:
         """The summary of some turns. A transcript that is too long for one request is summarised in pieces."""
-        turns = [turn for turn in chunk if summarisable(turn)]
+        turns = [remembered_turn(self.session, turn) for turn in chunk if summarisable(turn)]
         pieces = _split("\n".join(self._transcript(turns)), self.counter, max_input or self._max_input)
         prompt = PROMPT + (DAYS_PROMPT if self.calendar else "")
         try:
@@ -226,7 +228,9 @@ class SummaryJob:
                 raise
             return self._summarize(chunk, smaller)
         sources = [
-            Source((turn.id,), self._day(turn), text) for turn in turns for text in (turn.question.content, turn.reply)
+            Source((self.session.turns[turn.number - 1].id,), self._day(turn), text)
+            for turn in turns
+            for text in (turn.question.content, turn.reply)
         ]
         return self._verified("\n".join(texts), sources)
 

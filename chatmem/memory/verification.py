@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
 from typing import NamedTuple
 
-from chatmem.memory.dates import DAY_HEADING, with_dates
+from chatmem.memory.dates import with_dates
 from chatmem.memory.facts import extract_facts, fact_kinds, sentences_with_facts
+from chatmem.memory.summary_lines import Line, read_lines
 from chatmem.memory.values import Values
 from chatmem.memory.words import STOP_WORDS
 from chatmem.text import fold
@@ -70,40 +71,9 @@ class Source(NamedTuple):
     text: str
 
 
-class Line(NamedTuple):
-    """One line of a summary."""
-
-    day: str
-    text: str
-    ids: tuple[str, ...] = ()
-
-
-def read_lines(text: str, sources: Sequence[Sequence[str]] = ()) -> Iterator[Line]:
-    """The lines of a summary as it is stored, each with its day. `sources` are the ids of the turns of each line."""
-    day = ""
-    for number, raw in enumerate(text.split("\n")):
-        heading = DAY_HEADING.match(raw)
-        if heading:
-            day, raw = heading[1], raw[heading.end() :]
-        if raw.strip():
-            yield Line(day, raw.strip(), tuple(sources[number]) if number < len(sources) else ())
-
-
 def says_something(text: str) -> bool:
     """Whether an answer has a line that is more than an apology or a refusal."""
     return any(True for _ in _clean_lines(text))
-
-
-def write_lines(lines: Iterable[Line]) -> tuple[str, tuple[tuple[str, ...], ...]]:
-    """The lines as text, the first one of each day with the date before it, and the turns of each line."""
-    texts: list[str] = []
-    sources: list[tuple[str, ...]] = []
-    day = ""
-    for line in lines:
-        texts.append(f"{line.day}: {line.text}" if line.day and line.day != day else line.text)
-        sources.append(line.ids)
-        day = line.day or day
-    return "\n".join(texts), tuple(sources)
 
 
 def verified(text: str, sources: Sequence[Source], max_tokens: int, count: Callable[[str], int]) -> list[Line]:

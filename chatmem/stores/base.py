@@ -203,7 +203,7 @@ class SessionStore(ABC):
         records: list[Record] = [header(new) | {"forked": origin}]
         settings = {k: v for k, v in session.settings.items() if k != "title"}
         records += [{"type": "settings", **settings}] if settings else []
-        records += [message.record() for message in path]
+        records += session.records_with_forgotten(path)
         marks = {ident: flags for ident, flags in session.marks.items() if ident in kept}
         records += [{"type": "mark", "message": ident, **flags} for ident, flags in marks.items()]
         records += [s.record() for s in session.summaries.values() if {s.start, s.end} <= kept]

@@ -112,6 +112,8 @@ def _digest_lines(session: Session, reply: Message, number: int) -> Iterator[str
         turns = sorted({index[i] + 1 for i in _ids(sent.get(name)) if i in index})
         if turns:
             yield f"  {label}: {'turn' if len(turns) == 1 else 'turns'} {', '.join(map(str, turns))}"
+    if dated := sent.get("now"):
+        yield f"  ▪ told the date: {str(dated)[:10]}"
     if shortened := session.shortened_turn(reply):
         yield f"  ◒ shortened: turn {shortened[0]}, {shortened[1]:,} tokens left out"
     if segments := _ids(sent.get("parts")):

@@ -6,8 +6,9 @@ from datetime import date
 
 import pytest
 
+from chatmem.memory.summary_lines import Line, read_lines, write_lines
 from chatmem.memory.values import Values
-from chatmem.memory.verification import Line, Source, read_lines, says_something, verified, write_lines
+from chatmem.memory.verification import Source, says_something, verified
 from chatmem.tokens.estimate import estimate_tokens
 
 DAY = date(2026, 5, 2)

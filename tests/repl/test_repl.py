@@ -570,6 +570,37 @@ def test_compact_summarises_all_but_the_newest_turn_and_asks_before_the_summary_
     ]
 
 
+def test_forget_lists_what_it_hides_and_asks(type_keys: TypeKeys, server: Server) -> None:
+    shown = type_keys(
+        "My locker code is XK-4821." + ENTER,
+        "two" + ENTER,
+        "/forget locker code" + ENTER,
+        "n" + ENTER,
+        "/forget" + ENTER,
+    )
+    assert "↩ turn 1: My locker code is XK-4821." in shown and "Nothing was changed." in shown
+    assert "Nothing was forgotten." in shown
+    shown = type_keys(
+        "/forget locker code" + ENTER,
+        "y" + ENTER,
+        "/forget" + ENTER,
+        "/forget locker code" + ENTER,
+        "/forget zebra" + ENTER,
+    )
+    assert "Forgotten: neither" in shown and "Turn 1 is still sent as a whole. /exclude 1 hides it." in shown
+    assert "✕ locker code" in shown and shown.count("Nothing in this conversation contains all of these words.") == 2
+    type_keys("/memory window:1,recall_tokens=400" + ENTER, "Which locker code is it?" + ENTER)
+    assert "4821" not in str(server.chats[-1]["messages"])
+    type_keys("/memory buffer" + ENTER, "And now?" + ENTER)
+    assert "4821" in str(server.chats[-1]["messages"]), "a whole turn is still sent"
+
+
+def test_summary_shows_the_turns_of_each_line(type_keys: TypeKeys, server: Server) -> None:
+    summarises(server)
+    type_keys("I like tea." + ENTER, "two" + ENTER, "three" + ENTER, "/compact" + ENTER, "y" + ENTER)
+    assert "likes tea.  [turn 1]" in type_keys("/summary" + ENTER)
+
+
 def test_compact_changes_nothing_without_a_yes(type_keys: TypeKeys, server: Server) -> None:
     summarises(server)
     shown = type_keys("one" + ENTER, "two" + ENTER, "/compact" + ENTER, "n" + ENTER, "three" + ENTER)

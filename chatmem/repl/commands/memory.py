@@ -5,12 +5,16 @@ from __future__ import annotations
 from chatmem.errors import ChatmemError, UsageError
 from chatmem.history.records import Summary
 from chatmem.history.session import Turn
+from chatmem.memory.forgetting import turns_with
 from chatmem.memory.strategies import format_spec, parse_spec
 from chatmem.memory.strategies.summary import SummaryStrategy
 from chatmem.repl.commands.base import command, parse_number
 from chatmem.repl.context import ReplContext
 from chatmem.terminal.context_view import print_comparison, print_context, print_why
-from chatmem.text import span_text
+from chatmem.text import span_text, truncate
+
+MAX_LISTED_MATCHES = 12
+MAX_MATCH_CHARS = 100
 
 
 @command("context", "[QUESTION]")
@@ -137,7 +141,38 @@ def summary(repl: ReplContext, argument: str) -> None:
         for segment in segments:
             origin = "edited by you" if segment.edited else f"by {segment.model}"
             repl.terminal.info(f"◐ {_span(repl, segment)} · {origin}")
-            repl.terminal.write_wrapped(segment.text)
+            for number, line in enumerate(segment.text.split("\n")):
+                turns = _sources(repl, segment, number)
+                repl.terminal.write_wrapped(f"{line}  [{turns}]" if turns else line)
+
+
+@command("forget", "[TEXT]")
+def forget(repl: ReplContext, argument: str) -> None:
+    """Never summarise or retrieve again what was said with these words. The history keeps it."""
+    repl.chat.refresh()
+    if not argument:
+        for entry in repl.chat.session.forgotten:
+            repl.terminal.info(f"✕ {entry.text}")
+        if not repl.chat.session.forgotten:
+            repl.terminal.info("Nothing was forgotten. /forget TEXT hides what contains all of these words.")
+        return
+    matches = repl.chat.summary.matches(argument)
+    if not matches:
+        raise UsageError("Nothing in this conversation contains all of these words.")
+    for match in matches[:MAX_LISTED_MATCHES]:
+        where = "summary" if match.is_summary else f"turn {match.turn}"
+        repl.terminal.info(f"{'◐' if match.is_summary else '↩'} {where}: {truncate(match.text, MAX_MATCH_CHARS)}")
+    if len(matches) > MAX_LISTED_MATCHES:
+        repl.terminal.info(f"  and {len(matches) - MAX_LISTED_MATCHES:,} more")
+    if not repl.prompt.confirm("Forget this?"):
+        repl.terminal.info("Nothing was changed.")
+        return
+    repl.chat.summary.forget(argument)
+    repl.terminal.info("Forgotten: neither the summary nor retrieved passages show it again. The history keeps it.")
+    context = repl.chat.plan()
+    whole = [*context.pins, *(turn for turn in context.turns[context.start :] if turn.sendable)]
+    for number in turns_with(whole, argument):
+        repl.terminal.info(f"Turn {number} is still sent as a whole. /exclude {number} hides it.")
 
 
 def _set_flags(repl: ReplContext, argument: str, **flags: bool) -> Turn:
@@ -151,6 +186,14 @@ def _span(repl: ReplContext, segment: Summary) -> str:
     """The turns that a segment stands for."""
     index = repl.chat.session.turn_index
     return span_text(index[segment.start] + 1, index[segment.end] + 1)
+
+
+def _sources(repl: ReplContext, segment: Summary, line: int) -> str:
+    """The turns that a line of a segment stems from, such as `turns 4, 7`. Empty if that is not known."""
+    index = repl.chat.session.turn_index
+    ids = segment.sources[line] if line < len(segment.sources) else ()
+    numbers = sorted({index[ident] + 1 for ident in ids if ident in index})
+    return f"{'turn' if len(numbers) == 1 else 'turns'} {', '.join(map(str, numbers))}" if numbers else ""
 
 
 def _warn_of_lost_summary(repl: ReplContext, before: list[Summary]) -> None:
