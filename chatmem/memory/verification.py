@@ -31,7 +31,8 @@ MAX_LINE_CHARS = 20_000
 MAX_SOURCES = 3
 """How many turns a line is attributed to."""
 
-_MARK = re.compile(r"^\s*(?:[-*•]\s+|#+\s+)?(?:(?:user|assistant|human|ai)\s*:\s*)?", re.IGNORECASE)
+_MARK = re.compile(r"^\s*(?:[-*•]\s+|#+\s+)")
+_ROLE = re.compile(r"^(?:user|assistant)\s*:\s*", re.IGNORECASE)
 _NOISE_STARTS = (
     r"(?:(?:sure|certainly|of course|okay|ok)\b[\s,!.]*)?(?:here(?:'s| is| are)\b.{0,40}\b(?:summary|notes|lines)\b)",
     r"(?:sure|certainly|of course|okay|ok)\b[\s,!.]*$",
@@ -115,6 +116,11 @@ def _statements(source: Source, number: int = 0) -> Iterator[_Statement]:
         yield _Statement(sentence, facts, fact_kinds(sentence), _words_about(sentence, facts), number, source)
 
 
+def _facts(line: str) -> set[str]:
+    """The values of a line. A role that it begins with makes no name of the next word."""
+    return extract_facts([_ROLE.sub("", line)])
+
+
 def _words_about(sentence: str, facts: set[str]) -> set[str]:
     """The words of a sentence that say what its values are about."""
     values = {word for fact in facts for word in _WORD.findall(fold(fact))}
@@ -123,7 +129,7 @@ def _words_about(sentence: str, facts: set[str]) -> set[str]:
 
 def _is_outdated(line: str, statements: Sequence[_Statement]) -> bool:
     """Whether the newest statement about the same thing has other values, or says that a value was replaced."""
-    facts = extract_facts([line])
+    facts = _facts(line)
     kinds, words = fact_kinds(line), _words_about(line, facts)
     newest = next((s for s in reversed(statements) if s.replaces(words, kinds)), None)
     if newest and facts.isdisjoint(newest.facts):
@@ -155,7 +161,7 @@ def _with_restored(
     space = max(max_tokens - needed, int(max_tokens * (1 - RESTORED_SHARE)))
     kept = lines = list(lines)
     if size(lines) > space:  # far too long: lines with values first
-        kept = fitting([line for line in lines if extract_facts([line.text])], space)
+        kept = fitting([line for line in lines if _facts(line.text)], space)
         others = [line for line in lines if line not in kept]
         kept += fitting(others, min(space - size(kept), int(max_tokens * (1 - RESTORED_SHARE))))
         kept.sort(key=lines.index)
