@@ -27,6 +27,12 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).parents[1]
 DATABASE_TESTS = ["tests/stores/test_contract.py", "tests/stores/test_databases.py", "tests/stores/test_outbox.py"]
 MEMORY_TESTS = ["tests/memory", "-k", "not 25000"]
+RETRIEVAL_TESTS = ["tests/memory/test_retrieval.py", "tests/memory/test_excerpts.py"]
+SUMMARY_TESTS = [
+    "tests/memory/test_summarizer.py",
+    "tests/memory/test_verification.py",
+    "tests/memory/test_forgetting.py",
+]
 TARGETS = {
     "chatmem/history/session.py": ["tests/history", "tests/chat", "tests/memory/test_summarizer.py"],
     "chatmem/stores/file/log.py": ["tests/stores/test_file.py", "tests/stores/test_contract.py", "tests/chat"],
@@ -42,6 +48,14 @@ TARGETS = {
     "chatmem/memory/strategies/base.py": MEMORY_TESTS,
     "chatmem/memory/strategies/summary.py": MEMORY_TESTS,
     "chatmem/memory/strategies/window.py": MEMORY_TESTS,
+    "chatmem/memory/retrieval.py": RETRIEVAL_TESTS,
+    "chatmem/memory/passages.py": RETRIEVAL_TESTS,
+    "chatmem/memory/excerpts.py": RETRIEVAL_TESTS,
+    "chatmem/memory/dates.py": ["tests/memory/test_dates.py", *RETRIEVAL_TESTS],
+    "chatmem/memory/forgetting.py": ["tests/memory/test_forgetting.py"],
+    "chatmem/memory/summarizer.py": SUMMARY_TESTS,
+    "chatmem/memory/verification.py": SUMMARY_TESTS,
+    "chatmem/memory/values.py": SUMMARY_TESTS,
     "chatmem/terminal/sanitize.py": ["tests/terminal/test_sanitize.py", "tests/terminal/test_markdown.py"],
 }
 """The modules that are mutated, and the tests that should notice."""
