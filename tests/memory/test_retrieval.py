@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 from collections.abc import Sequence
@@ -193,6 +194,40 @@ def test_a_weaker_passage_than_a_quarter_of_the_best_is_left_out(monkeypatch: py
     assert found(session, asked) == ["m0"]
     monkeypatch.setattr(retrieval, "MIN_RELATIVE_SCORE", 0.0)
     assert found(session, asked) == ["m0", "m21"]
+
+
+def reference(texts: Sequence[str], question: str) -> dict[str, float]:
+    """The sums of all passages by the formulas of the documentation, written without an index."""
+    documents = [set(text.split()) for text in texts]
+    total, mean = len(documents), sum(map(len, documents)) / len(documents)
+    frequency = {word: sum(word in d for d in documents) for word in question.rstrip("?").split()}
+    present = {word: count for word, count in frequency.items() if count}
+    chosen = {word for word, count in present.items() if count <= max(3, 0.15 * total)} or set(present)
+    scores = {
+        number: sum(math.log(1 + (total - frequency[w] + 0.5) / (frequency[w] + 0.5)) for w in chosen & words)
+        * (1.2 + 1)
+        / (1 + 1.2 * (0.25 + 0.75 * len(words) / mean))
+        for number, words in enumerate(documents)
+    }
+    best = dict(sorted(scores.items(), key=lambda entry: -entry[1])[:400])
+    sums = {
+        number: sum(
+            best.get(number + distance, 0.0) * (1.0, 0.5, 0.4, 0.3, 0.2)[abs(distance)] for distance in range(-4, 5)
+        )
+        for number in range(total)
+    }
+    return {f"m{number}": score for number, score in sums.items() if score >= 0.25 * max(sums.values()) > 0}
+
+
+def test_the_ranking_is_that_of_the_documented_formulas(rng: random.Random) -> None:
+    words = [f"x{number}" for number in range(60)]
+    for _ in range(30):
+        weights = [1 / (n + 1) for n in range(60)]
+        texts = [" ".join(rng.choices(words, weights, k=rng.randrange(2, 30))) for _ in range(rng.randrange(5, 250))]
+        question = " ".join(rng.sample(words, rng.randrange(1, 5))) + "?"
+        expected, ranked = reference(texts, question), found(session_of(*texts), question, today=None)
+        scores = [round(expected[ident], 9) for ident in ranked]
+        assert set(ranked) == set(expected) and scores == sorted(scores, reverse=True)
 
 
 def test_a_preview_finds_what_sending_finds() -> None:

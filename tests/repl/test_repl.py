@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -553,7 +554,7 @@ def test_compact_summarises_all_but_the_newest_turn_and_asks_before_the_summary_
     shown = type_keys(
         "one" + ENTER, "two" + ENTER, "three" + ENTER, "/compact the tea" + ENTER, "y" + ENTER, "four" + ENTER
     )
-    assert "◐ turns 1 to 2:" in shown and "User: likes tea." in shown
+    assert re.search(r"◐ turns 1 to 2, \d+ tokens instead of \d+:", shown) and "User: likes tea." in shown
     request, sent = server.chats[-2]["messages"], server.chats[-1]["messages"]
     assert (
         request[0]["content"].endswith("Pay particular attention to: the tea") and "user: one" in request[1]["content"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from chatmem.errors import ChatmemError, UsageError
 from chatmem.history.records import Summary
 from chatmem.history.session import Turn
+from chatmem.memory.costs import turn_tokens
 from chatmem.memory.forgetting import turns_with
 from chatmem.memory.strategies import format_spec, parse_spec
 from chatmem.memory.strategies.summary import SummaryStrategy
@@ -103,7 +104,10 @@ def compact(repl: ReplContext, argument: str) -> None:
         raise
     if segment is None:
         raise UsageError("There is nothing to summarise.", "Excluded and pinned turns are left out.")
-    repl.terminal.info(f"◐ {_span(repl, segment)}:")
+    counter, index = repl.chat.counter, repl.chat.session.turn_index
+    turns = repl.chat.session.turns[index[segment.start] : index[segment.end] + 1]
+    before, after = sum(turn_tokens(counter, turn) for turn in turns), counter.count_text(segment.text)
+    repl.terminal.info(f"◐ {_span(repl, segment)}, {after:,} tokens instead of {before:,}:")
     repl.terminal.write_wrapped(segment.text)
     if repl.prompt.confirm("Use it?"):
         if switches:
