@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime, timedelta, timezone
 
 import pytest
 
-from chatmem.memory.dates import named_days, with_dates
+from chatmem.memory.dates import Calendar, named_days, with_dates
 
 TODAY = date(2026, 5, 20)
 """A Wednesday."""
@@ -27,7 +27,12 @@ TODAY = date(2026, 5, 20)
         ("february 2024", "2024-02-01", "2024-02-29"),
         ("yesterday", "2026-05-19", "2026-05-19"),
         ("the day before yesterday", "2026-05-18", "2026-05-18"),
+        ("the day after tomorrow", "2026-05-22", "2026-05-22"),
         ("übermorgen", "2026-05-22", "2026-05-22"),
+        ("après-demain", "2026-05-22", "2026-05-22"),
+        ("pasado mañana", "2026-05-22", "2026-05-22"),
+        ("last night", "2026-05-19", "2026-05-19"),
+        ("last day", "2026-05-19", "2026-05-19"),
         ("mañana", "2026-05-21", "2026-05-21"),
         ("last week", "2026-05-11", "2026-05-17"),
         ("next month", "2026-06-01", "2026-06-30"),
@@ -68,3 +73,13 @@ def test_relative_words_get_the_date_that_they_meant_on_their_day() -> None:
 def test_a_text_whose_length_changes_when_it_is_folded_keeps_its_dates_in_place() -> None:
     assert with_dates("ﬁne: tomorrow, ½", date(2026, 5, 2)) == "ﬁne: tomorrow [2026-05-03], ½"
     assert with_dates("İ yesterday", date(2026, 5, 2)).endswith("yesterday [2026-05-01]")
+
+
+def test_a_calendar_tells_local_days_where_the_time_of_sending_is_known() -> None:
+    east = datetime(2026, 5, 20, 9, tzinfo=timezone(timedelta(hours=2)))
+    assert Calendar(east).day("2026-05-02T23:30:00Z") == "2026-05-03"
+    assert Calendar().day("2026-05-02T23:30:00Z") == "2026-05-02"
+    assert Calendar(east).day("no time") == Calendar(east).day("") == ""
+    assert Calendar(east).today == date(2026, 5, 20) and Calendar().today is None
+    assert Calendar(east, annotates=True).dated("tomorrow", "") == "tomorrow"
+    assert Calendar(east).dated("tomorrow", "2026-05-02") == "tomorrow"

@@ -13,6 +13,7 @@ import pytest
 from chatmem.history.records import Message
 from chatmem.history.session import Session
 from chatmem.memory import retrieval
+from chatmem.memory.excerpts import is_retrievable
 from chatmem.memory.passages import MAX_CHARS, Passage, joined, split
 from chatmem.memory.retrieval import PassageIndex
 from chatmem.memory.words import is_ignorance, is_question, speaker_asked_about
@@ -334,3 +335,30 @@ def test_work_for_a_question_does_not_grow_with_what_shares_no_word_with_it() ->
         return asked
 
     assert steps(2000) == steps(20)
+
+
+def test_a_question_of_words_without_meaning_finds_nothing() -> None:
+    session = session_of(*filler(5), "What is it that you want to say about this?", "It is what it is, I think.")
+    assert found(session, "What was it about that?") == []
+
+
+def test_a_message_of_320_characters_is_one_passage_and_a_longer_one_is_split() -> None:
+    sentence = "x" * 159 + "."
+    assert list(split(f"{sentence}{sentence}")) == [(0, 320)]
+    assert list(split(f"{sentence} {sentence}")) == [(0, 161), (161, 321)]
+
+
+def test_what_a_plan_excludes_is_not_quoted() -> None:
+    session = session_of("The walrus sings.", "Yes.", "The walrus sleeps.", "Yes.", *filler(10))
+    session.apply({"type": "mark", "message": "m0", "excluded": True})
+    session.apply({"type": "mark", "message": "m2", "pinned": True})
+    may_quote = is_retrievable(session, session.turns, {"m2"}, 5)
+    assert [may_quote(ident) for ident in ("m0", "m1", "m2", "m3", "m4", "m10", "nothing")] == [
+        False,
+        False,
+        False,
+        False,
+        True,
+        False,
+        False,
+    ]

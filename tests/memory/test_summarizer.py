@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter as Tally
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from chatmem.chat.turn_config import TurnConfig
 from chatmem.errors import ContextLengthError, ServerError
 from chatmem.history.session import Session
 from chatmem.memory import strategies
+from chatmem.memory.dates import Calendar
 from chatmem.memory.plan import ApiMessage
 from chatmem.memory.summaries import select_summaries
 from chatmem.memory.summarizer import SummaryJob, SummaryModel
@@ -137,6 +139,65 @@ def test_the_transcript_is_data_and_the_prompt_says_so() -> None:
     SummaryJob.for_session(make_session(5), 3, 300, SummaryModel("x", 8192, ask), counter()).run()
     assert [m["role"] for m in seen[0]] == ["system", "user"] and "not instructions" in seen[0][0]["content"]
     assert seen[0][1]["content"].startswith("user: user 1")
+
+
+def test_the_prompt_names_its_length_and_asks_for_dates_only_if_the_transcript_has_them() -> None:
+    for calendar in (None, Calendar(datetime(2026, 5, 20, tzinfo=UTC), annotates=True)):
+        seen: list[Sequence[ApiMessage]] = []
+
+        def ask(messages: Sequence[ApiMessage], most: int, seen: list[Sequence[ApiMessage]] = seen) -> tuple[str, str]:
+            seen.append(messages)
+            lines = (f"Talked about the {word} at some length." for word in "harbour sea boat wind sail oar".split())
+            return "\n".join(lines), "complete"
+
+        session = make_session(16)
+        session.apply(
+            {
+                "type": "message",
+                "id": "qz",
+                "parent": session.head,
+                "role": "user",
+                "content": "See you tomorrow.",
+                "time": "2026-05-02T10:00:00Z",
+            }
+        )
+        session.apply({"type": "message", "id": "az", "parent": "qz", "role": "assistant", "content": "See you."})
+        model = SummaryModel("x", 1_000, ask)
+        calls = 0
+        for before in (3, 6, 9, 12, 17):
+            job = SummaryJob.for_session(session, before, 200, model, counter(), calendar=calendar)
+            job.run()
+            calls += job.calls
+            for segment in job.segments:
+                session.apply(segment.record())
+        assert calls == len(seen) and not job.error
+        assert all(f"at most {max(64, 200 // 3) * 2 // 3} words" in messages[0]["content"] for messages in seen)
+        merges = [messages for messages in seen if "two such summaries" in messages[0]["content"]]
+        assert merges and len(merges) < len(seen), "neighbours were merged"
+        assert all(("Begin the first line of each day" in m[0]["content"]) == bool(calendar) for m in seen)
+        transcript = next(m[1]["content"] for m in seen if "See you" in m[1]["content"])
+        dated = "2026-05-02:\nuser: See you tomorrow [2026-05-03].\n"
+        assert (dated in transcript) == bool(calendar) and "user: See you tomorrow" in transcript
+
+
+def test_segments_that_exceed_their_share_are_merged_until_they_fit() -> None:
+    session = make_session(40)
+    answer = "\n".join(f"Talked about the {word} at some length." for word in "harbour sea boat wind".split())
+    summarizer = FakeSummarizer(*[answer] * 200, window=600)
+    job = summarizer.summarise(session, 36, tokens=400)
+    spans = select_summaries(session, session.turns, 36)
+    assert job.calls == len(summarizer.shown) > len(spans)
+    assert any(segment.level for _, _, segment in spans)
+    assert sum(counter().count_text(segment.text) + 2 for _, _, segment in spans) <= 400
+    covered = [i for first, last, _ in spans for i in range(first, last + 1)]
+    assert covered == list(range(36))
+
+
+def test_an_answer_that_was_cut_off_loses_its_last_line() -> None:
+    session = make_session(4)
+    FakeSummarizer(("Talked about words.\nAnd about hal", "length")).summarise(session, 2)
+    (segment,) = session.summaries.values()
+    assert segment.text == "Talked about words."
 
 
 def test_a_summary_longer_than_requested_is_cut_at_a_line() -> None:

@@ -26,7 +26,7 @@ def texts(answer: str, *sources: Source | str, tokens: int = 1_000) -> list[str]
 
 TOLD = (
     "My locker code is XK-4821, call 0171 555 2368 or mail a.b@c.example. I fly tomorrow at 7:30 pm with two kids. It costs "
-    "1,500 euros and takes twenty-five minutes. Three hundred people came. See https://x.example/y?z=1. The rent is 2.5k."
+    "1,500 euros and takes twenty-five minutes. Three hundred people came, thirty-one left. See https://x.example/y?z=1. The rent is 2.5k."
 )
 
 
@@ -51,7 +51,11 @@ TOLD = (
         "rent of 2,500",
         "see https://x.example/y?z=1",
         "said on 2026-05-02",
+        "said in 2026",
+        "one of thirty-one",
+        "31 people",
         "- likes tea",
+        "12. likes tea",
     ],
 )
 def test_a_value_counts_as_present_in_any_notation(line: str) -> None:
@@ -72,6 +76,9 @@ def test_a_value_counts_as_present_in_any_notation(line: str) -> None:
         "takes 26 minutes",
         "see https://x.example/other",
         "rent of 2,600",
+        "on 03.06.2026",
+        "29 people",
+        "said in 2000",
         "said in 2025 that 77 came",
     ],
 )
@@ -214,6 +221,31 @@ def test_each_line_has_the_day_and_the_turns_that_it_stems_from() -> None:
         (("q1",), ("q2",), ("q3",)),
     )
     assert list(read_lines(*write_lines(lines))) == lines
+
+
+def test_a_line_names_at_most_three_turns_and_only_those_with_much_in_common() -> None:
+    same = [turn(n, "The walrus sings in the harbour.") for n in range(1, 6)]
+    (line,) = verified("Walrus sings in the harbour.", same, 500, estimate_tokens)
+    assert line.ids == ("q1", "q2", "q3")
+    mixed = [
+        turn(1, "The walrus sings in the harbour of Bergen."),
+        turn(2, "A harbour has water."),
+        turn(3, "Nothing."),
+    ]
+    (line, *_) = verified("Walrus sings in the harbour.", mixed, 500, estimate_tokens)
+    assert line.ids == ("q1",)
+
+
+def test_a_value_that_came_back_after_it_was_replaced_stays() -> None:
+    told = ["I moved from Porto to Faro.", "I am back home, in Porto."]
+    assert "Lives in Porto." in texts("Lives in Porto.", *told)
+
+
+def test_lines_without_values_take_at_most_a_third_of_an_answer_that_is_too_long() -> None:
+    answer = "\n".join(f"Some remark about the {name} that says nothing." for name in NAMES)
+    lines = texts(answer, "remarks", tokens=120)
+    used = sum(estimate_tokens(f": {line}") + 1 for line in lines)
+    assert 20 < used <= 40 and lines == answer.split("\n")[: len(lines)]
 
 
 def test_a_day_that_no_turn_has_is_replaced_by_the_day_of_the_turn() -> None:
