@@ -11,7 +11,7 @@ from functools import cache
 from typing import NamedTuple
 
 from chatmem.history.records import parse_time
-from chatmem.text import fold
+from chatmem.text import fold, fold_in_place
 
 _MONTHS = (
     "january jan januar janvier enero",
@@ -41,6 +41,14 @@ _COUNTS = (
     "two zwei deux dos",
     "three drei trois tres",
     "four vier quatre cuatro",
+    "five funf cinq cinco",
+    "six sechs seis",
+    "seven sieben sept siete",
+    "eight acht huit ocho",
+    "nine neun neuf nueve",
+    "ten zehn dix diez",
+    "eleven elf onze once",
+    "twelve zwolf douze doce",
 )
 _UNITS = (
     "day days tag tage tagen jour jours dia dias",
@@ -50,23 +58,34 @@ _UNITS = (
 )
 _DAYS = {
     "the day before yesterday": -2, "vorgestern": -2, "avant-hier": -2, "anteayer": -2,
-    "yesterday": -1, "last night": -1, "gestern": -1, "hier": -1, "ayer": -1,
+    "yesterday": -1, "last night": -1, "gestern": -1, "letzte nacht": -1, "ayer": -1, "anoche": -1,
     "today": 0, "tonight": 0, "this morning": 0, "this evening": 0, "heute": 0, "aujourd'hui": 0, "hoy": 0,
-    "tomorrow": 1, "demain": 1, "manana": 1,
+    "tomorrow": 1, "morgen um": 1, "demain": 1,
     "the day after tomorrow": 2, "ubermorgen": 2, "apres-demain": 2, "pasado manana": 2,
 }  # fmt: skip
 _STEPS = (
-    "last past previous letzte letzten letzter vorige derniere dernier pasada pasado",
-    "this diese diesen cette ce esta este",
-    "next nachste nachsten prochaine prochain proxima proximo",
+    "last past previous letzte letzten letzter letztes vorige derniere dernier pasada pasado",
+    "this diese diesen dieses cette ce esta este",
+    "next nachste nachsten nachstes prochaine prochain proxima proximo",
 )
 _PREPOSITIONS = "in of on last this next since during early late until by from im am letzten seit en le au de el"
 
 
-DAY_HEADING = re.compile(r"\W*(\d{4}-\d\d-\d\d)\W*(?:\s|$)")
+DAY_HEADING = re.compile(r"[\s*#_-]*(\d{4}-\d\d-\d\d)[*_]*(?::[*_]*(?:\s+|$)|\s*$)")
 """The day that the lines of a summary begin with, as in `2026-05-03: flies to Lisbon`."""
 
 _WORD = re.compile(r"[^\W\d_]+")
+
+
+def _span(first: date, last: date) -> str:
+    """A day, a range of days, or a whole month or year: `2026-05-03`, `2026-05`, `2026`."""
+    if first == last:
+        return str(first)
+    if (first.month, first.day, last.month, last.day) == (1, 1, 12, 31) and first.year == last.year:
+        return str(first.year)
+    if first.day == 1 and last == _month_days(first.year, first.month)[1]:
+        return str(first)[:7]
+    return f"{first} to {last}"
 
 
 class NamedDays(NamedTuple):
@@ -82,17 +101,17 @@ class NamedDays(NamedTuple):
 
 def named_days(text: str, today: date) -> list[NamedDays]:
     """The days that a text written `today` names. What has no year or direction is in the past."""
-    folded = fold(text)
-    if len(folded) != len(text):
-        folded = text.lower()
+    folded, taken = fold_in_place(text), bytearray(len(text))
     found: list[NamedDays] = []
     for pattern, resolve, is_relative in _patterns():
         for match in pattern.finditer(folded):
-            if any(match.start() < other.end and other.start < match.end() for other in found):
+            start, end = match.span()
+            if any(taken[start:end]):
                 continue
             with contextlib.suppress(ValueError, OverflowError):  # 31 June, the year 0
                 first, last = resolve(match, today)
-                found.append(NamedDays(*match.span(), first, last, is_relative))
+                found.append(NamedDays(start, end, first, last, is_relative))
+                taken[start:end] = b"\1" * (end - start)
     return sorted(found)
 
 
@@ -102,8 +121,7 @@ def with_dates(text: str, day: date) -> str:
         return text
     for found in reversed(named_days(text, day)):
         if found.is_relative:
-            until = "" if found.first == found.last else f" to {found.last}"
-            text = f"{text[: found.end]} [{found.first}{until}]{text[found.end :]}"
+            text = f"{text[: found.end]} [{_span(found.first, found.last)}]{text[found.end :]}"
     return text
 
 
@@ -127,10 +145,12 @@ class Calendar(NamedTuple):
 
     def day(self, time: str) -> str:
         """The day of a record's time as `2026-05-03`. Empty if it has none."""
-        if self.now is None:
-            return time[:10]
-        parsed = parse_time(time)
-        return str(parsed.astimezone(self.now.tzinfo).date()) if parsed else ""
+        with contextlib.suppress(ValueError, OverflowError):  # a time at the end of the calendar
+            if self.now is None:
+                return str(date.fromisoformat(time[:10]))
+            if parsed := parse_time(time):
+                return str(parsed.astimezone(self.now.tzinfo).date())
+        return ""
 
     def dated(self, text: str, day: str) -> str:
         return with_dates(text, date.fromisoformat(day)) if self.annotates and day else text
@@ -152,13 +172,14 @@ def _patterns() -> list[tuple[re.Pattern[str], Resolve, bool]]:
         (rf"(?P<month>{month})\.?\s+{day}{ordinal}(?!\d|:){year}?", _date, False),
         (rf"(?P<month>{month}){year}", _month, False),
         (rf"(?:{before})\s+(?P<month>{month})", _month, False),
-        ("|".join(sorted(map(re.escape, _DAYS), key=len, reverse=True)), _day_word, True),
+        (r"(?<!from )(?:" + "|".join(sorted(map(re.escape, _DAYS), key=len, reverse=True)) + ")", _day_word, True),
         (rf"(?P<step>{step})\s+(?P<unit>{unit})", _unit, True),
         (rf"(?P<unit>{unit})\s+(?P<step>{step})", _unit, True),
         (rf"{number}\s+(?P<unit>{unit})\s+(?P<ago>ago)", _distance, True),
         (rf"(?P<ago>vor|il y a|hace)\s+{number}\s+(?P<unit>{unit})", _distance, True),
         (rf"(?:in|dans|en)\s+{number}\s+(?P<unit>{unit})(?P<ago>)", _distance, True),
         (rf"(?:last|letzten)\s+(?P<weekday>{weekday})", _weekday, True),
+        (rf"(?:next|nachsten)\s+(?P<weekday>{weekday})", _next_weekday, False),
         (rf"(?P<weekday>{weekday})", _weekday, False),
     ]
     return [(re.compile(rf"\b(?:{text})\b"), resolve, is_relative) for text, resolve, is_relative in table]
@@ -175,17 +196,26 @@ def _index(table: tuple[str, ...], name: str) -> int:
 def _date(match: re.Match[str], today: date) -> tuple[date, date]:
     month, year = match["month"], match["year"]
     number = int(month) if month.isdecimal() else _index(_MONTHS, month) + 1
-    day = date(int(year or today.year), number, int(match["day"]))
-    if not year and day > today:
-        day = day.replace(year=day.year - 1)
-    return day, day
+    if year:
+        day = date(int(year), number, int(match["day"]))
+        return day, day
+    for years in range(9):  # 29 February of a leap year
+        with contextlib.suppress(ValueError):
+            day = date(today.year - years, number, int(match["day"]))
+            if day <= today:
+                return day, day
+    raise ValueError("no such day")
 
 
 def _month(match: re.Match[str], today: date) -> tuple[date, date]:
     number, year = _index(_MONTHS, match["month"]) + 1, int(match.groupdict().get("year") or today.year)
     if match.groupdict().get("year") is None and number > today.month:
         year -= 1
-    return date(year, number, 1), date(year, number, monthrange(year, number)[1])
+    return _month_days(year, number)
+
+
+def _month_days(year: int, month: int) -> tuple[date, date]:
+    return date(year, month, 1), date(year, month, monthrange(year, month)[1])
 
 
 def _day_word(match: re.Match[str], today: date) -> tuple[date, date]:
@@ -203,22 +233,34 @@ def _unit(match: re.Match[str], today: date) -> tuple[date, date]:
     if unit == 1:
         monday = today + timedelta(7 * steps - today.weekday())
         return monday, monday + timedelta(6)
-    if unit == 3:
+    return _shifted(today, steps, unit == 3)
+
+
+def _shifted(today: date, steps: int, is_year: bool) -> tuple[date, date]:
+    """The month, or the year, so many steps from now."""
+    if is_year:
         return date(today.year + steps, 1, 1), date(today.year + steps, 12, 31)
     months = today.year * 12 + today.month - 1 + steps
-    first = date(months // 12, months % 12 + 1, 1)
-    return first, first.replace(day=monthrange(first.year, first.month)[1])
+    return _month_days(months // 12, months % 12 + 1)
 
 
 def _distance(match: re.Match[str], today: date) -> tuple[date, date]:
-    """Three days ago, in two weeks: that day."""
+    """Three days ago, in two weeks: that day. In two months, five years ago: that month or year."""
     number = int(match["number"]) if match["number"].isdecimal() else _index(_COUNTS, match["number"]) + 1
-    days = number * (1, 7, 30, 365)[_index(_UNITS, match["unit"])]
-    day = today + timedelta(-days if match["ago"] else days)
+    steps, unit = -number if match["ago"] else number, _index(_UNITS, match["unit"])
+    if unit > 1:
+        return _shifted(today, steps, unit == 3)
+    day = today + timedelta(steps * (1, 7)[unit])
     return day, day
 
 
 def _weekday(match: re.Match[str], today: date) -> tuple[date, date]:
     """The last such day before today."""
     day = today - timedelta((today.weekday() - _index(_WEEKDAYS, match["weekday"]) - 1) % 7 + 1)
+    return day, day
+
+
+def _next_weekday(match: re.Match[str], today: date) -> tuple[date, date]:
+    """The first such day after today."""
+    day = today + timedelta((_index(_WEEKDAYS, match["weekday"]) - today.weekday() - 1) % 7 + 1)
     return day, day

@@ -15,12 +15,26 @@ FACT_PATTERNS = {
 MAX_SENTENCE_CHARS = 300
 
 _FENCE = re.compile(r"^(```|~~~).*?(^\1|\Z)", re.DOTALL | re.MULTILINE)
+_NO_END = re.compile(
+    r"(?:\b(?:[A-Za-zÄÖÜ]|Dr|Mr|Mrs|Ms|Mme|Sr|Sra|Jr|St|Prof|No|no|Nr|nr|Tel|tel|ca|approx|etc|vs|resp|bzw|z\.B|d\.h|e\.g|i\.e)"
+    r"|\b\d{1,2})\.$"
+)
 _SENTENCE = re.compile(r"(?<=[.!?。！？])\s+|\n+")
 
 
 def extract_facts(texts: Iterable[str]) -> set[str]:
     """The facts in some texts, verbatim."""
     return {found for text in texts for kind in FACT_PATTERNS.values() for found in kind.findall(text)}
+
+
+def split_sentences(text: str) -> Iterator[str]:
+    """The sentences and lines of a text. An abbreviation or an ordinal, such as `Dr.` or `3.`, ends none."""
+    start = 0
+    for match in _SENTENCE.finditer(text):
+        if "\n" in match[0] or not _NO_END.search(text, max(start, match.start() - 12), match.start()):
+            yield text[start : match.start()]
+            start = match.end()
+    yield text[start:]
 
 
 def fact_kinds(text: str) -> set[str]:
@@ -30,7 +44,7 @@ def fact_kinds(text: str) -> set[str]:
 
 def sentences_with_facts(text: str) -> Iterator[tuple[str, set[str]]]:
     """The sentences of a text that hold a fact, each with its facts. Code blocks are skipped."""
-    for sentence in _SENTENCE.split(_FENCE.sub("\n", text)):
+    for sentence in split_sentences(_FENCE.sub("\n", text)):
         sentence = " ".join(sentence.split())
         if 3 < len(sentence) <= MAX_SENTENCE_CHARS and (facts := extract_facts([sentence])):
             yield sentence, facts

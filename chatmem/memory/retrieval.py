@@ -11,23 +11,25 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-import re
 import threading
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import date, timedelta
+from datetime import date
 
 from chatmem.history.records import Message
 from chatmem.history.session import Session
 from chatmem.memory import passages
-from chatmem.memory.dates import named_days
+from chatmem.memory.dates import NamedDays, named_days
 from chatmem.memory.passages import Passage
-from chatmem.memory.words import IRREGULAR, STOP_WORDS, is_ignorance, is_question, speaker_asked_about
-from chatmem.text import fold
+from chatmem.memory.words import IRREGULAR, STOP_WORDS, is_ignorance, is_question, speaker_asked_about, terms_of
 
 MAX_TERMS = 24
 MAX_BEST = 400
 """How many of the best passages give a part of their score to their neighbours."""
+MAX_QUESTION_CHARS = 4000
+"""A longer question is searched for by its beginning."""
+MAX_WEIGHED = 3000
+"""How many of the best passages are weighed by speaker and date."""
 MAX_POSTINGS = 6000
 """Once so many passages have a score, further words, which are more frequent, only add to these."""
 NEIGHBOUR_SHARES = (0.5, 0.4, 0.3, 0.2)
@@ -42,13 +44,11 @@ SPEAKER_WEIGHT = 2.0
 """The weight of what the user said for a question about the user, and of replies for one about the assistant."""
 DATE_WEIGHT = 1.8
 """The weight of messages from two days before to ten days after the days that a question names."""
-DAYS_BEFORE, DAYS_AFTER = timedelta(2), timedelta(10)
+DAYS_BEFORE, DAYS_AFTER = 2, 10
 K1, B = 1.2, 0.75
 """The usual parameters of BM25."""
 
 _BATCH = 512
-_WORD = re.compile(r"[^\W_]+")
-_UNSPACED = re.compile("[\\u3040-\\u30ff\\u3400-\\u4dbf\\u4e00-\\u9fff\\uac00-\\ud7af\\uf900-\\ufaff\\u0e00-\\u0e7f]+")
 
 
 class PassageIndex:
@@ -87,15 +87,15 @@ class PassageIndex:
         self, question: str, is_candidate: Callable[[str], bool], today: date | None = None
     ) -> Iterable[Passage]:
         """The passages of candidates that are relevant for a question asked `today`, best first."""
+        question = question[:MAX_QUESTION_CHARS]
+        days = named_days(question, today) if today else []
         with self._lock:
             skipped = self._questions.get(_normalized(question), ())
-            terms = self._terms(question, skipped)
-            if not terms:
-                return []
-            scores = self._scores(terms)
+            terms = self._terms(question, days, skipped)
+            scores = self._scores(terms) if terms else self._of_days(days)
             for number in skipped:
                 scores.pop(number, None)
-            self._weigh(scores, question, today)
+            scores = self._weighed(scores, question, days)
         asked_before = set(skipped)
         return self._rank(
             scores,
@@ -110,7 +110,7 @@ class PassageIndex:
             self._known.add(message.id)
             if message.role == "user" or (message.role == "assistant" and not is_ignorance(message.content)):
                 content = message.content
-                rows += ((position, a, b, _words(content[a:b])) for a, b in passages.split(content))
+                rows += ((position, a, b, terms_of(content[a:b])) for a, b in passages.split(content))
         self._stems.learn(word for row in rows for word in row[3])
         for position, start, end, words in rows:
             number = len(self._places)
@@ -122,15 +122,20 @@ class PassageIndex:
                 if found is None:
                     found = self._postings[term] = array("I")
                 found.append(number)
-            self._lengths.append(len(terms))
+            self._lengths.append(min(len(terms), passages.MAX_CHARS))
             self._total_length += len(terms)
             message = self._messages[position]
             if message.role == "user" and end - start == len(message.content.strip()):
                 self._questions.setdefault(" ".join(words), []).append(number)
 
-    def _terms(self, question: str, skipped: Sequence[int]) -> list[tuple[float, array[int]]]:
-        """The weight and the passages of each term of the question, the rarest first."""
-        words = _words(question)[: 40 * MAX_TERMS]
+    def _terms(
+        self, question: str, days: Sequence[NamedDays], skipped: Sequence[int]
+    ) -> list[tuple[float, array[int]]]:
+        """The weight and the passages of each term of the question, the rarest first. Named days are no terms."""
+        asks = question
+        for named in reversed(days):
+            asks = f"{asks[: named.start]} {asks[named.end :]}"
+        words = terms_of(asks)
         self._stems.learn(words)
         total = max(1, len(self._places) - len(skipped))
         known = []
@@ -166,21 +171,30 @@ class PassageIndex:
         lengths = self._lengths
         return {number: score * norms[lengths[number]] for number, score in scores.items()}
 
-    def _weigh(self, scores: dict[int, float], question: str, today: date | None) -> None:
-        """Raise the scores of what the asked speaker said, and of what was said around the named days."""
+    def _of_days(self, days: Sequence[NamedDays]) -> dict[int, float]:
+        """The passages that were said on the days of a question without other words, all alike."""
+        spans = [(str(named.first), f"{named.last}~") for named in days]
+        return {
+            number: 1.0
+            for number, (position, _, _) in enumerate(self._places)
+            if any(first <= self._messages[position].time <= last for first, last in spans)
+        }
+
+    def _weighed(self, scores: dict[int, float], question: str, days: Sequence[NamedDays]) -> dict[int, float]:
+        """The best scores, raised for what the asked speaker said, and for what was said around the named days."""
         role = speaker_asked_about(question)
-        spans = [
-            (str(days.first - DAYS_BEFORE), str(days.last + DAYS_AFTER) + "~")
-            for days in (named_days(question, today) if today else ())
-        ]
+        spans = [_around(named) for named in days]
         if not role and not spans:
-            return
-        for number in scores:
-            message = self._messages[self._places[number][0]]
+            return scores
+        weighed = {}
+        for number in heapq.nlargest(MAX_WEIGHED, scores, key=scores.__getitem__):
+            message, score = self._messages[self._places[number][0]], scores[number]
             if message.role == role:
-                scores[number] *= SPEAKER_WEIGHT
+                score *= SPEAKER_WEIGHT
             if any(first <= message.time <= last for first, last in spans):
-                scores[number] *= DATE_WEIGHT
+                score *= DATE_WEIGHT
+            weighed[number] = score
+        return weighed
 
     def _rank(self, scores: dict[int, float], is_candidate: Callable[[int], bool]) -> Iterator[Passage]:
         """The passages by their scores and those of their neighbours, best first."""
@@ -199,6 +213,13 @@ class PassageIndex:
                 return
             position, start, end = self._places[number]
             yield Passage(self._messages[position], start, end)
+
+
+def _around(named: NamedDays) -> tuple[str, str]:
+    """The times of messages that a day in the question makes likely, as texts that compare with those of records."""
+    first = max(named.first.toordinal() - DAYS_BEFORE, date.min.toordinal())
+    last = min(named.last.toordinal() + DAYS_AFTER, date.max.toordinal())
+    return str(date.fromordinal(first)), f"{date.fromordinal(last)}~"
 
 
 def _with_neighbours(scores: dict[int, float]) -> dict[int, float]:
@@ -246,17 +267,5 @@ class Stems(dict[str, str]):
             self._database.execute("DELETE FROM words")
 
 
-def _words(text: str) -> list[str]:
-    """The words of a text, folded, and pairs of characters of scripts without spaces."""
-    folded = fold(text)
-    if not folded.isascii():
-        folded = _UNSPACED.sub(lambda run: " " + " ".join(_pairs(run[0])) + " ", folded)
-    return _WORD.findall(folded)
-
-
-def _pairs(run: str) -> Iterable[str]:
-    return (run[i : i + 2] for i in range(max(1, len(run) - 1)))
-
-
 def _normalized(question: str) -> str:
-    return " ".join(_words(question))
+    return " ".join(terms_of(question))

@@ -33,7 +33,8 @@ def write_lines(lines: Iterable[Line]) -> tuple[str, tuple[tuple[str, ...], ...]
     sources: list[tuple[str, ...]] = []
     day = ""
     for line in lines:
-        texts.append(f"{line.day}: {line.text}" if line.day and line.day != day else line.text)
+        begins_with_day = bool(DAY_HEADING.match(line.text))
+        texts.append(f"{line.day}: {line.text}" if line.day and (line.day != day or begins_with_day) else line.text)
         sources.append(line.ids)
         day = line.day or day
     return "\n".join(texts), tuple(sources)

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 from chatmem.memory.dates import named_days
-from chatmem.text import fold
+from chatmem.text import fold_in_place
 
-_ADDRESS = re.compile(r"https?://\S+|\bwww\.\S+|[\w.+-]+@[\w-]+\.\w[\w.-]*")
+_URL = re.compile(r"https?://\S+|\bwww\.\S+")
+_MAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]+\.\w[\w.-]*")
 _NUMERIC_DATE = re.compile(r"\b(\d{1,2})[./](\d{1,2})[./](\d{4}|\d{2})\b")
-_TIME = re.compile(r"\b(\d{1,2})(?:[:h](\d{2}))?\s?([ap])\.?m\b|\b(\d{1,2})[:h](\d{2})\b")
+_CJK_DATE = re.compile(r"(?:(\d{4})年)?(\d{1,2})月(\d{1,2})日")
+_TIME = re.compile(
+    r"\b(\d{1,2})(?:[:h.](\d{2}))?\s?(?:([ap])\.?m\b|(?:o'clock|uhr|heures?)\b)|\b(\d{1,2})[:h](\d{2})\b"
+)
+_LATE = re.compile(r"\b(?:evening|afternoon|night|tonight|abend|nachmittag|soir|tarde|noche)|[下晚]")
 _TOKEN = re.compile(r"[^\W_](?:[\w.,'’/-]*\w)?")
-_NUMBER = re.compile(r"(\d[\d.,'’]*?)(st|nd|rd|th|er|k|m|[a-z]{1,3})?")
+_RANGE = re.compile(r"\d+(?:[.,]\d+)?(?:-\d+(?:[.,]\d+)?)+")
+_NUMBER = re.compile(r"v?(\d[\d.,'’]*?)(st|nd|rd|th|er|k|m|[a-z]{1,3})?")
 _LIST_MARK = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+")
-_SEPARATORS = re.compile(r"[\W_]+")
-_MULTIPLES = {"k": 1e3, "thousand": 1e3, "m": 1e6, "mio": 1e6, "million": 1e6}
+_PIECE = re.compile(r"[^\W_]+")
+_HAN_NUMBER = re.compile("[〇零一二两兩三四五六七八九十百千万萬億亿\\d]+")
+_HAN_DIGITS = {
+    character: value for value, pair in enumerate("〇零 一 二两兩 三 四 五 六 七 八 九".split()) for character in pair
+}
+_HAN_UNITS = {"十": 10, "百": 100, "千": 1000}
+_HAN_MYRIADS = {"万": 10**4, "萬": 10**4, "億": 10**8, "亿": 10**8}
+_MULTIPLES = {"k": 1e3, "thousand": 1e3, "m": 1e6, "mio": 1e6, "million": 1e6, "millions": 1e6, "billion": 1e9}
 _UNITS = (
     "zero one|ein|eine|un|une|uno|una two|zwei|deux|dos three|drei|trois|tres four|vier|quatre|cuatro "
     "five|funf|cinq|cinco six|sechs|seis seven|sieben|sept|siete eight|acht|huit|ocho nine|neun|neuf|nueve "
@@ -29,6 +42,8 @@ _NUMBER_WORDS |= {
     word: 10 * number for number, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
 }
 _WORD = re.compile(r"[^\W\d_]+")
+MAX_SOURCE_CHARS = 100_000
+"""How much of one message is read."""
 MIN_SQUEEZED = 4
 """Codes and numbers of so many characters are also found where they are written with other separators."""
 
@@ -37,103 +52,127 @@ MIN_SQUEEZED = 4
 class Values:
     """The values of a source, in every notation that counts as the same value."""
 
-    addresses: set[str] = field(default_factory=set)
-    days: set[tuple[int, int]] = field(default_factory=set)
-    """Month and day."""
-    years: set[int] = field(default_factory=set)
-    minutes: set[int] = field(default_factory=set)
+    addresses: set[object] = field(default_factory=set)
+    days: set[object] = field(default_factory=set)
+    """Month and day, and month, day and year."""
+    minutes: set[object] = field(default_factory=set)
     """Times as minutes of the day."""
-    numbers: set[float] = field(default_factory=set)
-    codes: set[str] = field(default_factory=set)
-    squeezed: str = ""
-    """All texts without separators."""
+    numbers: set[object] = field(default_factory=set)
+    codes: set[object] = field(default_factory=set)
+    pieces: str = "\0"
+    """All words and numbers without their separators, each between two NUL characters."""
 
     @classmethod
     def of(cls, texts: Iterable[tuple[str, date | None]]) -> Values:
         """The values in some texts, each with the day on which it was written."""
         found = cls()
         for text, day in texts:
-            found._add(text, day)
+            found._add(text[:MAX_SOURCE_CHARS], day)
         return found
 
     def unknown(self, line: str, day: date | None) -> Iterator[str]:
         """The values of a line that this source has in no notation, and that do not follow from it."""
-        text = _LIST_MARK.sub("", fold(line))
-        for kind, literal, candidates in _read(text, day or date(2000, 1, 1)):
-            known: set[object] = set(getattr(self, kind))
-            if not known.isdisjoint(candidates):
-                continue
-            squeezed = _SEPARATORS.sub("", literal)
-            if len(squeezed) >= MIN_SQUEEZED and kind != "days" and squeezed in self.squeezed:
-                continue
-            yield literal
+        text = _LIST_MARK.sub("", fold_in_place(line))
+        for kind, literal, candidates in _read(text, day or date(2000, 1, 1), is_source=False):
+            if getattr(self, kind).isdisjoint(candidates) and (kind == "days" or not self._has_pieces(literal)):
+                yield literal
+
+    def _has_pieces(self, literal: str) -> bool:
+        """Whether whole words and numbers of the source, joined, are this text: other separators, or none."""
+        characters = "".join(_PIECE.findall(literal))
+        if len(characters) < MIN_SQUEEZED:
+            return False
+        return re.search("\0" + "\0*".join(map(re.escape, characters)) + "\0", self.pieces) is not None
 
     def _add(self, text: str, day: date | None) -> None:
-        folded = fold(text)
-        self.squeezed += " " + _SEPARATORS.sub("", folded)
-        for kind, _, candidates in _read(folded, day or date(2000, 1, 1)):
-            getattr(self, kind).update(candidates)
+        folded = fold_in_place(text)
+        self.pieces += "\0".join(_PIECE.findall(folded)) + "\0"
+        written = day or date(2000, 1, 1)
+        for plain in {folded, _HAN_NUMBER.sub(lambda run: str(_han_number(run[0])), folded)}:
+            for kind, _, candidates in _read(plain, written, is_source=True):
+                getattr(self, kind).update(candidates)
         self.numbers.update(_spelled_numbers(folded))
         if day:
-            self.days.add((day.month, day.day))
-            self.years.add(day.year)
+            self.days |= {(day.month, day.day), (day.month, day.day, day.year)}
             self.numbers.add(float(day.year))
-            for named in named_days(folded, day):
+            for named in named_days(text, day):
                 for offset in range(min(32, (named.last - named.first).days + 1)):
-                    other = named.first + timedelta(offset)
-                    self.days.add((other.month, other.day))
-                    self.numbers.add(float(other.year))
+                    with contextlib.suppress(OverflowError):
+                        other = named.first + timedelta(offset)
+                        self.days |= {(other.month, other.day), (other.month, other.day, other.year)}
+                        self.numbers.add(float(other.year))
 
 
-def _read(text: str, day: date) -> Iterator[tuple[str, str, set[object]]]:
+def _read(text: str, written: date, is_source: bool) -> Iterator[tuple[str, str, set[object]]]:
     """The values in a folded text: the kind, the text itself, and what it may stand for."""
-    spans: list[tuple[int, int]] = []
+    taken = bytearray(len(text))
 
     def is_new(start: int, end: int) -> bool:
-        if any(start < other_end and other_start < end for other_start, other_end in spans):
+        if any(taken[start:end]):
             return False
-        spans.append((start, end))
+        taken[start:end] = b"\1" * (end - start)
         return True
 
-    for match in _ADDRESS.finditer(text):
+    for pattern in (_URL, *([_MAIL] if "@" in text else [])):
+        for match in pattern.finditer(text):
+            if is_new(*match.span()):
+                yield "addresses", match[0], {match[0].rstrip(".,;:!?)\"'")}
+    for match in _CJK_DATE.finditer(text):
         if is_new(*match.span()):
-            yield "addresses", match[0], {match[0].rstrip(".,;:!?)\"'")}
-    for named in named_days(text, day):
+            yield "days", match[0], _days(int(match[2]), int(match[3]), match[1], written, is_source)
+    for named in named_days(text, written):
         literal = text[named.start : named.end]
         is_day = named.first == named.last and not named.is_relative and any(map(str.isdigit, literal))
         if is_day and is_new(named.start, named.end):
-            yield "days", literal, {(named.first.month, named.first.day)}
+            year = str(named.first.year) if str(named.first.year) in literal else None
+            yield "days", literal, _days(named.first.month, named.first.day, year, written, is_source)
     for match in _NUMERIC_DATE.finditer(text):
         if is_new(*match.span()):
-            one, two = int(match[1]), int(match[2])
-            yield "days", match[0], {(one, two), (two, one)}
+            one, two, year = int(match[1]), int(match[2]), match[3] if len(match[3]) == 4 else f"20{match[3]}"
+            either = _days(one, two, year, written, is_source) | _days(two, one, year, written, is_source)
+            yield "days", match[0], either
     for match in _TIME.finditer(text):
         if is_new(*match.span()):
-            yield "minutes", match[0], _minutes(match)
+            yield "minutes", match[0], _minutes(match, is_source and bool(_LATE.search(text)))
     for match in _TOKEN.finditer(text):
-        if any(c.isdigit() for c in match[0]) and is_new(*match.span()):
-            number = _NUMBER.fullmatch(match[0])
-            if number:
-                following = _WORD.match(text, match.end() + 1)
-                yield "numbers", match[0], _numbers(number[1], number[2] or (following[0] if following else ""))
-            else:
-                yield "codes", match[0], {_SEPARATORS.sub("", match[0])}
+        if not any(map(str.isdigit, match[0])) or not is_new(*match.span()):
+            continue
+        if _RANGE.fullmatch(match[0]):
+            for part in match[0].split("-"):
+                yield "numbers", part, _numbers(part, "", is_source)
+        elif number := _NUMBER.fullmatch(match[0]):
+            following = _WORD.match(text, match.end() + 1)
+            unit = number[2] or (following[0] if following else "")
+            yield "numbers", match[0], _numbers(number[1], unit, is_source)
+        else:
+            yield "codes", match[0], {"".join(_PIECE.findall(match[0]))}
 
 
-def _minutes(match: re.Match[str]) -> set[object]:
+def _days(month: int, day: int, year: str | None, written: date, is_source: bool) -> set[object]:
+    """What a date may stand for. One without a year is near the day on which it was written."""
+    if not is_source:
+        return {(month, day, int(year))} if year else {(month, day)}
+    years = [int(year)] if year else [written.year - 1, written.year, written.year + 1]
+    return {(month, day), *((month, day, known) for known in years)}
+
+
+def _minutes(match: re.Match[str], may_be_late: bool) -> set[object]:
     hour, minute, half = int(match[1] or match[4]), int(match[2] or match[5] or 0), match[3]
     if half:
         return {hour % 12 * 60 + minute + (720 if half == "p" else 0)}
-    return {hour * 60 + minute, *([hour * 60 + minute + 720] if hour < 12 else [])}
+    return {hour * 60 + minute, *([hour * 60 + minute + 720] if may_be_late and hour < 12 else [])}
 
 
-def _numbers(digits: str, unit: str) -> set[object]:
-    """What a number may stand for: `1.500` is one and a half, or fifteen hundred."""
+def _numbers(digits: str, unit: str, is_source: bool) -> set[object]:
+    """What a number may stand for: `1.500` is one and a half, or fifteen hundred. A source's 2.5k is also 2.5."""
     plain = re.sub(r"['’]", "", digits)
-    found = {_float(re.sub(r"[.,]", "", plain)), _float(plain.replace(",", "")), _float(plain.replace(",", "."))}
-    found = {number for number in found if number is not None}
+    texts = {re.sub(r"[.,]", "", plain), plain.replace(",", ""), plain.replace(",", ".")}
+    found = {number for number in map(_float, texts) if number is not None}
     multiple = _MULTIPLES.get(unit)
-    return {*found, *(number * multiple for number in found if number is not None and multiple)}
+    if multiple is None:
+        return set(found)
+    multiplied = {number * multiple for number in found}
+    return {*multiplied, *(found if is_source or (len(unit) == 1 and unit == "m") else [])}
 
 
 def _float(text: str) -> float | None:
@@ -141,6 +180,25 @@ def _float(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
+
+
+def _han_number(run: str) -> int | str:
+    """A number in Chinese or Japanese numerals, such as 三万五千 or 3万5千. The run itself if it has no numeral."""
+    if run.isdecimal() or not any(character in "十百千万萬億亿" or character in _HAN_DIGITS for character in run):
+        return run
+    if all(character in _HAN_DIGITS for character in run):
+        return "".join(str(_HAN_DIGITS[character]) for character in run)
+    total = section = digit = 0
+    for character in run:
+        if character in _HAN_MYRIADS:
+            total += (section + digit or 1) * _HAN_MYRIADS[character]
+            section = digit = 0
+        elif character in _HAN_UNITS:
+            section += (digit or 1) * _HAN_UNITS[character]
+            digit = 0
+        else:
+            digit = digit * 10 + (int(character) if character.isdecimal() else _HAN_DIGITS[character])
+    return total + section + digit
 
 
 def _spelled_numbers(text: str) -> Iterator[float]:
@@ -152,10 +210,10 @@ def _spelled_numbers(text: str) -> Iterator[float]:
             yield float(number)
             joins = current is not None and current >= 20 and number < 10
             current = (current or 0) + number if joins else float(number)
-        elif word == "hundred" and current is not None:
-            current *= 100
-        elif word in _MULTIPLES and len(word) > 3 and current is not None:
-            current *= _MULTIPLES[word]
+        elif word == "hundred":
+            current = (current or 1) * 100
+        elif word in _MULTIPLES and len(word) > 3:
+            current = (current or 1) * _MULTIPLES[word]
         elif word != "and":
             current = None
         if current is not None:

@@ -7,24 +7,32 @@ values that the summary lacks are restored verbatim, the newest first. Each line
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter as Tally
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
 from typing import NamedTuple
 
 from chatmem.memory.dates import with_dates
-from chatmem.memory.facts import extract_facts, fact_kinds, sentences_with_facts
+from chatmem.memory.facts import extract_facts, fact_kinds, sentences_with_facts, split_sentences
 from chatmem.memory.summary_lines import Line, read_lines
 from chatmem.memory.values import Values
-from chatmem.memory.words import STOP_WORDS
+from chatmem.memory.words import STOP_WORDS, terms_of
 from chatmem.text import fold
 
 RESTORED_SHARE = 2 / 3
 """The share of a segment that restored statements may take."""
 SAME_THING = 0.8
 """A statement that has this share of the words of an older one replaces it."""
+MAX_STATEMENTS = 500
+"""How many sentences of one message are read."""
+MAX_RIVALS = 50
+"""With how many newer statements that share a word each one is compared."""
+PREFIX = 5
+"""How many letters of two words have to be the same for inflected forms of one word."""
 MAX_JOINED_CHARS = 300
 """A longer line becomes one line for each sentence."""
 MAX_LINE_CHARS = 20_000
@@ -33,27 +41,37 @@ MAX_SOURCES = 3
 
 _MARK = re.compile(r"^\s*(?:[-*•]\s+|#+\s+)")
 _ROLE = re.compile(r"^(?:user|assistant)\s*:\s*", re.IGNORECASE)
-_NOISE_STARTS = (
+_PHRASES = (
     r"(?:(?:sure|certainly|of course|okay|ok)\b[\s,!.]*)?(?:here(?:'s| is| are)\b.{0,40}\b(?:summary|notes|lines)\b)",
     r"(?:sure|certainly|of course|okay|ok)\b[\s,!.]*$",
     r"(?:the |a )?summary(?: of (?:the|this|our) .{0,40})?:?$",
     r"i(?:'m| am) (?:sorry|unable|not able)\b",
     r"i apologi[sz]e|sorry\b|es tut mir leid|je suis désolé|lo siento",
     r"as an? (?:ai|language model)\b",
-    r"i (?:can't|cannot|can not|won't) ",
-    r"please (?:provide|let me know|note that)|let me know\b|is there anything else|how can i help|no conversation\b",
-    r"(?:system|assistant|developer)\s*:\s*you\b",
+    r"i (?:can't|cannot|can not|won't) (?:help|assist|provide|do|answer|summari[sz]e|continue|fulfil|comply|access)\b",
+    r"please (?:provide|let me know)|let me know\b|is there anything else|how can i help|no conversation\b",
+    r"```\w*$",
 )
-_NOISE_ANYWHERE = (
-    r"\b(?:ignore|disregard|forget)\b.{0,40}\b(?:instructions?|prompts?|rules?|messages?|above)\b",
-    r"\b(?:you are now|you must now|your new (?:role|task|instructions)|from now on,? you|act as (?:a|an|if))\b",
-    r"\b(?:reveal (?:your|the) (?:system )?prompt|do not (?:tell|reveal|mention))\b",
+_PHRASE = re.compile("|".join(_PHRASES), re.IGNORECASE)
+"""Apologies, refusals and phrases around a summary. A line that was said stays."""
+_INSTRUCTIONS = (
+    r"\b(?:ignore|disregard|forget)\b.{0,30}\b(?:all|any|previous|prior|above|earlier)\b.{0,30}"
+    r"\b(?:instructions?|prompts?|rules?|messages?|said)\b",
+    r"\b(?:you are now|you must now|your new (?:role|task|instructions)|from now on,? you\b)",
+    r"^act as (?:a|an|if)\b|\b(?:you (?:must|should|will)|please) act as\b",
+    r"\breveal (?:your|the) (?:system )?prompt|\bdo not (?:tell|reveal|mention)\b.{0,20}\b(?:the user|prompt)\b",
+    r"^\W*(?:system|assistant|developer|model)\s+(?:instructions?|prompt|message)\b",
+    r"\bthe assistant (?:must|should|has to)\b|\brespond (?:only )?with\b|\bin every (?:answer|reply)\b",
+    r"^\W*(?:system|developer)\s*:",
+    r"<\|[^|>]{0,40}\|>",
+    r"^\[(?:end of|today is|excerpts|summary|when the messages|not summarised)\b",
 )
-_NOISE = re.compile("|".join((*_NOISE_STARTS, *(f".*{pattern}" for pattern in _NOISE_ANYWHERE))), re.IGNORECASE)
-"""Apologies, refusals, phrases around a summary, and instructions to the model."""
-_SENTENCE = re.compile(r"(?<=[.!?。！？])\s+")
-_LOOP = re.compile(r"(.{2,80}?)(?:[\s,;.]*\1){3,}", re.DOTALL)
+_INSTRUCTION = re.compile("|".join(_INSTRUCTIONS), re.IGNORECASE)
+"""Instructions to the model, and the marks of blocks."""
+MAX_PERIOD = 12
+"""How many words the part of a loop has at most."""
 _WORD = re.compile(r"[^\W_]+(?:[-'][^\W_]+)*")
+_TOKEN = re.compile(r"[^\W_]+(?:[-'.,:/][^\W_]+)*")
 _VALUE = r"((?:[A-Z]|\d)[\w-]*)"
 _REPLACED = re.compile(
     r"\b(?:moved|changed|switched|renamed|postponed|rescheduled|corrected|updated)\b"
@@ -74,22 +92,27 @@ class Source(NamedTuple):
 
 def says_something(text: str) -> bool:
     """Whether an answer has a line that is more than an apology or a refusal."""
-    return any(True for _ in _clean_lines(text))
+    return any(True for _ in _clean_lines(text, _Attribution([])))
 
 
 def verified(text: str, sources: Sequence[Source], max_tokens: int, count: Callable[[str], int]) -> list[Line]:
-    """The lines of a model's summary that may stay, with what it lacks, in at most `max_tokens`. Oldest first."""
-    known = Values.of((source.text, _date(source.day)) for source in sources)
+    """The lines of a model's summary that may stay, with what it lacks, in at most `max_tokens`. Oldest first.
+
+    A line with a value that its turns lack gives way to the sentence that it resembles, verbatim.
+    """
     statements = [statement for number, source in enumerate(sources) for statement in _statements(source, number)]
-    attribute = _Attribution(sources)
-    lines = []
-    for line in _clean_lines(text):
-        if not any(known.unknown(line.text, _date(line.day))) and not _is_outdated(line.text, statements):
-            found = attribute(line.text)
-            day = line.day if any(source.day == line.day for source in sources) else ""
+    attribution = _Attribution(sources)
+    lines: list[Line] = []
+    for line in _clean_lines(text, attribution):
+        found = attribution.find(line.text)
+        known = Values.of((source.text, _date(source.day)) for source in found or sources)
+        if any(known.unknown(line.text, _date(line.day))):
+            lines += attribution.verbatim(line.text)
+        elif not _is_outdated(line.text, statements):
+            day = line.day if any(source.day == line.day for source in found) else ""
             ids = tuple(dict.fromkeys(ident for source in found for ident in source.ids))
             lines.append(Line(day or (found[0].day if found else ""), line.text, ids))
-    lines = _with_restored(lines, statements, max_tokens, count)
+    lines = _with_restored(list(dict.fromkeys(lines)), statements, max_tokens, count)
     order = {source.ids[:1]: number for number, source in reversed(list(enumerate(sources)))}
     return sorted(lines, key=lambda line: order.get(line.ids[:1], -1))
 
@@ -111,9 +134,9 @@ class _Statement(NamedTuple):
         return common >= max(2, len(words) * SAME_THING, len(self.words) / 2) and not kinds.isdisjoint(self.kinds)
 
 
-def _statements(source: Source, number: int = 0) -> Iterator[_Statement]:
-    for sentence, facts in sentences_with_facts(source.text):
-        yield _Statement(sentence, facts, fact_kinds(sentence), _words_about(sentence, facts), number, source)
+def _statements(source: Source, number: int) -> Iterator[_Statement]:
+    for sentence, facts in itertools.islice(sentences_with_facts(source.text), MAX_STATEMENTS):
+        yield _Statement(sentence, facts, *_topic(sentence, facts), number, source)
 
 
 def _facts(line: str) -> set[str]:
@@ -121,16 +144,17 @@ def _facts(line: str) -> set[str]:
     return extract_facts([_ROLE.sub("", line)])
 
 
-def _words_about(sentence: str, facts: set[str]) -> set[str]:
-    """The words of a sentence that say what its values are about."""
-    values = {word for fact in facts for word in _WORD.findall(fold(fact))}
-    return {word for word in _WORD.findall(fold(sentence)) if word not in STOP_WORDS} - values
+def _topic(sentence: str, facts: set[str]) -> tuple[set[str], set[str]]:
+    """The kind of the last value of a sentence, and the words that say what it is about: all but this value."""
+    last = max(facts, key=sentence.rfind, default="")
+    words = {word for word in _WORD.findall(fold(sentence)) if word not in STOP_WORDS}
+    return fact_kinds(last) or fact_kinds(sentence), words - set(_WORD.findall(fold(last)))
 
 
 def _is_outdated(line: str, statements: Sequence[_Statement]) -> bool:
     """Whether the newest statement about the same thing has other values, or says that a value was replaced."""
     facts = _facts(line)
-    kinds, words = fact_kinds(line), _words_about(line, facts)
+    kinds, words = _topic(line, facts)
     newest = next((s for s in reversed(statements) if s.replaces(words, kinds)), None)
     if newest and facts.isdisjoint(newest.facts):
         return True
@@ -169,28 +193,69 @@ def _with_restored(
 
 
 def _missing(lines: Sequence[Line], statements: Sequence[_Statement]) -> Iterator[Line]:
-    """The statements whose values the lines lack, newest first. One that a newer one replaces is skipped."""
-    shown = "\n".join(line.text for line in lines)
-    newer: list[_Statement] = []
-    seen: set[str] = set()
+    """The statements whose values the lines lack, newest first. One that a newer one replaces is skipped.
+
+    A value counts only in a line that shares another word with the statement, if the statement has other words.
+    """
+    shown = [(_tokens(line.text), _prefixes(line.text)) for line in lines]
+    newer: defaultdict[str, list[_Statement]] = defaultdict(list)
+    seen: set[str] = set()  # restored already, or said to be replaced
     for statement in reversed(statements):
-        missing = {fact for fact in statement.facts if fact not in shown} - seen
-        if missing and not any(other.replaces(statement.words, statement.kinds) for other in newer):
+        about = {word[:PREFIX] for word in statement.words}
+        near = [tokens for tokens, prefixes in shown if not about or not about.isdisjoint(prefixes)]
+        missing = {fact for fact in statement.facts if not any(_tokens(fact) <= tokens for tokens in near)} - seen
+        rivals = {id(other): other for word in statement.words for other in newer[word][:MAX_RIVALS]}
+        if missing and not any(other.replaces(statement.words, statement.kinds) for other in rivals.values()):
             day = _date(statement.source.day)
             text = with_dates(statement.text, day) if day else statement.text
             yield Line(statement.source.day, text, statement.source.ids)
-        seen |= statement.facts
-        newer.append(statement)
+        seen |= missing | {old for old, _ in _REPLACED.findall(statement.text)}
+        for word in statement.words:
+            newer[word].append(statement)
 
 
-def _clean_lines(text: str) -> Iterator[Line]:
+def _tokens(text: str) -> set[str]:
+    """The words and numbers of a text, each as a whole, and the parts of those with hyphens."""
+    tokens = _TOKEN.findall(fold(text))
+    return {part for token in tokens for part in (token, *re.split("[-/]", token))}
+
+
+def _prefixes(text: str) -> set[str]:
+    """The beginnings of the words of a text, which inflected forms share."""
+    return {word[:PREFIX] for word in _WORD.findall(fold(text))}
+
+
+def _without_loops(text: str) -> str:
+    """The text without repetitions in a row: words that follow each other four times or more stay once.
+
+    Numbers are left alone: a repetition of digits may be a number.
+    """
+    words, kept, index = text.split(" "), [], 0
+    while index < len(words):
+        for period in range(1, MAX_PERIOD + 1):
+            part, end = words[index : index + period], index + period
+            while words[end : end + period] == part:
+                end += period
+            if end - index >= 4 * period and any(part) and not any(map(str.isdigit, "".join(part))):
+                kept += part
+                index = end
+                break
+        else:
+            kept.append(words[index])
+            index += 1
+    return " ".join(kept)
+
+
+def _clean_lines(text: str, attribution: _Attribution) -> Iterator[Line]:
     """The lines that say something, each once."""
     seen: set[str] = set()
     for line in read_lines(text):
         sentences = []
-        for sentence in _SENTENCE.split(_LOOP.sub(r"\1", _MARK.sub("", line.text)[:MAX_LINE_CHARS])):
+        for sentence in split_sentences(_without_loops(_MARK.sub("", line.text)[:MAX_LINE_CHARS])):
             key = " ".join(_WORD.findall(fold(sentence)))
-            if key and key not in seen and not _NOISE.match(sentence.strip().replace("’", "'")):
+            plain = sentence.strip().replace("’", "'")
+            is_noise = _INSTRUCTION.search(plain) or (_PHRASE.match(plain) and not attribution.was_said(plain))
+            if key and key not in seen and not is_noise:
                 seen.add(key)
                 sentences.append(sentence.strip())
         if len(line.text) > MAX_JOINED_CHARS:
@@ -203,19 +268,40 @@ class _Attribution:
     """Finds the sources that a line stems from, by the words that they share, rare ones first."""
 
     def __init__(self, sources: Sequence[Source]) -> None:
-        self._sources = [(source, set(_WORD.findall(fold(source.text))) - STOP_WORDS) for source in sources]
+        self._sources = [(source, set(terms_of(source.text)) - STOP_WORDS) for source in sources]
         self._frequency = Tally(word for _, words in self._sources for word in words)
 
-    def __call__(self, text: str) -> list[Source]:
-        words = set(_WORD.findall(fold(text))) - STOP_WORDS
-        total = len(self._sources)
+    def find(self, text: str) -> list[Source]:
+        """The sources that have most in common with a line, at most three, the best first."""
+        words = set(terms_of(text)) - STOP_WORDS
         scores = [
-            (sum(math.log(1 + total / self._frequency[word]) for word in words & other), -number, source)
-            for number, (source, other) in enumerate(self._sources)
+            (self._weight(words & other), -number, source) for number, (source, other) in enumerate(self._sources)
         ]
         best = max((score for score, _, _ in scores), default=0.0)
         ranked = sorted((entry for entry in scores if entry[0] > best / 2), key=lambda entry: entry[:2], reverse=True)
-        return [source for score, _, source in ranked[:MAX_SOURCES] if score > 0]
+        return [source for _, _, source in ranked[:MAX_SOURCES]]
+
+    def verbatim(self, text: str) -> Iterator[Line]:
+        """The sentence of a source that a line resembles, if it has at least two words in common with one."""
+        words = set(terms_of(text)) - STOP_WORDS
+        candidates = [
+            (self._weight(common), -number, sentence, source)
+            for number, source in enumerate(self.find(text))
+            for sentence in itertools.islice(split_sentences(source.text), MAX_STATEMENTS)
+            if len(common := words & set(terms_of(sentence))) > 1 and len(sentence) <= MAX_JOINED_CHARS
+        ]
+        if candidates:
+            _, _, sentence, source = max(candidates, key=lambda entry: entry[:2])
+            sentence, day = " ".join(sentence.split()), _date(source.day)
+            yield Line(source.day, with_dates(sentence, day) if day else sentence, source.ids)
+
+    def was_said(self, text: str) -> bool:
+        """Whether a source says this in the same words."""
+        words = " ".join(_WORD.findall(fold(text)))
+        return any(words in " ".join(_WORD.findall(fold(source.text))) for source, _ in self._sources)
+
+    def _weight(self, words: set[str]) -> float:
+        return sum(math.log(1 + len(self._sources) / self._frequency[word]) for word in words)
 
 
 def _date(day: str) -> date | None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+
+from chatmem.text import UNSPACED, fold
 
 STOP_WORDS = frozenset(
     (
         "a about after again all also am an and any anything are aren as at be because been before being but "
-        "by call called can could couldn did didn do does doesn doing don done dont down ever every few for "
-        "from get gets getting give go goes going gone got had has hasn have haven having he hello her here "
-        "hers hey hi him his how i if im in into is isn it its ive just kind know known let like ll long made "
-        "make many may maybe me might mine more most much must my never no nor not now of off often oh ok "
-        "okay on once one only or other our out over own please quite rather re really remember remind right "
-        "said same say see she should since so some something still such sure take tell than thank thanks "
-        "that thats the their them then there these they thing things think this those though through to told "
-        "too under until up upon us use used ve very want wanted was wasn way we well went were weren what "
-        "whats when where which while who whom whose why will with without would wouldn yes yet you your "
-        "yours"
+        "by call called can could couldn did didn discuss discussed do does doesn doing don done dont down "
+        "ever every few for from get gets getting give go goes going gone got had happen happened has hasn "
+        "have haven having he hello her here hers hey hi him his how i if im in into is isn it its ive just "
+        "kind know known let like ll long made make many may maybe me mention mentioned might mine more most "
+        "much must my never no nor not now of off often oh ok okay on once one only or other our out over own "
+        "please quite rather re really remember remind right said same say see she should since so some "
+        "something speak spoke still such sure take talk talked talking tell than thank thanks that thats the "
+        "their them then there these they thing things think this those though through to told too under "
+        "until up upon us use used ve very want wanted was wasn way we well went were weren what whats when "
+        "where which while who whom whose why will with without would wouldn yes yet you your yours"
     ).split()
 )
 """Words that are neither indexed nor searched for."""
@@ -79,6 +82,22 @@ _ASKING_STEMS = (
 _WORD = re.compile(r"[^\W\d_]+")
 
 
+_UNSPACED_RUN = re.compile(f"[{UNSPACED}]+")
+_TERM = re.compile(r"[^\W_]+")
+
+
+def terms_of(text: str) -> list[str]:
+    """The words of a text, folded, and pairs of characters of scripts without spaces."""
+    folded = fold(text)
+    if not folded.isascii():
+        folded = _UNSPACED_RUN.sub(lambda run: " " + " ".join(_pairs(run[0])) + " ", folded)
+    return _TERM.findall(folded)
+
+
+def _pairs(run: str) -> Iterator[str]:
+    return (run[i : i + 2] for i in range(max(1, len(run) - 1)))
+
+
 def is_question(text: str) -> bool:
     """Whether a text asks for something: it has a question mark or a question word, or begins as a request."""
     if any(mark in text for mark in "?？؟¿"):
@@ -105,10 +124,14 @@ _IGNORANCE = re.compile(
     r"|ich wei(?:ß|ss) (?:es |das )?nicht|je ne sais pas|no (?:lo )?sé)",
     re.IGNORECASE,
 )
+_SAYS_MORE = re.compile(r"\d|;|\b(?:but|however|though|although|aber|mais|pero)\b", re.IGNORECASE)
 MAX_IGNORANCE_CHARS = 160
 """A reply that says more than this says something."""
 
 
 def is_ignorance(text: str) -> bool:
     """Whether a reply only says that it does not know."""
-    return len(text) <= MAX_IGNORANCE_CHARS and bool(_IGNORANCE.search(text))
+    if len(text) > MAX_IGNORANCE_CHARS:
+        return False
+    rest, count = _IGNORANCE.subn("", text)
+    return count > 0 and not _SAYS_MORE.search(rest)

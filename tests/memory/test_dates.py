@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, datetime, timedelta, timezone
+from types import FrameType
+from typing import Any
 
 import pytest
 
 from chatmem.memory.dates import Calendar, named_days, with_dates
+
+
+@contextmanager
+def counting_lines() -> Iterator[list[int]]:
+    """Count the lines of Python that run in the block."""
+    count = [0]
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        count[0] += event == "line"
+        return trace
+
+    previous = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield count
+    finally:
+        sys.settrace(previous)
+
 
 TODAY = date(2026, 5, 20)
 """A Wednesday."""
@@ -33,7 +56,12 @@ TODAY = date(2026, 5, 20)
         ("pasado mañana", "2026-05-22", "2026-05-22"),
         ("last night", "2026-05-19", "2026-05-19"),
         ("last day", "2026-05-19", "2026-05-19"),
-        ("mañana", "2026-05-21", "2026-05-21"),
+        ("morgen um neun", "2026-05-21", "2026-05-21"),
+        ("next Monday", "2026-05-25", "2026-05-25"),
+        ("on 29 February", "2024-02-29", "2024-02-29"),
+        ("ten days ago", "2026-05-10", "2026-05-10"),
+        ("in two months", "2026-07-01", "2026-07-31"),
+        ("five years ago", "2021-01-01", "2021-12-31"),
         ("last week", "2026-05-11", "2026-05-17"),
         ("next month", "2026-06-01", "2026-06-30"),
         ("last year", "2025-01-01", "2025-12-31"),
@@ -67,19 +95,38 @@ def test_relative_words_get_the_date_that_they_meant_on_their_day() -> None:
         "I fly tomorrow [2026-05-03] and stay next week [2026-05-04 to 2026-05-10]. "
         "We met on 3 May, two days ago [2026-04-30]."
     )
+    assert with_dates("We move in two months, for two years.", date(2026, 5, 2)) == (
+        "We move in two months [2026-07], for two years."
+    )
+    for plain in ("Ich wohne hier.", "Salgo por la mañana.", "A year from today."):
+        assert with_dates(plain, date(2026, 5, 2)) == plain
     assert with_dates("Nothing here depends on a day.", TODAY) == "Nothing here depends on a day."
 
 
 def test_a_text_whose_length_changes_when_it_is_folded_keeps_its_dates_in_place() -> None:
     assert with_dates("ﬁne: tomorrow, ½", date(2026, 5, 2)) == "ﬁne: tomorrow [2026-05-03], ½"
     assert with_dates("İ yesterday", date(2026, 5, 2)).endswith("yesterday [2026-05-01]")
+    assert with_dates("e\u0301e\u0301İİ tomorrow ok", date(2026, 5, 2)).endswith("tomorrow [2026-05-03] ok")
 
 
 def test_a_calendar_tells_local_days_where_the_time_of_sending_is_known() -> None:
     east = datetime(2026, 5, 20, 9, tzinfo=timezone(timedelta(hours=2)))
     assert Calendar(east).day("2026-05-02T23:30:00Z") == "2026-05-03"
     assert Calendar().day("2026-05-02T23:30:00Z") == "2026-05-02"
+    west = east.astimezone(timezone(timedelta(hours=-5)))
+    assert Calendar(west).day("0001-01-01T00:00:00Z") == Calendar(east).day("9999-12-31T23:59:59Z") == ""
+    assert Calendar().day("garbage") == ""
     assert Calendar(east).day("no time") == Calendar(east).day("") == ""
     assert Calendar(east).today == date(2026, 5, 20) and Calendar().today is None
     assert Calendar(east, annotates=True).dated("tomorrow", "") == "tomorrow"
     assert Calendar(east).dated("tomorrow", "2026-05-02") == "tomorrow"
+
+
+def test_many_days_are_read_in_linear_time() -> None:
+    reads: list[int] = []
+    for count in (500, 1000):
+        text = "2026-05-03 12:04:11 INFO worker-7 request 123\n" * count
+        with counting_lines() as lines:
+            assert len(named_days(text, TODAY)) == count
+        reads.append(lines[0])
+    assert reads[1] < 2.5 * reads[0]

@@ -123,6 +123,24 @@ def test_a_date_in_the_question_raises_what_was_said_around_it(asked: str) -> No
     assert found(session, "Where is the ferry?", today=today)[0] == "m20"
 
 
+@pytest.mark.parametrize("day", ["9999-12-31", "0001-01-01", "december 9999", "29 February"])
+def test_a_day_at_the_end_of_the_calendar_is_no_error(day: str) -> None:
+    session = session_of("My licence expires.", "Noted.", *filler(10))
+    assert found(session, f"Which licence expires on {day}?")[0] == "m0"
+
+
+def test_a_question_that_names_only_a_day_finds_what_was_said_then() -> None:
+    days = ["2026-05-02"] * 4 + ["2026-05-03"] * 2 + ["2026-05-09"] * 20
+    session = session_of(*filler(13), days=days)
+    assert {"m4", "m5"} <= set(found(session, "What did we talk about on 3 May?")[:2])
+    assert found(session, "What did I say on 1 March?") == []
+
+
+def test_characters_that_expand_when_they_are_folded_do_no_harm() -> None:
+    kana = "".join(chr(0x3300 + n % 88) for n in range(319))
+    assert found(session_of(kana, "yes", *filler(3)), "アパート?")[0] == "m0"
+
+
 def test_a_date_counts_from_two_days_before_to_ten_days_after() -> None:
     days = {"m0": "2026-04-30", "m2": "2026-05-01", "m4": "2026-05-13", "m6": "2026-05-14"}
     texts = [text for number in range(4) for text in ("the ferry", f"{number}")]
@@ -151,6 +169,8 @@ def test_asking_again_does_not_hide_the_answer() -> None:
         ("You haven't told me.", True),
         ("Das weiß ich nicht, ich weiß es nicht.", True),
         ("Your name is Nemo.", False),
+        ("I don't have your notes, but Anna's number is 555-1212.", False),
+        ("I'm not sure; ask Paul.", False),
         ("I do not know. " + "But here is a long story about it, with many details. " * 4, False),
     ],
 )
