@@ -13,7 +13,7 @@ from chatmem.history.records import Summary, new_id, utc_now
 from chatmem.memory.forgetting import Match, find_matches, has_words
 from chatmem.memory.strategies.base import Strategy
 from chatmem.memory.summaries import select_summaries
-from chatmem.text import fix_surrogates
+from chatmem.text import fix_surrogates, truncate
 from chatmem.tokens.counter import Counter
 
 
@@ -74,6 +74,14 @@ class SummaryEditor:
         self._background.discard()
         with self._transaction():
             self._journal.append({"type": "forget", "text": fix_surrogates(text), "time": utc_now()})
+
+    def remember(self, text: str) -> None:
+        """Take back what was forgotten with exactly this text. Raises UsageError."""
+        if not any(entry.text == text for entry in self._journal.session.forgotten):
+            raise UsageError(f"{truncate(text)!r} was not forgotten.")
+        self._background.discard()
+        with self._transaction():
+            self._journal.append({"type": "forget", "text": text, "undone": True, "time": utc_now()})
 
     def _append(self, *segments: Summary) -> None:
         self._background.discard()

@@ -304,7 +304,10 @@ class Session:
         text = record.get("text")
         if not isinstance(text, str) or not text.strip():
             return False
-        self.forgotten.append(Forgotten(text, len(self.messages)))
+        if record.get("undone") is True:
+            self.forgotten = [entry for entry in self.forgotten if entry.text != text]
+        else:
+            self.forgotten.append(Forgotten(text, len(self.messages)))
         return True
 
     def _apply_head(self, record: Record) -> bool:

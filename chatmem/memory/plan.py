@@ -219,8 +219,10 @@ class ContextPlan:
         if index >= self.start:
             return "sent", "sent verbatim"
         if index in summarised:
-            is_clipped = index in self._clipped_turns
-            return "summarised", "in the summary, whose oldest lines do not fit" if is_clipped else "in the summary"
+            if index in self._clipped_turns:
+                return "summarised", "in the summary, whose oldest lines do not fit"
+            has_line = turn.id in self._turns_with_lines
+            return "summarised", "in the summary" if has_line else "summarised, without a line of its own"
         if turn.pinned:
             return "dropped", "pinned, but it does not fit"
         if index in self.summary.copies:
@@ -237,6 +239,17 @@ class ContextPlan:
     @cached_property
     def _clipped_turns(self) -> set[int]:
         return self._turns_of(self.summary.clipped)
+
+    @cached_property
+    def _turns_with_lines(self) -> set[str]:
+        """The ids of the turns that a line of the summary stems from, and of those of segments that do not tell."""
+        found: set[str] = set()
+        for segment in self.summary.segments:
+            known = {ident for ids in segment.sources for ident in ids}
+            index = self.session.turn_index
+            span = self.turns[index[segment.start] : index[segment.end] + 1]
+            found |= known or {turn.id for turn in span}
+        return found
 
     def _turns_of(self, segments: Iterable[Summary]) -> set[int]:
         """The indices of the turns that segments stand for."""

@@ -49,6 +49,8 @@ The transcript says on which day something was said. Begin the first line of eac
 MERGE_PROMPT = (
     "\nYou are given two such summaries, the older one first. Write one from both. Keep every name, number and date."
 )
+FORGOTTEN = "(left out)"
+"""The summary of turns of which everything was forgotten."""
 MAX_ANSWER_FACTOR = 16
 """An answer with more than so many times the requested tokens is cut before it is read."""
 
@@ -218,6 +220,9 @@ class SummaryJob:
     def _summarize(self, chunk: Sequence[Turn], max_input: int | None = None) -> list[Line]:
         """The summary of some turns. A transcript that is too long for one request is summarised in pieces."""
         turns = [remembered_turn(self.session, turn) for turn in chunk if summarisable(turn)]
+        turns = [turn for turn in turns if turn.question.content.strip() or turn.reply]
+        if not turns:
+            return [Line("", FORGOTTEN)]
         pieces = _split("\n".join(self._transcript(turns)), self.counter, max_input or self._max_input)
         prompt = PROMPT + (DAYS_PROMPT if self.calendar else "")
         try:

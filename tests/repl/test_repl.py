@@ -592,6 +592,12 @@ def test_forget_lists_what_it_hides_and_asks(type_keys: TypeKeys, server: Server
     assert "✕ locker code" in shown and shown.count("Nothing in this conversation contains all of these words.") == 2
     type_keys("/memory window:1,recall_tokens=400" + ENTER, "Which locker code is it?" + ENTER)
     assert "4821" not in str(server.chats[-1]["messages"])
+    shown = type_keys(
+        "/forget undo zebra" + ENTER, "/forget undo locker code" + ENTER, "So which locker code is it?" + ENTER
+    )
+    assert (
+        "'zebra' was not forgotten." in shown and "Taken back." in shown and "4821" in str(server.chats[-1]["messages"])
+    )
     type_keys("/memory buffer" + ENTER, "And now?" + ENTER)
     assert "4821" in str(server.chats[-1]["messages"]), "a whole turn is still sent"
 

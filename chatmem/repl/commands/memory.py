@@ -150,7 +150,7 @@ def summary(repl: ReplContext, argument: str) -> None:
                 repl.terminal.write_wrapped(f"{line}  [{turns}]" if turns else line)
 
 
-@command("forget", "[TEXT]")
+@command("forget", "[TEXT|undo TEXT]")
 def forget(repl: ReplContext, argument: str) -> None:
     """Never summarise or retrieve again what was said with these words. The history keeps it."""
     repl.chat.refresh()
@@ -159,6 +159,10 @@ def forget(repl: ReplContext, argument: str) -> None:
             repl.terminal.info(f"✕ {entry.text}")
         if not repl.chat.session.forgotten:
             repl.terminal.info("Nothing was forgotten. /forget TEXT hides what contains all of these words.")
+        return
+    if argument.startswith("undo "):
+        repl.chat.summary.remember(argument[5:].strip())
+        repl.terminal.info("Taken back. Summaries and retrieved passages may show it again.")
         return
     matches = repl.chat.summary.matches(argument)
     if not matches:
@@ -172,7 +176,9 @@ def forget(repl: ReplContext, argument: str) -> None:
         repl.terminal.info("Nothing was changed.")
         return
     repl.chat.summary.forget(argument)
-    repl.terminal.info("Forgotten: neither the summary nor retrieved passages show it again. The history keeps it.")
+    repl.terminal.info(
+        "Forgotten: neither the summary nor retrieved passages show this again. /forget undo takes it back."
+    )
     context = repl.chat.plan()
     whole = [*context.pins, *(turn for turn in context.turns[context.start :] if turn.sendable)]
     for number in turns_with(whole, argument):
