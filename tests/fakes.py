@@ -1,10 +1,13 @@
-"""Stand-ins that tests control: a model with scripted replies and a recorder of notices; and a bounded wait."""
+"""Stand-ins that tests control: a model with scripted replies and a recorder of notices; a bounded wait; and a count of steps."""
 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from chatmem.errors import Action
@@ -60,3 +63,20 @@ def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < end, "the condition never held"
         os.sched_yield()
+
+
+@contextmanager
+def counting_lines() -> Iterator[list[int]]:
+    """Count the lines of Python that run in the block."""
+    count = [0]
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        count[0] += event == "line"
+        return trace
+
+    previous = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield count
+    finally:
+        sys.settrace(previous)

@@ -9,7 +9,7 @@ FACT_PATTERNS = {
     "url": re.compile(r"https?://[^\s<>()\[\]\"']+"),
     "date": re.compile(r"\b\d{4}-\d\d-\d\d\b|\b\d{1,2}[./]\d{1,2}[./]\d{2,4}\b|\b\d{1,2}:\d\d\b"),
     "code": re.compile(r"\b(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[A-Za-z0-9]+(?:[-_][A-Za-z0-9]+)*\b"),
-    "number": re.compile(r"(?<![\w.-])\d[\d,.]*\d\b"),
+    "number": re.compile(r"(?<![\w.:/-])\d[\d,.]*\d\b(?![:/-]\d)"),
     "name": re.compile(r"(?<=[a-z,;:] )[A-Z][a-z]{2,}(?: [A-Z][a-z]+)*"),
 }
 MAX_SENTENCE_CHARS = 300

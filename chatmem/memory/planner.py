@@ -147,22 +147,23 @@ def plan(
     tail_tokens = sum(_message_tokens(counter, turns[start], shortened)) if shortened else context.tokens_from(start)
     used_tokens = fixed_tokens + tail_tokens
 
+    calendar = Calendar(now, annotates=now is not None and strategy.tells_date)
+
     # What stands for the rest: the summary, then passages that are retrieved for the question.
     block = SummaryBlock()
     system = prompt
     if summary_share and start > 0:
         selected = select_spans(spans, start)
-        pending = [remembered_turn(session, turn) for turn in pending_turns(selected, turns, start)]
+        pending = [_dated(remembered_turn(session, turn), calendar) for turn in pending_turns(selected, turns, start)]
         pending = [turn for turn in pending if turn.question.content or turn.reply]
         share = summary_share
         while share > ceiling - used_tokens and share > 0:
             share //= 2
-        block, system = _with_summary(session.system, date, selected, pending, counter, share)
+        block, system = _with_summary(session.system, date, selected, pending, counter, share, calendar)
         used_tokens += counter.count_message(system) - prompt_tokens if system else 0
 
     passages: list[Passage] = []
     asked, quotes, days = question_text(question), "", ""
-    calendar = Calendar(now, annotates=strategy.tells_date)
     if retriever and question is not None and start > 0 and retrieval_share:
         candidates = is_retrievable(session, turns, pinned | {turns[i].id for i in block.copies}, start)
         max_tokens = min(retrieval_share, ceiling - used_tokens)
@@ -321,20 +322,37 @@ def _previous_start(session: Session, strategy: Strategy, budget: int, count: in
     return None
 
 
+def _dated(turn: Turn, calendar: Calendar) -> Turn:
+    """The turn with the dates of words such as "tomorrow", if the model is told dates."""
+    contents = [calendar.dated(message.content, calendar.day(message.time)) for message in turn.messages]
+    if all(content == message.content for content, message in zip(contents, turn.messages, strict=True)):
+        return turn
+    return turn.with_messages(  # token counts are cached by id
+        message._replace(id=f"{message.id} dated", content=content)
+        for content, message in zip(contents, turn.messages, strict=True)
+    )
+
+
 def _join(*parts: str) -> str:
     """The parts of the system message: the prompt, the summary, the date. All but the prompt are marked."""
     return "\n\n".join(part for part in parts if part)
 
 
 def _with_summary(
-    prompt: str, date: str, spans: list[SummarySpan], pending: Sequence[Turn], counter: Counter, max_tokens: int
+    prompt: str,
+    date: str,
+    spans: list[SummarySpan],
+    pending: Sequence[Turn],
+    counter: Counter,
+    max_tokens: int,
+    calendar: Calendar,
 ) -> tuple[SummaryBlock, str]:
     """The summary in at most `max_tokens`, and the system message that carries it."""
     space = max_tokens
     without = _join(prompt, date)
     without_tokens = counter.count_message(without) if without else 0
     while space > 0 and (spans or pending):
-        block = summary_block(spans, pending, counter, space)
+        block = summary_block(spans, pending, counter, space, calendar if calendar.annotates else None)
         if not block.text:
             return block, without
         system = _join(prompt, block.text, date)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from chatmem.history.records import Summary
 from chatmem.history.session import Session, Turn
 from chatmem.memory.costs import turn_tokens
-from chatmem.memory.dates import DAY_HEADING
+from chatmem.memory.dates import DAY_HEADING, Calendar
 from chatmem.memory.forgetting import remembered_segment
 from chatmem.memory.shortening import MIN_MESSAGE_TOKENS, shorten, shorten_turn
 from chatmem.tokens.counter import Counter
@@ -19,7 +19,8 @@ SUMMARY_OPEN = "[Summary of the earlier conversation. It may be incomplete. Read
 SUMMARY_CLOSE = "[End of the summary.]"
 
 COPY_OPEN = "[Not summarised yet:]"
-COPY_FRAME_TOKENS = 16
+COPY_OPEN_DATED = "[Not summarised yet, written on {}:]"
+COPY_FRAME_TOKENS = 24
 """About the tokens of the lines around the copy of a turn."""
 MAX_COPIES = 256
 """How many turns may stand in a summary as copies. Their space ends long before."""
@@ -82,15 +83,22 @@ class SummaryBlock(NamedTuple):
     """The indices of turns that stand there as a copy, until they are summarised: how many tokens each leaves out."""
 
 
-def summary_block(spans: list[SummarySpan], pending: Sequence[Turn], counter: Counter, max_tokens: int) -> SummaryBlock:
+def summary_block(
+    spans: list[SummarySpan],
+    pending: Sequence[Turn],
+    counter: Counter,
+    max_tokens: int,
+    calendar: Calendar | None = None,
+) -> SummaryBlock:
     """The segments, and copies of turns that are not summarised yet, in at most `max_tokens`.
 
-    The newest copies have a right to a third of the space, and to what the segments do not need. The oldest lines of
-    the segments are left out first. The text depends on these parameters alone.
+    With a calendar, copies say when they were written. The newest copies have a right to a third of the space, and to
+    what the segments do not need. The oldest lines of the segments are left out first. The text depends on these
+    parameters alone.
     """
     space = max_tokens - counter.count_text("\n\n".join([SUMMARY_OPEN, "", SUMMARY_CLOSE]))
     needed = sum(_segment_tokens(segment, counter) for _, _, segment in spans)
-    parts, copies = _copies(pending, counter, max(space - needed, space // 3))
+    parts, copies = _copies(pending, counter, max(space - needed, space // 3), calendar)
     space -= sum(counter.count_text(part) + 1 for part in parts)
     shown, clipped = [], []
     for _, _, segment in reversed(spans):
@@ -132,7 +140,9 @@ def _last_lines(text: str, counter: Counter, max_tokens: int) -> str:
     return "\n".join(kept).strip()
 
 
-def _copies(pending: Sequence[Turn], counter: Counter, space: int) -> tuple[list[str], dict[int, int]]:
+def _copies(
+    pending: Sequence[Turn], counter: Counter, space: int, calendar: Calendar | None
+) -> tuple[list[str], dict[int, int]]:
     """Copies of the newest turns that fit into `space`, oldest first, and what each leaves out, by the turn's index."""
     texts: list[str] = []
     left_out: dict[int, int] = {}
@@ -142,7 +152,9 @@ def _copies(pending: Sequence[Turn], counter: Counter, space: int) -> tuple[list
         if shortened is None:
             break
         question, reply = (escape_block(text, SUMMARY_CLOSE) for text, _ in shortened)
-        copy = f"{COPY_OPEN}\nuser: {question}\nassistant: {reply}"
+        day = calendar.day(turn.question.time) if calendar else ""
+        opening = COPY_OPEN_DATED.format(day) if day else COPY_OPEN
+        copy = f"{opening}\nuser: {question}\nassistant: {reply}"
         tokens = counter.count_text(copy) + 1
         if tokens > space:
             break

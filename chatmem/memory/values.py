@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 from chatmem.memory.dates import named_days
-from chatmem.text import fold_in_place
+from chatmem.text import UNSPACED, fold_in_place
 
 _URL = re.compile(r"https?://\S+|\bwww\.\S+")
 _MAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]+\.\w[\w.-]*")
 _NUMERIC_DATE = re.compile(r"\b(\d{1,2})[./](\d{1,2})[./](\d{4}|\d{2})\b")
-_CJK_DATE = re.compile(r"(?:(\d{4})年)?(\d{1,2})月(\d{1,2})日")
+_CJK_DATE = re.compile(r"(?:(\d{4}) ?年 ?)?(\d{1,2}) ?月 ?(\d{1,2}) ?日")
+_BESIDE_DIGITS = re.compile(rf"(?<=[{UNSPACED}])(?=\d)|(?<=\d)(?=[{UNSPACED}])")
 _TIME = re.compile(
     r"\b(\d{1,2})(?:[:h.](\d{2}))?\s?(?:([ap])\.?m\b|(?:o'clock|uhr|heures?)\b)|\b(\d{1,2})[:h](\d{2})\b"
 )
@@ -105,6 +106,7 @@ class Values:
 
 def _read(text: str, written: date, is_source: bool) -> Iterator[tuple[str, str, set[object]]]:
     """The values in a folded text: the kind, the text itself, and what it may stand for."""
+    text = _BESIDE_DIGITS.sub(" ", text)
     taken = bytearray(len(text))
 
     def is_new(start: int, end: int) -> bool:

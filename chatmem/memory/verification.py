@@ -201,7 +201,7 @@ def _missing(lines: Sequence[Line], statements: Sequence[_Statement]) -> Iterato
     newer: defaultdict[str, list[_Statement]] = defaultdict(list)
     seen: set[str] = set()  # restored already, or said to be replaced
     for statement in reversed(statements):
-        about = {word[:PREFIX] for word in statement.words}
+        about = {word[:PREFIX] for word in statement.words if word.isalpha()}
         near = [tokens for tokens, prefixes in shown if not about or not about.isdisjoint(prefixes)]
         missing = {fact for fact in statement.facts if not any(_tokens(fact) <= tokens for tokens in near)} - seen
         rivals = {id(other): other for word in statement.words for other in newer[word][:MAX_RIVALS]}

@@ -2,34 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date, datetime, timedelta, timezone
-from types import FrameType
-from typing import Any
 
 import pytest
 
 from chatmem.memory.dates import Calendar, named_days, with_dates
-
-
-@contextmanager
-def counting_lines() -> Iterator[list[int]]:
-    """Count the lines of Python that run in the block."""
-    count = [0]
-
-    def trace(frame: FrameType, event: str, argument: object) -> Any:
-        count[0] += event == "line"
-        return trace
-
-    previous = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        yield count
-    finally:
-        sys.settrace(previous)
-
+from tests.fakes import counting_lines
 
 TODAY = date(2026, 5, 20)
 """A Wednesday."""

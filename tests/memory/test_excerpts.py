@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
@@ -151,3 +152,16 @@ def test_passages_never_exceed_their_space(is_coarse: bool, rng: random.Random) 
         sent = counter.request_overhead + sum(counter.count_message(m["content"]) for m in context.messages)
         assert context.tokens == sent <= strategy.budget(limits).tokens
         assert sum(context.token_breakdown[name] for name in ("system", "date", "tail", "recalled", "question")) <= sent
+
+
+def test_copies_in_the_summary_say_when_they_were_written() -> None:
+    said = [
+        (f"2026-05-{n:02}T10:00:00Z", f"I meet Zora tomorrow, meeting {n}. " + "And so on. " * 20) for n in range(1, 15)
+    ]
+    context = planned(session_of(*said), "summary:800,recall_tokens=0", "Hello?")
+    system = context.messages[0]["content"]
+    assert context.summary.copies and "[Not summarised yet, written on 2026-05-" in system
+    days = re.findall(r"written on (\S+):\]\nuser: I meet Zora tomorrow \[(\S+)\]", system)
+    assert days and all(date.fromisoformat(b) - date.fromisoformat(a) == timedelta(1) for a, b in days)
+    plain = planned(session_of(*said), "summary:800,recall_tokens=0,dates=off", "Hello?").messages[0]["content"]
+    assert "[Not summarised yet:]" in plain and "[2026" not in plain

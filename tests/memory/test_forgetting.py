@@ -19,7 +19,7 @@ from chatmem.memory.summarizer import SummaryJob, SummaryModel
 from chatmem.stores import open_store
 from chatmem.tokens.counter import Counter
 from chatmem.tokens.estimate import estimate_tokens
-from tests.memory.test_planner import add_summary, index, make_session
+from tests.memory.test_planner import NOW, add_summary, index, make_session
 
 SECRET = "My locker code is XK-4821."
 
@@ -157,6 +157,14 @@ def test_matches_name_the_turn_and_the_passage() -> None:
         ("red boat", "The boat is red.", True),
         ("red boat", "The boat is blue.", False),
         ("4821", "code XK-4821", True),
+        ("XK_4821", "My key is prod_XK_4821.", True),
+        ("Lisbon", "我喜欢Lisbon和茶。", True),
+        ("кот", "Который час?", False),
+        ("кот", "Мой кот спит.", True),
+        ("pregnant", "When do you tell them about the pregnancy?", True),
+        ("Claudia", "Claudias Schlüssel", True),
+        ("boat", "The boats are red.", True),
+        ("boat", "A boatman came.", False),
     ],
 )
 def test_all_words_have_to_be_there_as_whole_words(text: str, said: str, hidden: bool) -> None:
@@ -212,3 +220,66 @@ def test_plans_with_forgotten_texts_count_exactly(rng: random.Random) -> None:
         context = planned(session, rng.choice(SPECS))
         total = counter.request_overhead + sum(counter.count_message(m["content"]) for m in context.messages)
         assert context.tokens == total
+
+
+def test_a_line_that_stems_from_a_forgotten_passage_is_hidden_and_listed() -> None:
+    session = make_session(1)
+    say(session, "news", "I am pregnant, the child comes in June.")
+    for number in range(6):
+        say(session, f"later{number}", f"Something about boats, number {number}.")
+    record = {"type": "summary", "id": "s", "from": "q1", "to": "later3r", "level": 0}
+    record |= {"text": "Expects a child in June.\nTalked about boats.", "sources": [["news"], ["later0"]]}
+    session.apply(record)
+    segments = [segment for _, _, segment in select_summaries(session, session.turns, 8)]
+    listed = [(match.is_summary, match.text) for match in find_matches(session, "pregnant", segments)]
+    assert listed == [(True, "Expects a child in June."), (False, "I am pregnant, the child comes in June.")]
+    forget(session, "pregnant")
+    ((_, _, segment),) = select_summaries(session, session.turns, 8)
+    assert segment.text == "Talked about boats."
+
+
+def test_forgetting_can_be_taken_back() -> None:
+    session = secretive()
+    forget(session, "locker")
+    forget(session, "boats")
+    session.apply({"type": "forget", "text": "locker", "undone": True})
+    assert [entry.text for entry in session.forgotten] == ["boats"]
+    assert "XK-4821" in sent(planned(session, SPECS[0]))
+
+
+def test_a_turn_that_lost_text_and_the_whole_turn_are_counted_apart() -> None:
+    session = Session("s")
+    for number in range(30):
+        say(
+            session,
+            f"q{number}",
+            f"Question {number} about boats.",
+            "Lisbon is secret." if number == 4 else "First part.",
+        )
+        more = {"type": "message", "id": f"q{number}more", "parent": session.head, "role": "assistant"}
+        session.apply(more | {"content": f"Second part of reply {number}. " * 6})
+    forget(session, "Lisbon secret")
+    counter = Counter(None, estimate_tokens)
+    for spec in ("summary:1200", "buffer", "token-trim:2000", "summary:1200"):
+        context = plan(session, "hi?", strategy_from_mapping(parse_spec(spec)), counter, Limits(100_000), now=NOW)
+        total = counter.request_overhead + sum(
+            Counter(None, estimate_tokens).count_message(m["content"]) for m in context.messages
+        )
+        assert context.tokens == total
+
+
+def test_a_chunk_of_which_everything_was_forgotten_is_summarised_without_the_model() -> None:
+    session, calls = make_session(1), []
+    session.apply({"type": "head", "message": None})
+    say(session, "only", SECRET, "The locker code, noted.")
+    forget(session, "locker code")
+    for number in range(4):
+        say(session, f"later{number}", "boats " * 20)
+
+    def ask(messages: Sequence[ApiMessage], most: int) -> tuple[str, str | None]:
+        calls.append(messages)
+        return "Talked about boats.", "complete"
+
+    job = SummaryJob.for_session(session, 1, 900, SummaryModel("m", 8192, ask), Counter(None, estimate_tokens))
+    job.run()
+    assert not calls and not job.error and [segment.text for segment in job.segments] == ["(left out)"]
