@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from chatmem.history.records import Message
 from chatmem.history.session import Session
@@ -12,7 +12,7 @@ from chatmem.memory.strategies import format_spec
 from chatmem.terminal.sanitize import sanitize_line
 from chatmem.terminal.tables import pad, print_columns
 from chatmem.terminal.terminal import Terminal, cell_width, wrap
-from chatmem.text import pluralize
+from chatmem.text import pluralize, truncate
 
 MARKS = {
     "sent": "●",
@@ -26,6 +26,7 @@ MARKS = {
 PIPE_WIDTH = 100
 MAX_BAR_WIDTH = 72
 MIN_TITLE_WIDTH = 8
+MAX_QUOTED_CHARS = 64
 
 _PARTS = (
     ("system", "█", "accent"),
@@ -109,20 +110,42 @@ def _digest_lines(session: Session, reply: Message, number: int) -> Iterator[str
     elif first is not None and first + 1 == last:
         yield f"  ● sent verbatim: turn {last}"
     for name, label in (("pins", "◆ pinned"), ("recalled", "↩ retrieved from")):
-        turns = sorted({index[i] + 1 for i in _ids(sent.get(name)) if i in index})
-        if turns:
-            yield f"  {label}: {'turn' if len(turns) == 1 else 'turns'} {', '.join(map(str, turns))}"
+        if turns := turns_text(session, _ids(sent.get(name))):
+            yield f"  {label}: {turns}"
+    for ident, text in _quoted(session, sent.get("passages")):
+        yield f"  ↩ turn {index[ident] + 1}: {text}"
     if dated := sent.get("now"):
         yield f"  ▪ told the date: {str(dated)[:10]}"
     if shortened := session.shortened_turn(reply):
         yield f"  ◒ shortened: turn {shortened[0]}, {shortened[1]:,} tokens left out"
     if segments := _ids(sent.get("parts")):
         yield f"  ◐ summary: {pluralize(len(segments), 'segment')}"
+        sources = [s.sources for s in session.summaries.values() if s.id in segments]
+        if turns := turns_text(session, [ident for lines in sources for ids in lines for ident in ids]):
+            yield f"  ◐ its lines stem from {turns}"
     if isinstance(evicted := sent.get("left_out"), int) and evicted:
         yield f"  ○ {pluralize(evicted, 'earlier turn')} not sent verbatim"
     if reply.usage and reply.usage.prompt:
         cached = f", {reply.usage.cached:,} of them cached" if reply.usage.cached else ""
         yield f"  the server counted {reply.usage.prompt:,} tokens{cached}"
+
+
+def turns_text(session: Session, idents: Iterable[str]) -> str:
+    """The turns of some messages, such as `turns 4, 7`. Empty if there are none on the path."""
+    index = session.turn_index
+    numbers = sorted({index[ident] + 1 for ident in idents if ident in index})
+    return f"{'turn' if len(numbers) == 1 else 'turns'} {', '.join(map(str, numbers))}" if numbers else ""
+
+
+def _quoted(session: Session, passages: object) -> Iterator[tuple[str, str]]:
+    """The message and the beginning of each passage that was quoted for a reply."""
+    for entry in passages if isinstance(passages, list) else []:
+        if not (isinstance(entry, list) and [type(part) for part in entry] == [str, int, int]):
+            continue
+        ident, start, end = entry
+        if ident in session.turn_index:
+            text = " ".join(session.messages[ident].content[start:end].split())
+            yield ident, truncate(text, MAX_QUOTED_CHARS)
 
 
 def _bar(terminal: Terminal, breakdown: dict[str, int], width: int) -> str:

@@ -17,10 +17,11 @@ from typing import Any
 from unittest import mock
 
 from chatmem.history.session import Session
-from chatmem.memory import retrieval, strategies
+from chatmem.memory import passages, planner, retrieval, strategies
 from chatmem.memory.budget import Limits
 from chatmem.memory.planner import plan
 from chatmem.memory.retrieval import PassageIndex
+from chatmem.memory.strategies import base
 from chatmem.memory.summarizer import SummaryJob, SummaryModel
 from chatmem.models.offline import extract_summary
 from chatmem.tokens.counter import Counter, counter_for_model
@@ -167,6 +168,11 @@ def rows(quick: bool) -> Iterator[Row]:
 
 STEPS: dict[str, list[tuple[object, str, object]]] = {
     "everything": [],
+    "whole messages instead of passages": [(passages, "MAX_CHARS", 5_000)],
+    "no word is too frequent": [(retrieval, "MAX_TERM_FREQUENCY", 1.0)],
+    "with earlier copies of the question": [(retrieval, "_normalized", lambda question: "")],
+    "no more than the reserve": [(base, "MAX_RETRIEVAL_TOKENS", base.MAX_RETRIEVAL_RESERVE // 4)],
+    "questions get no more than statements": [(planner, "is_question", lambda text: False)],
     "without neighbours": [(retrieval, "NEIGHBOUR_SHARES", ())],
     "without the speaker": [(retrieval, "SPEAKER_WEIGHT", 1.0)],
     "without dates": [(retrieval, "DATE_WEIGHT", 1.0)],

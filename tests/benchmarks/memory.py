@@ -418,7 +418,15 @@ ASKED = {
     form: Claim(f"summary: a fact asked for, {form}", "", at_least=at_least)
     for form, at_least in (("same words", 1.0), ("paraphrase", 0.99), ("no shared word", 0.92))
 }
-STALE = Claim("summary: stale facts", "", at_most=0)
+ASKED_MANY = {
+    (count, form): Claim(f"summary: a fact of {count} asked for, {form}", "", at_least=at_least)
+    for count, limits in ((120, (0.99, 0.95, 0.85)), (240, (0.97, 0.9, 0.75)))
+    for form, at_least in zip(ASKED, limits, strict=True)
+}
+STALE = Claim("summary: stale facts", "", at_most=1)
+STALE_MANY = {
+    count: Claim(f"summary: stale facts of {count}", "", at_most=at_most) for count, at_most in ((120, 3), (240, 6))
+}
 BROKEN = Claim("plans over budget, without their question, or malformed", "", at_most=0)
 REUSE = Claim("summary: prompt cache reuse", "", at_least=0.86)
 REUSE_4 = Claim("token-trim: prompt cache reuse at 4,000 tokens", "", at_least=0.85)
@@ -428,7 +436,9 @@ CLAIMS = (
     *KEPT_MANY.values(),
     KEPT_FAILING,
     *ASKED.values(),
+    *ASKED_MANY.values(),
     STALE,
+    *STALE_MANY.values(),
     BROKEN,
     REUSE,
     *REUSE_MANY.values(),
@@ -472,6 +482,11 @@ def rows(quick: bool) -> Iterator[Row]:
         yield claim.row(statistics.mean(values), half(values), how)
         values = [one.reuse for one in found]
         yield REUSE_MANY[count].row(statistics.mean(values), half(values), how)
+        for form in ASKED:
+            values = [one.asked[form] for one in found]
+            yield ASKED_MANY[count, form].row(statistics.mean(values), half(values), how)
+        values = [one.stale for one in found]
+        yield STALE_MANY[count].row(statistics.mean(values), half(values), how)
     conversations = {seed: Conversation.make(seed) for seed in seeds}
     trimmed = replayed(LOW_WATER)
     yield row(REUSE_4, trimmed, lambda f: f.reuse)

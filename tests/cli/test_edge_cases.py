@@ -262,7 +262,15 @@ def test_odd_digests_and_times_are_shown_without_a_failure(run: Run, home: Path)
         if "time" in line:
             line["time"] = "9999-12-31T23:59:59-23:59"
         if "sent" in line:
-            line["sent"] = {"left_out": ["x"], "pins": [{}, []], "recalled": 7, "parts": 3, "tail": [], "tokens": {}}
+            line["sent"] = {
+                "left_out": ["x"],
+                "pins": [{}, []],
+                "recalled": 7,
+                "passages": [[[], 1, 2], ["x", 0, 1], 3, ["x"]],
+                "parts": 3,
+                "tail": [],
+                "tokens": {},
+            }
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     for command in (
         ["sessions", "list"],

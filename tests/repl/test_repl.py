@@ -602,6 +602,16 @@ def test_forget_lists_what_it_hides_and_asks(type_keys: TypeKeys, server: Server
     assert "4821" in str(server.chats[-1]["messages"]), "a whole turn is still sent"
 
 
+def test_why_shows_the_passages_and_the_turns_that_a_reply_was_based_on(type_keys: TypeKeys, server: Server) -> None:
+    summarises(server)
+    type_keys(
+        "I like tea, my locker is XK-4821." + ENTER, "two" + ENTER, "three" + ENTER, "/compact" + ENTER, "y" + ENTER
+    )
+    shown = type_keys("Which locker is it?" + ENTER, "/why" + ENTER)
+    assert "◐ summary: 1 segment" in shown and "its lines stem from turn 1" in shown
+    assert "↩ retrieved from: turns 1, 2" in shown and "↩ turn 1: I like tea, my locker is XK-4821." in shown
+
+
 def test_summary_shows_the_turns_of_each_line(type_keys: TypeKeys, server: Server) -> None:
     summarises(server)
     type_keys("I like tea." + ENTER, "two" + ENTER, "three" + ENTER, "/compact" + ENTER, "y" + ENTER)

@@ -11,7 +11,7 @@ from chatmem.memory.strategies import format_spec, parse_spec
 from chatmem.memory.strategies.summary import SummaryStrategy
 from chatmem.repl.commands.base import command, parse_number
 from chatmem.repl.context import ReplContext
-from chatmem.terminal.context_view import print_comparison, print_context, print_why
+from chatmem.terminal.context_view import print_comparison, print_context, print_why, turns_text
 from chatmem.text import span_text, truncate
 
 MAX_LISTED_MATCHES = 12
@@ -146,7 +146,8 @@ def summary(repl: ReplContext, argument: str) -> None:
             origin = "edited by you" if segment.edited else f"by {segment.model}"
             repl.terminal.info(f"◐ {_span(repl, segment)} · {origin}")
             for number, line in enumerate(segment.text.split("\n")):
-                turns = _sources(repl, segment, number)
+                ids = segment.sources[number] if number < len(segment.sources) else ()
+                turns = turns_text(repl.chat.session, ids)
                 repl.terminal.write_wrapped(f"{line}  [{turns}]" if turns else line)
 
 
@@ -196,14 +197,6 @@ def _span(repl: ReplContext, segment: Summary) -> str:
     """The turns that a segment stands for."""
     index = repl.chat.session.turn_index
     return span_text(index[segment.start] + 1, index[segment.end] + 1)
-
-
-def _sources(repl: ReplContext, segment: Summary, line: int) -> str:
-    """The turns that a line of a segment stems from, such as `turns 4, 7`. Empty if that is not known."""
-    index = repl.chat.session.turn_index
-    ids = segment.sources[line] if line < len(segment.sources) else ()
-    numbers = sorted({index[ident] + 1 for ident in ids if ident in index})
-    return f"{'turn' if len(numbers) == 1 else 'turns'} {', '.join(map(str, numbers))}" if numbers else ""
 
 
 def _warn_of_lost_summary(repl: ReplContext, before: list[Summary]) -> None:
