@@ -20,7 +20,7 @@ from tests.server import OK, Server, delta, stream
 SCHEMA = json.loads((Path(records.__file__).parent / "session.schema.json").read_text())
 DOCUMENT = Path(records.__file__).parents[2] / ".github" / "SESSION_FORMAT.md"
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
-TYPES = ["session", "settings", "message", "summary", "mark", "head"]
+TYPES = ["session", "settings", "message", "summary", "mark", "forget", "head"]
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -34,6 +34,7 @@ def use_every_record(chat: Chat) -> None:
         list(chat.send(f"question {n} " + "word " * 30))
     chat.set_turn_flags(1, pinned=True)
     chat.set_turn_flags(2, excluded=True)
+    chat.summary.forget("question 3")
     list(chat.retry())
     chat.undo()
     chat.wait_for_summary(20)
@@ -69,6 +70,8 @@ def test_every_record_that_is_written_matches_the_schema(home: Path, run: Run, s
         {"type": "message", "id": "a", "parent": None, "role": "assistant", "content": "", "time": "", "status": "ok"},
         {"type": "head"},
         {"type": "mark", "message": "a", "pinned": "yes"},
+        {"type": "forget"},
+        {"type": "summary", "id": "a", "from": "b", "to": "c", "level": 0, "text": "x", "sources": ["b"]},
         {"type": "session", "id": "a"},
     ],
 )
