@@ -108,9 +108,9 @@ def check(session: Session, strategy: Strategy, counter: Counter, limits: Limits
     recalled = {f.message.id for f in context.retrieved}
     copied = {m.id for i in context.summary.copies for m in turns[i].messages}
     assert not recalled & {m.id for t in [*pins, *tail] for m in t.messages} | recalled & copied, "nothing twice"
-    assert [session.locate(i) for i in (f.message.id for f in context.retrieved)] == sorted(
-        session.locate(i) for i in recalled
-    )
+    places = [(session.locate(f.message.id), f.start, f.end) for f in context.retrieved]
+    assert places == sorted(places), "in the order of the conversation"
+    assert all(one[0] != two[0] or one[2] < two[1] for one, two in pairwise(places)), "each text once"
     excluded = {m.id for t in turns if t.excluded for m in t.messages}
     assert not recalled & excluded and all(kinds[i] in ("excluded", "dropped") for i in excluded)
     for segment in context.summary.segments:
