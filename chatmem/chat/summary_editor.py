@@ -66,7 +66,7 @@ class SummaryEditor:
     def matches(self, text: str) -> list[Match]:
         """What `forget` would hide: lines of the summary, and passages of the conversation."""
         if not has_words(text):
-            raise UsageError("There is no word to look for.", "Say what to forget.")
+            raise UsageError("The text has no words to search for.", "Name the words to forget.")
         return list(find_matches(self._journal.session, text, self.segments()))
 
     def forget(self, text: str) -> None:

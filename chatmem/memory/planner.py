@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from chatmem.errors import Action, ContextBudgetError, Notice
 from chatmem.history.records import Message
 from chatmem.history.session import Session, Turn
 from chatmem.memory.budget import Budget, Limits
@@ -18,6 +17,7 @@ from chatmem.memory.costs import turn_tokens
 from chatmem.memory.dates import Calendar
 from chatmem.memory.excerpts import Retriever, day_lines, is_retrievable, retrieve
 from chatmem.memory.forgetting import remembered_turn
+from chatmem.memory.notices import budget_error, newest_turn_notices, plan_notices
 from chatmem.memory.passages import Passage
 from chatmem.memory.plan import ApiMessage, ContextPlan, question_text
 from chatmem.memory.shortening import Shortened, shorten_turn
@@ -33,7 +33,6 @@ from chatmem.memory.summaries import (
     valid_spans,
 )
 from chatmem.memory.words import is_question
-from chatmem.text import span_text
 from chatmem.tokens.counter import Counter
 
 SUMMARIZE_AHEAD_FROM = 0.8
@@ -54,8 +53,6 @@ JOIN_TOKENS = 2
 STATEMENT_SHARE = 0.1
 """The share of the budget that passages may take for a message that asks nothing."""
 ROLES = ("user", "assistant")
-MAX_NAMED_TURNS = 10
-"""How many turns a notice names."""
 CEILING_FACTOR = 1.5
 """How much larger a context may grow under a soft budget than one with these turns."""
 
@@ -87,7 +84,7 @@ def plan(
     alone = base_tokens + question_tokens
     is_too_long = alone > most
     if is_too_long and (budget.is_hard or not limits.is_assumed):
-        raise _budget_error(prompt_tokens, question_tokens, alone, budget, strategy)
+        raise budget_error(prompt_tokens, question_tokens, alone, budget, strategy)
 
     # What is sent whatever the strategy chooses: pins, and the newest turn.
     newest = None if is_too_long or not strategy.sends_newest_turn else _newest_sendable(turns)
@@ -186,8 +183,8 @@ def plan(
         messages.append({"role": "user", "content": days + quotes + asked})
 
     left_out = _left_out(turns[start], shortened) if shortened else {}
-    notices = _notices(limits, is_too_long, strategy.notice(context, start), skipped_pins, block, session)
-    notices += _newest_turn_notices(turns, newest, start, left_out)
+    notices = plan_notices(limits, is_too_long, strategy.notice(context, start), skipped_pins, block, session)
+    notices += newest_turn_notices(turns, newest, start, left_out)
     return ContextPlan(
         tuple(messages),
         used_tokens,
@@ -208,20 +205,6 @@ def plan(
         now if date else None,
         date,
         days,
-    )
-
-
-def _budget_error(prompt: int, question: int, alone: int, budget: Budget, strategy: Strategy) -> ContextBudgetError:
-    parts = f"system prompt {prompt:,} tokens and question {question:,}" if prompt else f"question {question:,} tokens"
-    shorten = "Shorten them" if prompt else "Shorten it"
-    if budget.is_hard:
-        return ContextBudgetError(
-            f"The budget of {budget.tokens:,} tokens does not hold {parts}: {alone:,} in all. Nothing was sent.",
-            f"{shorten}, or raise max_tokens of the memory strategy ({format_spec(strategy)}).",
-        )
-    return ContextBudgetError(
-        f"The model takes {budget.tokens:,} tokens, which do not hold {parts}: {alone:,} in all. Nothing was sent.",
-        f"{shorten}, raise context_window if it is configured too low, or use a model with a larger context window.",
     )
 
 
@@ -361,49 +344,6 @@ def _with_summary(
             return block, system
         space -= max(excess, space // 16)  # the exact cost is known only once the text is joined
     return SummaryBlock(clipped=tuple(segment for _, _, segment in spans)), without
-
-
-def _notices(
-    limits: Limits,
-    is_too_long: bool,
-    strategy_notice: str,
-    skipped_pins: Sequence[Turn],
-    block: SummaryBlock,
-    session: Session,
-) -> list[Notice]:
-    notices = []
-    if is_too_long:
-        text = f"The question alone exceeds the context window of {limits.window:,} tokens that is assumed. It is sent"
-        hint = "with the system prompt only. Set context_window in the config if the model takes more."
-        notices.append(Notice(f"{text} {hint}", code="assumed_window"))
-    if strategy_notice:
-        notices.append(Notice(strategy_notice, code="strategy"))
-    if skipped_pins:
-        numbers = ", ".join(str(turn.number) for turn in skipped_pins[:MAX_NAMED_TURNS])
-        if len(skipped_pins) > MAX_NAMED_TURNS:
-            numbers += f" and {len(skipped_pins) - MAX_NAMED_TURNS:,} more"
-        notices.append(Notice(f"Pinned turns that do not fit are not sent: {numbers}.", code=f"pins {numbers}"))
-    if block.clipped:
-        first, last = block.clipped[0], block.clipped[-1]
-        span = session.turn_index[first.start] + 1, session.turn_index[last.end] + 1
-        text = f"The oldest part of the summary does not fit: {span_text(*span)}."
-        notices.append(Notice(text, Action("show_context"), code=f"summary {span[0]} {span[1]}"))
-    return notices
-
-
-def _newest_turn_notices(
-    turns: Sequence[Turn], newest: int | None, start: int, left_out: dict[str, int]
-) -> list[Notice]:
-    if newest is None:
-        return []
-    number = turns[newest].number
-    if left_out:
-        tokens = sum(left_out.values())
-        text = f"Turn {number} is too long to be sent whole: {tokens:,} tokens of it are left out."
-        return [Notice(text, Action("show_context"), code=f"shortened {number}")]
-    if start > newest and not turns[newest].pinned:
-        return [Notice(f"Turn {number}, the newest one, does not fit and is not sent.", code=f"newest {number}")]
-    return []
 
 
 def _summarize_before(strategy: Strategy, context: TailContext, start: int, spans: list[SummarySpan]) -> int:
