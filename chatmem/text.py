@@ -55,19 +55,21 @@ UNSPACED = "\\u3040-\\u30ff\\u3400-\\u4dbf\\u4e00-\\u9fff\\uac00-\\ud7af\\uf900-
 """The characters of scripts without spaces, or with long compounds, for a character class."""
 
 
-def fold_in_place(text: str) -> str:
-    """As `fold`, but every character keeps its position."""
+def normalize_in_place(text: str) -> str:
+    """As `normalize`, but every character keeps its position."""
     if text.isascii():
         return text.lower()
-    return "".join(folded if len(folded := _fold_character(character)) == 1 else character for character in text)
+    return "".join(
+        normalized if len(normalized := _normalize_character(character)) == 1 else character for character in text
+    )
 
 
 @lru_cache(maxsize=4096)
-def _fold_character(character: str) -> str:
-    return fold(character)
+def _normalize_character(character: str) -> str:
+    return normalize(character)
 
 
-def fold(text: str) -> str:
+def normalize(text: str) -> str:
     """The text in lower case and without accents, for comparing. Its length may differ."""
     text = text.lower()
     if text.isascii():

@@ -11,7 +11,7 @@ from functools import cache
 from typing import NamedTuple
 
 from chatmem.history.records import parse_time
-from chatmem.text import fold, fold_in_place
+from chatmem.text import normalize, normalize_in_place
 
 _MONTHS = (
     "january jan januar janvier enero",
@@ -101,10 +101,10 @@ class NamedDays(NamedTuple):
 
 def named_days(text: str, today: date) -> list[NamedDays]:
     """The days that a text written `today` names. What has no year or direction is in the past."""
-    folded, taken = fold_in_place(text), bytearray(len(text))
+    normalized, taken = normalize_in_place(text), bytearray(len(text))
     found: list[NamedDays] = []
     for pattern, resolve, is_relative in _patterns():
-        for match in pattern.finditer(folded):
+        for match in pattern.finditer(normalized):
             start, end = match.span()
             if any(taken[start:end]):
                 continue
@@ -117,7 +117,7 @@ def named_days(text: str, today: date) -> list[NamedDays]:
 
 def with_dates(text: str, day: date) -> str:
     """A text written on `day`, with the date in brackets behind words such as "tomorrow"."""
-    if _relative_words().isdisjoint(_WORD.findall(fold(text))):
+    if _relative_words().isdisjoint(_WORD.findall(normalize(text))):
         return text
     for found in reversed(named_days(text, day)):
         if found.is_relative:
@@ -161,7 +161,7 @@ Resolve = Callable[[re.Match[str], date], tuple[date, date]]
 
 @cache
 def _patterns() -> list[tuple[re.Pattern[str], Resolve, bool]]:
-    """The patterns on folded text, the most specific ones first."""
+    """The patterns on normalized text, the most specific ones first."""
     month, weekday, step, unit, count = map(_group, (_MONTHS, _WEEKDAYS, _STEPS, _UNITS, _COUNTS))
     day, year, ordinal = r"(?P<day>\d{1,2})", r"(?:,?\s+(?P<year>\d{4}))", r"(?:st|nd|rd|th|er|\.)?"
     number = rf"(?P<number>\d{{1,3}}|{count})"

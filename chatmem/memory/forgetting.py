@@ -17,8 +17,9 @@ from chatmem.history.session import Session, Turn
 from chatmem.memory import passages
 from chatmem.memory.summary_lines import Line, read_lines, write_lines
 from chatmem.memory.words import STOP_WORDS, terms_of
-from chatmem.text import UNSPACED, fold
+from chatmem.text import UNSPACED, normalize
 
+_WORD = re.compile(f"[{UNSPACED}]+|(?:(?![{UNSPACED}])[^\\W_])+")
 MIN_INFLECTED_CHARS, MAX_EXACT_CHARS = 3, 5
 """Words up to the first length have to be the same, up to the second one they may have an ending."""
 
@@ -118,15 +119,15 @@ def _remembered_content(session: Session, message: Message) -> str:
 
 
 def _contains(text: str, wanted: str) -> bool:
-    folded = fold(text)
+    normalized = normalize(text)
     words = _words(wanted)
-    return bool(words) and all(pattern.search(folded) for pattern in words)
+    return bool(words) and all(pattern.search(normalized) for pattern in words)
 
 
 @lru_cache(maxsize=256)
 def _words(text: str) -> tuple[re.Pattern[str], ...]:
     """A pattern for each word: it and its inflected forms, or any part of a text in scripts without spaces."""
-    return tuple(map(_pattern, dict.fromkeys(re.findall(f"[{UNSPACED}]+|(?:(?![{UNSPACED}])[^\\W_])+", fold(text)))))
+    return tuple(map(_pattern, dict.fromkeys(_WORD.findall(normalize(text)))))
 
 
 def _pattern(word: str) -> re.Pattern[str]:

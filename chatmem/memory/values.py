@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 from chatmem.memory.dates import named_days
-from chatmem.text import UNSPACED, fold_in_place
+from chatmem.text import UNSPACED, normalize_in_place
 
 _URL = re.compile(r"https?://\S+|\bwww\.\S+")
 _MAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]+\.\w[\w.-]*")
@@ -73,7 +73,7 @@ class Values:
 
     def unknown(self, line: str, day: date | None) -> Iterator[str]:
         """The values of a line that this source has in no notation, and that do not follow from it."""
-        text = _LIST_MARK.sub("", fold_in_place(line))
+        text = _LIST_MARK.sub("", normalize_in_place(line))
         for kind, literal, candidates in _read(text, day or date(2000, 1, 1), is_source=False):
             if getattr(self, kind).isdisjoint(candidates) and (kind == "days" or not self._has_pieces(literal)):
                 yield literal
@@ -86,13 +86,13 @@ class Values:
         return re.search("\0" + "\0*".join(map(re.escape, characters)) + "\0", self.pieces) is not None
 
     def _add(self, text: str, day: date | None) -> None:
-        folded = fold_in_place(text)
-        self.pieces += "\0".join(_PIECE.findall(folded)) + "\0"
+        normalized = normalize_in_place(text)
+        self.pieces += "\0".join(_PIECE.findall(normalized)) + "\0"
         written = day or date(2000, 1, 1)
-        for plain in {folded, _HAN_NUMBER.sub(lambda run: str(_han_number(run[0])), folded)}:
+        for plain in {normalized, _HAN_NUMBER.sub(lambda run: str(_han_number(run[0])), normalized)}:
             for kind, _, candidates in _read(plain, written, is_source=True):
                 getattr(self, kind).update(candidates)
-        self.numbers.update(_spelled_numbers(folded))
+        self.numbers.update(_spelled_numbers(normalized))
         if day:
             self.days |= {(day.month, day.day), (day.month, day.day, day.year)}
             self.numbers.add(float(day.year))
@@ -105,7 +105,7 @@ class Values:
 
 
 def _read(text: str, written: date, is_source: bool) -> Iterator[tuple[str, str, set[object]]]:
-    """The values in a folded text: the kind, the text itself, and what it may stand for."""
+    """The values in a normalized text: the kind, the text itself, and what it may stand for."""
     text = _BESIDE_DIGITS.sub(" ", text)
     taken = bytearray(len(text))
 

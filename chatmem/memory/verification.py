@@ -21,7 +21,7 @@ from chatmem.memory.facts import extract_facts, fact_kinds, sentences_with_facts
 from chatmem.memory.summary_lines import Line, read_lines
 from chatmem.memory.values import Values
 from chatmem.memory.words import STOP_WORDS, terms_of
-from chatmem.text import fold
+from chatmem.text import normalize
 
 RESTORED_SHARE = 2 / 3
 """The share of a segment that restored statements may take."""
@@ -147,8 +147,8 @@ def _facts(line: str) -> set[str]:
 def _topic(sentence: str, facts: set[str]) -> tuple[set[str], set[str]]:
     """The kind of the last value of a sentence, and the words that say what it is about: all but this value."""
     last = max(facts, key=sentence.rfind, default="")
-    words = {word for word in _WORD.findall(fold(sentence)) if word not in STOP_WORDS}
-    return fact_kinds(last) or fact_kinds(sentence), words - set(_WORD.findall(fold(last)))
+    words = {word for word in _WORD.findall(normalize(sentence)) if word not in STOP_WORDS}
+    return fact_kinds(last) or fact_kinds(sentence), words - set(_WORD.findall(normalize(last)))
 
 
 def _is_outdated(line: str, statements: Sequence[_Statement]) -> bool:
@@ -216,13 +216,13 @@ def _missing(lines: Sequence[Line], statements: Sequence[_Statement]) -> Iterato
 
 def _tokens(text: str) -> set[str]:
     """The words and numbers of a text, each as a whole, and the parts of those with hyphens."""
-    tokens = _TOKEN.findall(fold(text))
+    tokens = _TOKEN.findall(normalize(text))
     return {part for token in tokens for part in (token, *re.split("[-/]", token))}
 
 
 def _prefixes(text: str) -> set[str]:
     """The beginnings of the words of a text, which inflected forms share."""
-    return {word[:PREFIX] for word in _WORD.findall(fold(text))}
+    return {word[:PREFIX] for word in _WORD.findall(normalize(text))}
 
 
 def _without_loops(text: str) -> str:
@@ -252,7 +252,7 @@ def _clean_lines(text: str, attribution: _Attribution) -> Iterator[Line]:
     for line in read_lines(text):
         sentences = []
         for sentence in split_sentences(_without_loops(_MARK.sub("", line.text)[:MAX_LINE_CHARS])):
-            key = " ".join(_WORD.findall(fold(sentence)))
+            key = " ".join(_WORD.findall(normalize(sentence)))
             plain = sentence.strip().replace("’", "'")
             is_noise = _INSTRUCTION.search(plain) or (_PHRASE.match(plain) and not attribution.was_said(plain))
             if key and key not in seen and not is_noise:
@@ -297,8 +297,8 @@ class _Attribution:
 
     def was_said(self, text: str) -> bool:
         """Whether a source says this in the same words."""
-        words = " ".join(_WORD.findall(fold(text)))
-        return any(words in " ".join(_WORD.findall(fold(source.text))) for source, _ in self._sources)
+        words = " ".join(_WORD.findall(normalize(text)))
+        return any(words in " ".join(_WORD.findall(normalize(source.text))) for source, _ in self._sources)
 
     def _weight(self, words: set[str]) -> float:
         return sum(math.log(1 + len(self._sources) / self._frequency[word]) for word in words)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from chatmem.text import UNSPACED, fold
+from chatmem.text import UNSPACED, normalize
 
 STOP_WORDS = frozenset(
     (
@@ -87,11 +87,11 @@ _TERM = re.compile(r"[^\W_]+")
 
 
 def terms_of(text: str) -> list[str]:
-    """The words of a text, folded, and pairs of characters of scripts without spaces."""
-    folded = fold(text)
-    if not folded.isascii():
-        folded = _UNSPACED_RUN.sub(lambda run: " " + " ".join(_pairs(run[0])) + " ", folded)
-    return _TERM.findall(folded)
+    """The words of a text, normalized, and pairs of characters of scripts without spaces."""
+    normalized = normalize(text)
+    if not normalized.isascii():
+        normalized = _UNSPACED_RUN.sub(lambda run: " " + " ".join(_pairs(run[0])) + " ", normalized)
+    return _TERM.findall(normalized)
 
 
 def _pairs(run: str) -> Iterator[str]:
