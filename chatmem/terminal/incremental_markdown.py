@@ -3,12 +3,15 @@
 A top-level block is final as soon as another one has begun on a complete line after it. Fenced code is split by lines
 and bullet lists by items, since they may be long. Tables and ordered lists are final at their end: their columns and
 the width of their numbers depend on all rows.
+
+The total work grows linearly with the text: a long open part is parsed again only after it has grown by a share.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, MutableMapping, Set
+from collections import ChainMap
+from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -19,6 +22,13 @@ from markdown_it.token import Token
 
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 _LABEL = re.compile(r"\[([^\[\]]+)\]")
+
+
+PARSES_PER_CHARACTER = 8
+"""How often a character of a long open part is parsed at most, on average, to find out which blocks are final."""
+
+References = ChainMap[str, Any]
+"""Link definitions by label. The first map holds those of the text that is being parsed."""
 
 
 @cache
@@ -54,37 +64,51 @@ class IncrementalMarkdown:
 
     def __init__(self) -> None:
         self._rest = ""
-        self._references: MutableMapping[str, Any] = {}
+        self._length = 0
+        """The number of characters of the whole text."""
+        self._references: References = ChainMap()
         self._fence: _Fence | None = None
         self._blank_before = False
         self._is_continued = False
-        self._parsed_to = 0
+        self._may_parse = 1000
+        """How many characters may be parsed to find final parts. Grows with the text."""
         self._unresolved: set[str] = set()
         """Texts in brackets so far, normalized as link labels: they may refer to a definition that follows."""
 
     def feed(self, text: str) -> Iterator[MarkdownPart]:
         """Add text, and return the parts that became final."""
         self._rest += text
-        end = self._rest.rfind("\n") + 1
-        if end <= self._parsed_to and not self._fence:
-            return
-        yield from self._parse_lines()
-        self._parsed_to = self._rest.rfind("\n") + 1
+        self._length += len(text)
+        self._may_parse += PARSES_PER_CHARACTER * len(text)
+        if "\n" in text and (self._fence or self._may_parse >= len(self._rest)):
+            yield from self._parse_lines()
 
-    def open(self) -> list[MarkdownPart]:
-        """The part that is not final yet."""
-        if self._fence:
-            blanks = "\n" * self._fence.blanks if self._rest.strip() else ""
-            line = self._rest if not self._closes(self._rest) else ""
-            return (
-                [MarkdownPart(code=blanks + self._code_line(line), language=self._fence.language)]
-                if line.strip()
-                else []
-            )
-        tokens = self._parse(self._rest, self._copy_references()) if self._rest.strip() else []
-        return (
-            [MarkdownPart(tuple(tokens), blank_before=self._blank_before and not self._is_continued)] if tokens else []
-        )
+    @property
+    def rest(self) -> str:
+        """The text of the part that is not final yet, without fenced code."""
+        return "" if self._fence else self._rest
+
+    @property
+    def rest_offset(self) -> int:
+        """The position in the whole text of the part that is not final yet."""
+        return self._length - len(self._rest)
+
+    @property
+    def blank_before_rest(self) -> bool:
+        """Whether an empty line precedes the part that is not final yet."""
+        return self._blank_before and not self._is_continued
+
+    def open_code(self, limit: int) -> MarkdownPart | None:
+        """The open line of fenced code, cut off after `limit` characters. None outside of code, or if it is blank."""
+        if not self._fence or self._closes(self._rest[:limit]):
+            return None
+        line = self._code_line(self._rest[:limit])
+        blanks = "\n" * self._fence.blanks
+        return MarkdownPart(code=blanks + line, language=self._fence.language) if line.strip() else None
+
+    def parse_open(self, source: str) -> list[Token]:
+        """The tokens of text that is not final, with the link definitions of the final parts."""
+        return self._parse(source, self._references.new_child())
 
     def finish(self) -> Iterator[MarkdownPart]:
         """Return everything that is left."""
@@ -103,9 +127,11 @@ class IncrementalMarkdown:
                     return
             end = self._rest.rfind("\n") + 1
             complete = self._rest[:end]
-            if not complete.strip():
+            self._may_parse -= len(complete)
+            if not complete or complete.isspace():
+                self._rest = self._rest[end:]
                 return
-            tokens = self._parse(complete, self._copy_references())
+            tokens = self.parse_open(complete)
             top_level = [t for t in tokens if t.level == 0 and t.map]
             if not top_level:
                 return
@@ -128,22 +154,22 @@ class IncrementalMarkdown:
             return
 
     def _final(self, source: str) -> Iterator[MarkdownPart]:
-        before = self._references.get("references", {}).keys() | set()
-        tokens = self._parse(source, self._references)
+        references = self._references.new_child()
+        tokens = self._parse(source, references)
         if any(t.level == 0 for t in tokens):
-            yield MarkdownPart(tuple(tokens), blank_before=self._blank_before and not self._is_continued)
+            yield MarkdownPart(tuple(tokens), blank_before=self.blank_before_rest)
             self._blank_before = True
             self._is_continued = False
-        yield from self._late_targets(before)
+        yield from self._late_targets(references.maps[0])
+        self._references.update(references.maps[0])
         self._unresolved |= {normalizeReference(name) for t in tokens for name in _LABEL.findall(t.content)}
 
-    def _late_targets(self, before: Set[str]) -> Iterator[MarkdownPart]:
+    def _late_targets(self, added: MutableMapping[str, Any]) -> Iterator[MarkdownPart]:
         """Link definitions that follow their use. Printed text cannot change, so they are shown as they are."""
-        found = self._references.get("references", {})
-        late = [label for label in found if label in self._unresolved and label not in before]
+        late = [label for label in added if label in self._unresolved]
         if late:
             yield MarkdownPart(
-                code="\n".join(f"[{label.lower()}]: {found[label]['href']}" for label in late),
+                code="\n".join(f"[{label.lower()}]: {added[label]['href']}" for label in late),
                 blank_before=self._blank_before,
             )
 
@@ -186,13 +212,9 @@ class IncrementalMarkdown:
         mark = self._fence.mark
         return len(text) >= len(mark) and not text.strip(mark[0]) and len(line) - len(line.lstrip(" ")) < 4
 
-    def _copy_references(self) -> MutableMapping[str, Any]:
-        """A copy of the link references of the final parts, for parsing text that is not final."""
-        return {name: dict(value) for name, value in self._references.items()}
-
     @staticmethod
-    def _parse(source: str, references: MutableMapping[str, Any]) -> list[Token]:
-        return parser().parse(source, references)
+    def _parse(source: str, references: References) -> list[Token]:
+        return parser().parse(source, {"references": references})
 
 
 def _item_starts(tokens: list[Token], start: int) -> list[int]:

@@ -66,6 +66,7 @@ _CODE = ANSISyntaxTheme(
 )
 UNLIMITED_WIDTH = 1 << 20
 """The width at which code is rendered: the terminal wraps it, so that copied lines are complete."""
+_RESET = "\x1b[0m"
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 _ASCII = str.maketrans({"•": "*", "…": ".", "“": '"', "”": '"', "‘": "'", "’": "'", "▌": "|"})
 _ASCII |= dict.fromkeys(map(ord, "━─╸╺"), "-") | dict.fromkeys(map(ord, "│┃"), "|")
@@ -121,9 +122,23 @@ def code_lines(code: str, language: str, wrap_lines: bool = False) -> Iterator[T
         yield line
 
 
+def plain_text(line: str) -> str:
+    """A rendered line without its styles."""
+    return _STYLE.sub("", line)
+
+
+def appended_text(old: str, new: str) -> str:
+    """What a rendered line has more than another one at its end, with its style. Empty if it differs in more."""
+    start = old.removesuffix(_RESET)
+    if not new.startswith(start) or len(new) <= len(old):
+        return ""
+    styles = _STYLE.findall(start)
+    return (styles[-1] if styles and styles[-1] != _RESET else "") + new[len(start) :]
+
+
 def visible_width(line: str) -> int:
     """The columns that a rendered line takes."""
-    return cell_len(_STYLE.sub("", line))
+    return cell_len(plain_text(line))
 
 
 class MarkdownRenderer:
@@ -151,7 +166,7 @@ class MarkdownRenderer:
             if part.blank_before:
                 lines.append("")
             if part.code is None:
-                lines += self._render(part.tokens)
+                lines += self.render_tokens(part.tokens)
             elif part.code:
                 for line in code_lines(part.code, part.language):
                     lines += self._render_lines(line, UNLIMITED_WIDTH)
@@ -159,9 +174,9 @@ class MarkdownRenderer:
 
     def render(self, text: str) -> list[str]:
         """A whole Markdown text as styled lines."""
-        return self._render(parser().parse(text))
+        return self.render_tokens(parser().parse(text))
 
-    def _render(self, tokens: Sequence[Token]) -> list[str]:
+    def render_tokens(self, tokens: Sequence[Token]) -> list[str]:
         """Blocks with one empty line between them. Rich's own spacing depends on the content of a block."""
         lines: list[str] = []
         start = 0

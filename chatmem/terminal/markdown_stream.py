@@ -1,8 +1,12 @@
 """Streaming Markdown to a terminal so that the scrollback stays correct.
 
-Final blocks are printed once. Only the open block is drawn again, at most 12.5 times a second, clipped to the screen.
-It is drawn without automatic line wrap, so that a character whose width the terminal sees differently cannot shift the
-rows that are overwritten.
+Final blocks are printed once. Only the open block is drawn again, clipped to the screen, and of it only what differs
+from the frame before. The cursor stays at its end, so that most frames just write what was added. It is drawn without
+automatic line wrap, so that a character whose width the terminal sees differently cannot shift the rows that are
+overwritten.
+
+A thread draws the frames: as soon as something arrives, but only so often that drawing takes a small share of a core,
+and never faster than the terminal takes them. Whoever feeds the stream waits for neither.
 """
 
 from __future__ import annotations
@@ -11,16 +15,24 @@ import contextlib
 import os
 import threading
 import time
+from collections import deque
 from typing import Self
 
 from chatmem.process import on_suspend
 from chatmem.terminal.incremental_markdown import IncrementalMarkdown
-from chatmem.terminal.markdown_renderer import MarkdownRenderer, visible_width
+from chatmem.terminal.markdown_renderer import MarkdownRenderer, appended_text, visible_width
+from chatmem.terminal.open_block import OpenBlock
 from chatmem.terminal.sanitize import sanitize, sanitize_line
 from chatmem.terminal.terminal import MIN_WIDTH, Terminal, wrap
 
-FRAME_SECONDS = 0.08
-"""Seconds between two frames."""
+FRAME_SECONDS = 0.016
+"""The least seconds between two frames."""
+FRAME_SHARE = 0.1
+"""The share of the time that drawing may take."""
+MAX_SCROLL = 8
+"""The most rows by which the open block is scrolled instead of being drawn again."""
+MIN_SCROLLED = 4
+"""The fewest rows that are worth it."""
 WAITING_NOTICE_SECONDS = 2
 """Seconds without output after which a waiting notice is shown."""
 
@@ -30,14 +42,16 @@ class MarkdownStream:
 
     def __init__(self, terminal: Terminal, frame: float = FRAME_SECONDS) -> None:
         self.terminal, self.frame = terminal, frame
-        self.text = ""
         self._blocks = IncrementalMarkdown()
+        self._arrived: deque[tuple[str, str]] = deque()
+        """Text and reasoning that no frame has taken yet."""
+        self._texts: list[str] = []
         self._unparsed = ""
         self._reasoning = ""
         self._is_reasoning = False
         self._live: list[str] = []
         self._live_width = 0
-        self._renderer = self._new_renderer()
+        self._set_renderer()
         self._lock = threading.RLock()  # the handler of Ctrl-Z may run in a thread that holds it
         self._changed = threading.Event()
         self._ended = False
@@ -58,15 +72,18 @@ class MarkdownStream:
             self._draw(final=True)
         self._changed.set()
 
+    @property
+    def text(self) -> str:
+        """The reply so far."""
+        return "".join(self._texts)
+
     def feed(self, text: str, reasoning: str = "") -> None:
-        """Add text of the reply, and of the model's reasoning."""
+        """Add text of the reply, and of the model's reasoning. Does not wait for the terminal."""
         if self._failed:
             raise self._failed
-        with self._lock:
-            self.text += text
-            self._unparsed += text
-            self._reasoning += reasoning
         if text or reasoning:
+            self._texts.append(text)
+            self._arrived.append((text, reasoning))
             self._changed.set()
 
     def info(self, line: str) -> None:
@@ -83,20 +100,21 @@ class MarkdownStream:
 
     def _paint(self) -> None:
         while not self._ended:
-            self._changed.wait(None if self.text or self._is_reasoning else 1.0)
+            self._changed.wait(None if self._texts else 1.0)
             self._changed.clear()
+            started = time.thread_time()
             try:
                 self.draw()
             except OSError as error:  # the terminal is gone: `feed` raises it
                 self._failed = error
                 return
-            time.sleep(self.frame)
+            time.sleep(max(self.frame, (time.thread_time() - started) / FRAME_SHARE))
 
     def _suspend(self) -> None:
         """Remove the open block from the screen, and stop the painter."""
         self._lock.acquire()
         if self._live and not self._drawing:
-            self.terminal.raw(f"\x1b[{self._rows()}A\r\x1b[J")
+            self.terminal.raw(self._to_first_row() + "\x1b[J")
             self._live = []
 
     def _resume(self) -> None:
@@ -112,10 +130,10 @@ class MarkdownStream:
 
     def _draw_frame(self, final: bool, above: list[str]) -> None:
         size = self.terminal.size()
-        up = f"\x1b[{self._rows()}A\r" if self._live else ""
-        if size.columns != self._renderer.width:
-            self._renderer = self._new_renderer()
-            up += "\x1b[J" if self._live else ""  # some terminals rejoin rows when they become wider
+        is_resized = size.columns != self._renderer.width
+        if is_resized:
+            self._set_renderer()
+        self._take_arrived()
         lines = [*above, *self._reasoning_lines(final)]
         unparsed, self._unparsed = self._unparsed, ""
         if unparsed and unparsed[-1] == "\r" and not final:
@@ -124,17 +142,61 @@ class MarkdownStream:
         if final:
             lines += self._renderer.lines(self._blocks.finish())
         live = [] if final else self._open(size)
-        if not lines and not live and not self._live:
-            return
-        # Row by row, then the rest below: clearing the whole screen would push it into some terminals' scrollback.
-        drawn = up
-        drawn += "".join(f"{line}\x1b[K\n" if self._live else f"{line}\n" for line in lines)
-        if live:
-            drawn += "\x1b[?7l" + "".join(f"{line}\x1b[K\n" for line in live) + "\x1b[?7h"
-        if self._live:
-            drawn += "\x1b[J"
+        if is_resized and self._live:  # some terminals rejoin rows when they become wider
+            drawn = self._to_first_row() + "\x1b[J" + _joined([*lines, *live], len(lines), fits=False)
+        else:
+            drawn = self._difference(lines, live)
         self._live, self._live_width = live, size.columns
-        self.terminal.raw(drawn)
+        if drawn:
+            self.terminal.raw(drawn)
+
+    def _take_arrived(self) -> None:
+        """Take what arrived since the last frame."""
+        texts = []
+        while self._arrived:
+            text, reasoning = self._arrived.popleft()
+            texts.append(text)
+            self._reasoning += reasoning
+        self._unparsed += "".join(texts)
+
+    def _difference(self, lines: list[str], live: list[str]) -> str:
+        """What turns the rows on the screen into final lines and the rows of the open block.
+
+        The rows that differ are overwritten one by one: clearing the screen from its first row on would push it into
+        some terminals' scrollback.
+        """
+        old, new = self._live, [*lines, *live]
+        row, drawn = len(old) - 1, ""  # where the cursor is
+        if not lines and (gone := _scrolled_rows(old, new)):
+            old, row = old[gone:], 0
+            drawn = self._to_first_row() + f"\x1b[{gone}M"
+        same = 0
+        while same < min(len(old), len(new)) and old[same] == new[same]:
+            if same < len(lines) and visible_width(new[same]) > self._live_width:
+                break  # it was cut off at the edge of the screen, and is final now
+            same += 1
+        if live and same == len(new) and (drawn or same < len(old)):
+            same -= 1  # the cursor belongs at the end of the last row
+        final = max(0, len(lines) - same)  # of the rows that differ
+        fits = self._fits(new[same + final :])
+        if same == len(old):
+            if old and (len(new) > same or not live):
+                drawn += _move(len(old) - 1 - row) + "\n"
+            return drawn + _joined(new[same:], final, fits)
+        is_at_end = same == row and same < len(new) and visible_width(old[same]) < self._live_width
+        if is_at_end and not drawn and (added := appended_text(old[same], new[same])):
+            return _joined([added, *new[same + 1 :]], final, fits)
+        rows = [f"{row}\x1b[K" for row in new[same:]]
+        rest = "\x1b[J" if len(new) < len(old) else ""
+        return drawn + "\r" + _move(same - row) + _joined(rows, final, fits) + rest
+
+    def _fits(self, rows: list[str]) -> bool:
+        """Whether the terminal certainly takes these rows as one row each."""
+        return all(row.isascii() and visible_width(row) <= self._renderer.width for row in rows)
+
+    def _to_first_row(self) -> str:
+        """What moves the cursor from the end of the open block to its beginning."""
+        return "\r" + _move(1 - self._rows())
 
     def _rows(self) -> int:
         """The rows that the open block takes now. A terminal that became narrower may have wrapped them."""
@@ -144,17 +206,15 @@ class MarkdownStream:
         return sum(max(1, -(-visible_width(line) // width)) for line in self._live)
 
     def _open(self, size: os.terminal_size) -> list[str]:
-        reasoning = self._reasoning.rpartition("\n")[2]
-        lines = (
-            [self._dim(sanitize(reasoning)[-self._renderer.width + 1 :])] if reasoning and self._is_reasoning else []
-        )
-        lines += self._renderer.lines(self._blocks.open())
+        height = max(1, size.lines - 1)
+        reasoning = self._reasoning.rpartition("\n")[2] if self._is_reasoning else ""
+        lines = [self._dim(sanitize(reasoning)[-self._renderer.width + 1 :])] if reasoning else []
+        lines += self._open_block.rows(height)
         waited = int(time.monotonic() - self._started)
-        if not lines and not self.text and waited >= WAITING_NOTICE_SECONDS:
-            lines = [
-                self._dim(sanitize_line(f"waiting for the first token: {waited} s, Ctrl-C to stop")[: size.columns - 1])
-            ]
-        return lines[-max(1, size.lines - 1) :]
+        if not lines and not self._texts and waited >= WAITING_NOTICE_SECONDS:
+            text = sanitize_line(f"waiting for the first token: {waited} s, Ctrl-C to stop")
+            lines = [self._dim(text[: size.columns - 1])]
+        return lines[-height:]
 
     def _reasoning_lines(self, final: bool) -> list[str]:
         """The complete lines of the model's reasoning, dimmed. Empty once the reply has text."""
@@ -178,8 +238,33 @@ class MarkdownStream:
     def _dim(self, text: str) -> str:
         return self.terminal.styled(text, "dim", self.terminal.out)
 
-    def _new_renderer(self) -> MarkdownRenderer:
+    def _set_renderer(self) -> None:
         encoding = (getattr(self.terminal.out, "encoding", "") or "utf-8").lower().replace("-", "")
-        return MarkdownRenderer(
+        self._renderer = MarkdownRenderer(
             max(MIN_WIDTH, self.terminal.width), self.terminal.color, encoding not in ("utf8", "utf16")
         )
+        self._open_block = OpenBlock(self._blocks, self._renderer)
+
+
+def _move(rows: int) -> str:
+    """What moves the cursor down, or up if `rows` is negative."""
+    return f"\x1b[{abs(rows)}{'A' if rows < 0 else 'B'}" if rows else ""
+
+
+def _scrolled_rows(old: list[str], new: list[str]) -> int:
+    """How many of the first rows are gone while all others but the last stay, since the block outgrew the screen."""
+    if old[:1] == new[:1]:
+        return 0
+    for gone in range(1, min(MAX_SCROLL, len(old) - MIN_SCROLLED) + 1):
+        if old[gone:-1] == new[: len(old) - gone - 1]:
+            return gone
+    return 0
+
+
+def _joined(rows: list[str], final: int, fits: bool) -> str:
+    """Some final lines, which the terminal may wrap, then rows of the open block, with the cursor at their end."""
+    drawn = "".join(f"{line}\n" for line in rows[:final])
+    if len(rows) == final:
+        return drawn
+    live = "\n".join(rows[final:])
+    return drawn + (live if fits else f"\x1b[?7l{live}\x1b[?7h")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator
 
 from chatmem.errors import Action, Notice
 from chatmem.models.base import StreamChunk
@@ -21,15 +22,16 @@ def preload() -> None:
         MarkdownRenderer(80).render("```python\npass\n```")
 
 
-def print_reply(terminal: Terminal, chunks: Iterable[StreamChunk]) -> str:
+def print_reply(terminal: Terminal, chunks: Generator[StreamChunk]) -> str:
     """Print a reply while it arrives, and return its text. Notices are printed on stderr."""
     if terminal.interactive and terminal.width >= MIN_WIDTH:
         with _IMPORTING:  # imported lazily: slow
             from chatmem.terminal.markdown_stream import MarkdownStream
 
         ended, late_notices = False, []
-        with MarkdownStream(terminal) as stream:
-            for chunk in _with_end_notice(chunks):
+        # The reply is closed, and so stored, before the last frame: a slow terminal must not delay that.
+        with MarkdownStream(terminal) as stream, contextlib.closing(_with_end_notice(chunks)) as noticed:
+            for chunk in noticed:
                 ended = ended or chunk.status is not None
                 if chunk.notice and ended:
                     late_notices.append(chunk.notice)
@@ -60,11 +62,12 @@ _END_NOTICES = {
 }
 
 
-def _with_end_notice(chunks: Iterable[StreamChunk]) -> Iterator[StreamChunk]:
+def _with_end_notice(chunks: Generator[StreamChunk]) -> Generator[StreamChunk]:
     """The chunks, then a notice if the server ended the reply early."""
     status = None
-    for chunk in chunks:
-        status = chunk.status or status
-        yield chunk
+    with contextlib.closing(chunks):
+        for chunk in chunks:
+            status = chunk.status or status
+            yield chunk
     if status in _END_NOTICES:
         yield StreamChunk(notice=_END_NOTICES[status])

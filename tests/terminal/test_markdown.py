@@ -6,14 +6,20 @@ import io
 import os
 import random
 import re
+import threading
+from collections.abc import Generator
 
 import pyte
 import pytest
+from markdown_it.token import Token
 
-from chatmem.terminal import markdown_stream
+from chatmem.models.base import StreamChunk
+from chatmem.terminal import incremental_markdown, markdown_stream
 from chatmem.terminal.incremental_markdown import IncrementalMarkdown
 from chatmem.terminal.markdown_renderer import MarkdownRenderer
 from chatmem.terminal.markdown_stream import MarkdownStream
+from chatmem.terminal.open_block import OpenBlock
+from chatmem.terminal.reply import print_reply
 from chatmem.terminal.terminal import Terminal
 from tests.conftest import RecordProperty
 
@@ -83,10 +89,11 @@ def without_color(lines: list[str]) -> list[str]:
 
 def stream_lines(text: str, rng: random.Random, width: int) -> list[str]:
     blocks, renderer, lines, start = IncrementalMarkdown(), MarkdownRenderer(width), [], 0
+    open_block = OpenBlock(blocks, renderer)
     while start < len(text):
         size = rng.choice([1, 2, 5, 17, 80])
         lines += renderer.lines(blocks.feed(text[start : start + size]))
-        renderer.lines(blocks.open())
+        open_block.rows(24)
         start += size
     return lines + renderer.lines(blocks.finish())
 
@@ -252,6 +259,148 @@ def lines_after_streaming(text: str, columns: int = 40, step: int = 7) -> list[s
             stream.feed(text[start : start + step])
             stream.draw()
     return [line.rstrip() for line in screen.everything]
+
+
+WORDS_OF_A_LONG_REPLY = (
+    "the quick brown fox jumps over a lazy dog while seven wizards brew ale for a crowd of guests".split()
+)
+
+
+def long_block(kind: str, words: int) -> str:
+    """One block of about so many words."""
+
+    def some(count: int, start: int) -> str:
+        return " ".join(WORDS_OF_A_LONG_REPLY[(start + n) % len(WORDS_OF_A_LONG_REPLY)] for n in range(count))
+
+    lines = range(words // 9)
+    return {
+        "paragraph": some(words, 0),
+        "emphasis": " ".join(f"**{word}**" if n % 7 else f"`{word}`" for n, word in enumerate(some(words, 0).split())),
+        "lines": "".join(some(9, n) + "\n" for n in lines),
+        "heading": "# " + some(words, 0),
+        "table": "| a | b | c |\n|---|---|---|\n"
+        + "".join(f"| {some(4, n)} | {some(4, n + 1)} | {n} |\n" for n in lines),
+        "numbers": "".join(f"{n + 1}. {some(8, n)}\n" for n in lines),
+        "loose numbers": "".join(f"{n + 1}. {some(8, n)}\n\n" for n in lines),
+        "bullets": "".join(f"- {some(8, n)}\n" for n in lines),
+        "nested bullets": "- top\n  - middle\n" + "".join(f"    - {some(8, n)}\n" for n in lines),
+        "item": "1. " + some(words, 0),
+        "quote": "".join(f"> {some(9, n)}\n" for n in lines),
+        "code": "```python\n" + "".join(f"x = {n}  # {some(6, n)}\n" for n in lines) + "```\n",
+        "code line": f"```python\nx = '{some(words, 0)}'\n```\n",
+        "code in an item": "- item\n\n  ```python\n"
+        + "".join(f"  x = {n}  # {some(6, n)}\n" for n in lines)
+        + "  ```\n",
+        "definitions": "".join(f"[r{n}]: https://a.example/{n}\n" for n in lines),
+        "blank lines": "\n" * words,
+        "chinese": "日本語の文章です。" * (words // 3),
+    }[kind]
+
+
+LONG_BLOCKS = (
+    "paragraph, emphasis, lines, heading, table, numbers, loose numbers, bullets, nested bullets, item, quote, code, "
+    "code line, code in an item, definitions, blank lines, chinese"
+).split(", ")
+
+
+class CountingParser:
+    """Counts the characters that are parsed."""
+
+    def __init__(self) -> None:
+        self.parser, self.characters = incremental_markdown.parser(), 0
+
+    def parse(self, source: str, env: dict[str, object]) -> list[Token]:
+        self.characters += len(source)
+        return self.parser.parse(source, env)
+
+
+@pytest.mark.parametrize("kind", LONG_BLOCKS)
+def test_work_and_output_grow_linearly_with_a_block(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed, written = [], []
+    for words in (600, 1_200):
+        counting = CountingParser()
+        monkeypatch.setattr(incremental_markdown, "parser", lambda counting=counting: counting)
+        screen = EmulatedTerminal(80, 24)
+        monkeypatch.setattr(screen, "raw", lambda text, out=screen.out: out.write(text))
+        text = long_block(kind, words)
+        with MarkdownStream(screen, frame=0) as stream:
+            for start in range(0, len(text), 5):
+                stream.feed(text[start : start + 5])
+                stream.draw()
+        parsed.append(counting.characters)
+        written.append(screen.out.tell())
+    assert parsed[1] <= 2.4 * parsed[0] + 5_000
+    assert written[1] <= 2.4 * written[0] + 2_000
+    if kind not in ("emphasis", "chinese"):  # rows change with each word; characters have three bytes
+        assert written[1] <= 60 * len(text) / 5
+
+
+@pytest.mark.parametrize(
+    "kind", [k for k in LONG_BLOCKS if k not in ("table", "numbers", "loose numbers", "code", "code line")]
+)
+def test_the_preview_of_a_long_block_equals_its_last_rows(kind: str) -> None:
+    renderer, blocks, text = MarkdownRenderer(60), IncrementalMarkdown(), long_block(kind, 600)
+    preview = OpenBlock(blocks, renderer)
+    for start in range(0, len(text), 7):
+        list(blocks.feed(text[start : start + 7]))
+        whole = renderer.render_tokens(blocks.parse_open(blocks.rest))
+        whole = [""] * (blocks.blank_before_rest and bool(whole)) + whole
+        assert without_color(preview.rows(24)) == without_color(whole[-24:])
+
+
+@pytest.mark.parametrize("kind", ["table", "numbers"])
+def test_the_preview_of_a_table_or_of_numbers_shows_the_last_complete_rows(kind: str) -> None:
+    renderer, blocks, text = MarkdownRenderer(60), IncrementalMarkdown(), long_block(kind, 600)
+    preview = OpenBlock(blocks, renderer)
+    for start in range(0, len(text), 7):
+        list(blocks.feed(text[start : start + 7]))
+        preview.rows(24)
+    whole = renderer.render(text)
+    assert [row.split() for row in without_color(preview.rows(24))] == [
+        row.split() for row in without_color(whole[-24:])
+    ]
+
+
+def test_text_is_taken_while_the_terminal_is_stuck() -> None:
+    screen, stuck, may_go_on = EmulatedTerminal(60, 24), threading.Event(), threading.Event()
+    write = screen.raw
+
+    def wait_and_write(text: str) -> None:
+        stuck.set()
+        may_go_on.wait(60)
+        write(text)
+
+    screen.raw = wait_and_write  # type: ignore[method-assign]
+    with MarkdownStream(screen) as stream:
+        stream.feed("first ")
+        assert stuck.wait(60)
+        for n in range(1000):
+            stream.feed(f"word{n} ")
+        may_go_on.set()
+    assert any("word999" in row for row in screen.everything)
+
+
+def test_an_interrupted_reply_is_closed_before_its_last_frame_is_drawn() -> None:
+    screen, order = EmulatedTerminal(60, 24), []
+    screen.out.isatty = lambda: True  # type: ignore[method-assign]
+
+    def chunks() -> Generator[StreamChunk]:
+        try:
+            yield StreamChunk("some text")
+            raise KeyboardInterrupt
+        finally:
+            order.append("stored")
+
+    write = screen.raw
+
+    def note_and_write(text: str) -> None:
+        order.append(text)
+        write(text)
+
+    screen.raw = note_and_write  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        print_reply(screen, chunks())
+    assert order.index("stored") < len(order) - 1 and any("some text" in row for row in screen.everything)
 
 
 def test_a_link_defined_later_still_shows_its_target() -> None:
