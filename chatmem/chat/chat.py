@@ -347,8 +347,9 @@ class Chat:
         """Pin, unpin, exclude or include a turn. Raises UsageError if pins would take over half of the budget."""
         turn = self.turn(number)
         if flags.get("pinned"):
-            pins = [t for t in self.session.turns if t.pinned or t is turn]
-            tokens = sum(turn_tokens(self.counter, t) for t in pins)
+            pins = [*self.session.pinned_turns(), *[turn] * (not turn.pinned)]
+            counter = self.counter
+            tokens = sum(turn_tokens(counter, t) for t in pins)
             limits = self.turn_config.limits
             budget = self.turn_config.strategy.budget(limits)
             name, most = ("budget", budget.tokens) if budget.is_hard else ("limit", limits.limit)

@@ -191,11 +191,18 @@ class Session:
         if self._turns is None:
             turns: list[Turn] = []
             index: dict[str, int] = {}
-            for message in self.path:
-                self._add_to_turns(message, turns, index)
+            for number, messages in enumerate(_by_turn(self.path), 1):
+                turns.append(self._make_turn(number, messages))
+                index.update((message.id, number - 1) for message in messages)
             self._turn_index = index
             self._turns = turns  # published last: another thread sees all turns or computes them itself
         return self._turns
+
+    def pinned_turns(self) -> list[Turn]:
+        """The pinned turns of the path, in the order in which they were marked first."""
+        turns, index = self.turns, self.turn_index
+        marked = (turns[index[ident]] for ident, flags in self.marks.items() if "pinned" in flags and ident in index)
+        return [turn for turn in marked if turn.pinned]
 
     @property
     def turn_index(self) -> dict[str, int]:
@@ -297,7 +304,8 @@ class Session:
             return False
         flags = {k: v for k in ("pinned", "excluded") if isinstance(v := record.get(k), bool)}
         self.marks[ident] = self.marks.get(ident, {}) | flags
-        self._turns = None
+        if self._turns is not None and (index := self._turn_index.get(ident)) is not None:
+            self._turns[index] = self._make_turn(index + 1, self._turns[index].messages)
         return bool(flags)
 
     def _apply_forget(self, record: Record) -> bool:
@@ -337,6 +345,20 @@ class Session:
         for message in messages:
             flags |= self.marks.get(message.id, {})
         return Turn(number, tuple(messages), flags.get("pinned", False), flags.get("excluded", False))
+
+
+def _by_turn(path: Iterable[Message]) -> Iterator[list[Message]]:
+    """The messages of each turn of a path. What stands before the first question belongs to none."""
+    messages: list[Message] = []
+    for message in path:
+        if message.role == "user":
+            if messages:
+                yield messages
+            messages = [message]
+        elif messages:
+            messages.append(message)
+    if messages:
+        yield messages
 
 
 _APPLY: dict[str, Callable[[Session, Record], bool]] = {

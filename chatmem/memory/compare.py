@@ -73,8 +73,13 @@ def compare(
 
 def fact_recall(facts: set[str], context: ContextPlan) -> float | None:
     """The share of the facts that are in the context. None if there are none."""
-    text = "\n".join(m["content"] for m in context.messages)
-    return round(sum(fact in text for fact in facts) / len(facts), 3) if facts else None
+    if not facts:
+        return None
+    found = facts & extract_facts(message["content"] for message in context.messages)
+    # A fact may stand where it is not recognised, such as at the start of a line, but only in what chatmem wrote.
+    notes = "\n".join(message["content"] for message in (context.messages[0], context.messages[-1]))
+    found |= {fact for fact in facts - found if fact in notes}
+    return round(len(found) / len(facts), 3)
 
 
 def prefix_reuse(

@@ -22,7 +22,7 @@ from chatmem.memory.dates import Calendar
 from chatmem.memory.forgetting import remembered_turn
 from chatmem.memory.plan import ApiMessage
 from chatmem.memory.shortening import truncate_to
-from chatmem.memory.summaries import select_summaries, summarisable
+from chatmem.memory.summaries import SummarySpan, select_summaries, summarisable
 from chatmem.memory.summary_lines import Line, read_lines, write_lines
 from chatmem.memory.verification import Source, says_something, verified
 from chatmem.text import fix_surrogates
@@ -90,6 +90,8 @@ class SummaryJob:
     stopped: bool = False
     calendar: Calendar | None = None
     """The days of messages. None if the summary has no dates."""
+    _sizes: dict[str, int] = field(default_factory=dict)
+    """The tokens of segments, by their ids."""
 
     @classmethod
     def for_session(
@@ -130,10 +132,12 @@ class SummaryJob:
         try:
             for chunk in self._missing_chunks():
                 self._add_segment(chunk, 0, self._summarize(chunk))
-            while pair := self._next_pair():
-                first, second = pair
-                span, level = self._turns_between(first.start, second.end), max(first.level, second.level) + 1
-                self._add_segment(span, level, self._merge(first, second), first.compact or second.compact)
+            spans = select_summaries(self.session, self.session.turns, self.before)
+            while (index := self._next_pair(spans)) is not None:
+                (start, _, first), (_, end, second) = spans[index : index + 2]
+                turns, level = self.session.turns[start : end + 1], max(first.level, second.level) + 1
+                self._add_segment(turns, level, self._merge(first, second), first.compact or second.compact)
+                spans[index : index + 2] = [(start, end, self.segments[-1])]
         except ChatmemError as error:
             self.error = error.message
         except Exception as error:  # noqa: BLE001  # whatever fails here must not end the chat
@@ -175,25 +179,24 @@ class SummaryJob:
         if wanted:
             yield chunk[wanted[0] : wanted[-1] + 1]
 
-    def _next_pair(self) -> tuple[Summary, Summary] | None:
-        """The neighbours to merge next: the oldest ones of the lowest level. None once all segments fit."""
-        spans = select_summaries(self.session, self.session.turns, self.before)
-        total = sum(self.counter.count_text(segment.text) + 2 for _, _, segment in spans)
-        if total <= self.max_tokens - MIN_SEGMENT_TOKENS or self.stopped:
+    def _next_pair(self, spans: Sequence[SummarySpan]) -> int | None:
+        """Which segment to merge with the next one: the oldest of the lowest level. None once all segments fit."""
+        if self.stopped or sum(self._size(segment) for _, _, segment in spans) <= self.max_tokens - MIN_SEGMENT_TOKENS:
             return None
         pairs = [
-            (one, two)
-            for (_, end, one), (start, _, two) in pairwise(spans)
+            index
+            for index, ((_, end, one), (start, _, two)) in enumerate(pairwise(spans))
             if one.level == two.level and self._are_adjacent(end, start)
         ]
-        return min(pairs, key=lambda pair: pair[0].level, default=None)
+        return min(pairs, key=lambda index: spans[index][2].level, default=None)
+
+    def _size(self, segment: Summary) -> int:
+        if segment.id not in self._sizes:
+            self._sizes[segment.id] = self.counter.count_text(segment.text) + 2
+        return self._sizes[segment.id]
 
     def _are_adjacent(self, end: int, start: int) -> bool:
         return not any(summarisable(turn) for turn in self.session.turns[end + 1 : start])
-
-    def _turns_between(self, start: str, end: str) -> Sequence[Turn]:
-        index = self.session.turn_index
-        return self.session.turns[index[start] : index[end] + 1]
 
     def _add_segment(self, span: Sequence[Turn], level: int, lines: Iterable[Line], compact: bool = False) -> None:
         excluded = frozenset(t.id for t in span if t.excluded or t.pinned)

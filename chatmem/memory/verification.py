@@ -203,7 +203,8 @@ def _missing(lines: Sequence[Line], statements: Sequence[_Statement]) -> Iterato
     for statement in reversed(statements):
         about = {word[:PREFIX] for word in statement.words if word.isalpha()}
         near = [tokens for tokens, prefixes in shown if not about or not about.isdisjoint(prefixes)]
-        missing = {fact for fact in statement.facts if not any(_tokens(fact) <= tokens for tokens in near)} - seen
+        wanted = {fact: _tokens(fact) for fact in statement.facts}
+        missing = {fact for fact, words in wanted.items() if not any(words <= tokens for tokens in near)} - seen
         rivals = {id(other): other for word in statement.words for other in newer[word][:MAX_RIVALS]}
         if missing and not any(other.replaces(statement.words, statement.kinds) for other in rivals.values()):
             day = _date(statement.source.day)

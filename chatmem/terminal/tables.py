@@ -71,6 +71,7 @@ def _column_widths(table: Sequence[Sequence[str]], total: int, flexible: int) ->
 
 def pad(text: str, width: int, right: bool = False) -> str:
     """The text in exactly `width` columns, truncated with an ellipsis if necessary."""
+    text = text[: 8 * width]  # of zero-width characters, a few are enough
     if cell_width(text) > width:
         while text and cell_width(text) > width - 1:
             text = text[:-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ MIN_REPORTED = 256
 """The fewest reported tokens that can be the size of a truncated prompt. Some servers always report fewer."""
 MIN_COUNTED = 64
 """A shorter prompt does not show that we count too much: long ones would exceed the budget."""
+MAX_SCANNED = 1_000
+"""How many messages are searched for reports."""
 MAX_REPORTS = 6
 """How many of the newest reports are compared."""
 
@@ -34,12 +37,12 @@ class Calibration(NamedTuple):
 def calibrate(path: Iterable[Message], model: str) -> Calibration | None:
     """Compare the prompt sizes that servers reported for the last replies of `model` with our counts.
 
-    `path` is read in the given order, so pass the newest message first. None without a report. Two prompts of different
-    length separate the ratio from what the server adds to each request. The newest report sets the level, since the
-    next prompt shares most with it.
+    The first messages of `path` are read, so pass the newest message first. None without a report. Two prompts of
+    different length separate the ratio from what the server adds to each request. The newest report sets the level,
+    since the next prompt shares most with it.
     """
     reports: list[tuple[int, int]] = []
-    for message in path:
+    for message in itertools.islice(path, MAX_SCANNED):
         if message.role != "assistant" or message.model != model or not message.plan_digest or not message.usage:
             continue
         counted, prompt = message.plan_digest.get("counted"), message.usage.prompt

@@ -22,6 +22,7 @@ from chatmem.terminal.open_block import OpenBlock
 from chatmem.terminal.reply import print_reply
 from chatmem.terminal.terminal import Terminal
 from tests.conftest import RecordProperty
+from tests.long_blocks import LONG_BLOCKS, long_block
 
 WORDS = "alpha beta 日本語 gamma 🎉 délta *em* **strong** `code` [link](https://a.example/x) ~~gone~~ <b>raw</b> e\u0301 👩‍👩‍👧 zeta".split()
 
@@ -259,48 +260,6 @@ def lines_after_streaming(text: str, columns: int = 40, step: int = 7) -> list[s
             stream.feed(text[start : start + step])
             stream.draw()
     return [line.rstrip() for line in screen.everything]
-
-
-WORDS_OF_A_LONG_REPLY = (
-    "the quick brown fox jumps over a lazy dog while seven wizards brew ale for a crowd of guests".split()
-)
-
-
-def long_block(kind: str, words: int) -> str:
-    """One block of about so many words."""
-
-    def some(count: int, start: int) -> str:
-        return " ".join(WORDS_OF_A_LONG_REPLY[(start + n) % len(WORDS_OF_A_LONG_REPLY)] for n in range(count))
-
-    lines = range(words // 9)
-    return {
-        "paragraph": some(words, 0),
-        "emphasis": " ".join(f"**{word}**" if n % 7 else f"`{word}`" for n, word in enumerate(some(words, 0).split())),
-        "lines": "".join(some(9, n) + "\n" for n in lines),
-        "heading": "# " + some(words, 0),
-        "table": "| a | b | c |\n|---|---|---|\n"
-        + "".join(f"| {some(4, n)} | {some(4, n + 1)} | {n} |\n" for n in lines),
-        "numbers": "".join(f"{n + 1}. {some(8, n)}\n" for n in lines),
-        "loose numbers": "".join(f"{n + 1}. {some(8, n)}\n\n" for n in lines),
-        "bullets": "".join(f"- {some(8, n)}\n" for n in lines),
-        "nested bullets": "- top\n  - middle\n" + "".join(f"    - {some(8, n)}\n" for n in lines),
-        "item": "1. " + some(words, 0),
-        "quote": "".join(f"> {some(9, n)}\n" for n in lines),
-        "code": "```python\n" + "".join(f"x = {n}  # {some(6, n)}\n" for n in lines) + "```\n",
-        "code line": f"```python\nx = '{some(words, 0)}'\n```\n",
-        "code in an item": "- item\n\n  ```python\n"
-        + "".join(f"  x = {n}  # {some(6, n)}\n" for n in lines)
-        + "  ```\n",
-        "definitions": "".join(f"[r{n}]: https://a.example/{n}\n" for n in lines),
-        "blank lines": "\n" * words,
-        "chinese": "日本語の文章です。" * (words // 3),
-    }[kind]
-
-
-LONG_BLOCKS = (
-    "paragraph, emphasis, lines, heading, table, numbers, loose numbers, bullets, nested bullets, item, quote, code, "
-    "code line, code in an item, definitions, blank lines, chinese"
-).split(", ")
 
 
 class CountingParser:
