@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from functools import lru_cache
 
 _secrets: set[str] = set()
@@ -75,3 +76,19 @@ def normalize(text: str) -> str:
     if text.isascii():
         return text
     return unicodedata.normalize("NFKC", _ACCENTS.sub("", unicodedata.normalize("NFD", text)))
+
+
+_UNSPACED_RUN = re.compile(f"[{UNSPACED}]+")
+_TERM = re.compile(r"[^\W_]+")
+
+
+def terms_of(text: str) -> list[str]:
+    """The words of a text, normalized, and pairs of characters of scripts without spaces."""
+    normalized = normalize(text)
+    if not normalized.isascii():
+        normalized = _UNSPACED_RUN.sub(lambda run: " " + " ".join(_pairs(run[0])) + " ", normalized)
+    return _TERM.findall(normalized)
+
+
+def _pairs(run: str) -> Iterator[str]:
+    return (run[i : i + 2] for i in range(max(1, len(run) - 1)))

@@ -19,7 +19,7 @@ from chatmem.errors import (
 )
 from chatmem.history.records import Record, header
 from chatmem.history.session import Session
-from chatmem.stores.base import SessionLog, SessionStore
+from chatmem.stores.base import SessionInfo, SessionLog, SessionStore
 from chatmem.text import pluralize
 
 
@@ -41,6 +41,8 @@ class Journal:
         self.is_locked = False
         self._log: SessionLog | None = None
         self._unsaved: list[Record] = []
+        self._has_appended = False
+        """Whether something was appended in this transaction."""
 
     @property
     def exists(self) -> bool:
@@ -92,7 +94,7 @@ class Journal:
                 f"Session {self.name!r} was written by a newer version of chatmem and is read-only.", "Update chatmem."
             )
         with contextlib.ExitStack() as held:
-            self.is_locked = False
+            self.is_locked = self._has_appended = False
             try:
                 log = self._log or self._create()
                 held.enter_context(log.exclusive(self.wait))
@@ -104,7 +106,11 @@ class Journal:
                 if required:
                     raise
                 self._report(error)
-            yield
+            try:
+                yield
+            finally:
+                if self._log and self._has_appended:
+                    self._log.note(SessionInfo.from_session(self.session))
 
     def append(self, *records: Record, required: bool = False) -> None:
         """Make records durable, with everything that could not be saved before, and apply them to the session.
@@ -214,6 +220,7 @@ class Journal:
             return
         if self._unsaved:
             self._log.append(self._unsaved)
+            self._has_appended = True
         if self.save_error:
             self._log.close_draft()
         self._unsaved, self.save_error = [], None

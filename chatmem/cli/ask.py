@@ -10,7 +10,7 @@ import typer
 from chatmem.cli.options import Continue, Json, Memory, Model, Session, System
 from chatmem.cli.runner import CommandContext, command
 from chatmem.errors import IncompleteReplyError, UsageError
-from chatmem.history.names import canonical_key, validate
+from chatmem.history.names import validate
 from chatmem.input_files import read_stream
 from chatmem.stores.memory import MemoryStore
 from chatmem.terminal.reply import print_reply
@@ -48,7 +48,7 @@ def ask(
     terminal = context.terminal
     name = session if session is not None else context.latest() if continue_ else None
     store = context.app.store if name is not None else MemoryStore(terminal.notify)
-    is_new = name is None or canonical_key(name) not in map(canonical_key, context.existing_names(store))
+    is_new = name is None or not context.exists(store, name)
     chat = context.app.chat(validate("ask" if name is None else name), given if is_new else {}, store)
     chunks = chat.send(question)
     try:

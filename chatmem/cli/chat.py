@@ -12,7 +12,7 @@ from chatmem.chat.chat import Chat
 from chatmem.cli.options import Continue, Memory, Model, Session, System
 from chatmem.cli.runner import CommandContext, command
 from chatmem.errors import ChatmemError, StorageError
-from chatmem.history.names import unique_name, validate
+from chatmem.history.names import validate
 from chatmem.process import pause_gc
 from chatmem.stores.memory import MemoryStore
 from chatmem.terminal.reply import print_reply
@@ -47,7 +47,7 @@ def chat(
     elif continue_ and not ephemeral:
         name = context.latest()
     else:
-        name = unique_name(context.existing_names(store))
+        name = context.unused_name(store)
     name = validate(name)
     if store.persistent and context.settings.sessions.expire:
         from chatmem.cli.sessions import expire_sessions

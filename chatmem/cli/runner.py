@@ -19,6 +19,7 @@ from chatmem.cli.fast_params import FastParamsCommand
 from chatmem.config.loading import read_system_prompt
 from chatmem.config.settings import Settings
 from chatmem.errors import Action, ChatmemError, SessionNotFoundError, StorageError, Terminated, UsageError
+from chatmem.history.names import unique_name
 from chatmem.memory.strategies import parse_spec
 from chatmem.process import freeze_gc, raise_on_termination
 from chatmem.stores import SessionStore
@@ -94,18 +95,26 @@ class CommandContext:
 
     def latest(self) -> str:
         """The name of the most recent session. Raises SessionNotFoundError if there is none."""
-        sessions = self.app.store.list_sessions()
+        sessions = self.app.store.recent_sessions(1)
         if not sessions:
             raise SessionNotFoundError("No sessions found.", action=Action("start_session"))
         return sessions[0].name
 
     @staticmethod
-    def existing_names(store: SessionStore) -> list[str]:
-        """The names of all sessions. Empty if the store cannot be read."""
+    def exists(store: SessionStore, name: str) -> bool:
+        """Whether a session exists. False if the store cannot be read."""
         try:
-            return store.names()
+            return store.lookup(name) is not None
         except StorageError:
-            return []
+            return False
+
+    @staticmethod
+    def unused_name(store: SessionStore) -> str:
+        """A name for a new session, also if the store cannot be read."""
+        try:
+            return store.unused_name()
+        except StorageError:
+            return unique_name(())
 
     def apply_flags(self, **flags: Any) -> dict[str, Any]:
         """Add a command's own flags. Returns those that were given, in the form in which a session stores them."""

@@ -57,7 +57,8 @@ def list_(
     json_: Json = False,
 ) -> None:
     """List the sessions, the most recent one first."""
-    sessions = context.app.store.list_sessions()
+    store = context.app.store
+    sessions = store.recent_sessions(limit) if sort == "used" and limit else store.list_sessions()
     if sort != "used":
         sessions.sort(key=lambda s: s.name.casefold() if sort == "name" else getattr(s, sort), reverse=sort != "name")
     sessions = sessions[:limit]

@@ -16,8 +16,8 @@ from chatmem.history.records import Message, Summary
 from chatmem.history.session import Session, Turn
 from chatmem.memory import passages
 from chatmem.memory.summary_lines import Line, read_lines, write_lines
-from chatmem.memory.words import STOP_WORDS, terms_of
-from chatmem.text import UNSPACED, normalize
+from chatmem.memory.words import STOP_WORDS
+from chatmem.text import UNSPACED, normalize, terms_of
 
 _WORD = re.compile(f"[{UNSPACED}]+|(?:(?![{UNSPACED}])[^\\W_])+")
 MIN_INFLECTED_CHARS, MAX_EXACT_CHARS = 3, 5

@@ -21,7 +21,8 @@ from chatmem.history.session import Session
 from chatmem.memory import passages
 from chatmem.memory.dates import NamedDays, named_days
 from chatmem.memory.passages import Passage
-from chatmem.memory.words import IRREGULAR, STOP_WORDS, is_ignorance, is_question, speaker_asked_about, terms_of
+from chatmem.memory.words import IRREGULAR, STOP_WORDS, is_ignorance, is_question, speaker_asked_about
+from chatmem.text import terms_of
 
 MAX_TERMS = 24
 MAX_BEST = 400

@@ -20,8 +20,8 @@ from chatmem.memory.dates import with_dates
 from chatmem.memory.facts import extract_facts, fact_kinds, sentences_with_facts, split_sentences
 from chatmem.memory.summary_lines import Line, read_lines
 from chatmem.memory.values import Values
-from chatmem.memory.words import STOP_WORDS, terms_of
-from chatmem.text import normalize
+from chatmem.memory.words import STOP_WORDS
+from chatmem.text import normalize, terms_of
 
 RESTORED_SHARE = 2 / 3
 """The share of a segment that restored statements may take."""

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-
-from chatmem.text import UNSPACED, normalize
 
 STOP_WORDS = frozenset(
     (
@@ -80,22 +77,6 @@ _ASKING_STEMS = (
     "언제",
 )
 _WORD = re.compile(r"[^\W\d_]+")
-
-
-_UNSPACED_RUN = re.compile(f"[{UNSPACED}]+")
-_TERM = re.compile(r"[^\W_]+")
-
-
-def terms_of(text: str) -> list[str]:
-    """The words of a text, normalized, and pairs of characters of scripts without spaces."""
-    normalized = normalize(text)
-    if not normalized.isascii():
-        normalized = _UNSPACED_RUN.sub(lambda run: " " + " ".join(_pairs(run[0])) + " ", normalized)
-    return _TERM.findall(normalized)
-
-
-def _pairs(run: str) -> Iterator[str]:
-    return (run[i : i + 2] for i in range(max(1, len(run) - 1)))
 
 
 def is_question(text: str) -> bool:

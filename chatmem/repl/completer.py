@@ -16,7 +16,9 @@ from chatmem.repl.commands import COMMANDS
 from chatmem.repl.context import ReplContext
 from chatmem.terminal.sanitize import sanitize_line
 
-MAX_SESSIONS = 500
+MAX_SESSIONS = 100
+"""How many sessions are offered."""
+SUMMARY_ACTIONS = {"edit": "open the summary in your editor", "redo": "make the summary again"}
 
 Words = Iterator[tuple[str, str]]
 """Completions with their descriptions."""
@@ -28,15 +30,15 @@ class ReplCompleter(Completer):
     def __init__(self, repl: ReplContext) -> None:
         self.repl = repl
         self._paths = PathCompleter(expanduser=True)
-        self._arguments: dict[str, Callable[[], Words]] = {
+        self._arguments: dict[str, Callable[[str], Words]] = {
             "open": self._sessions,
             "model": self._models,
             "retry": self._models,
             "profile": self._profiles,
             "memory": self._strategies,
-            "set": lambda: iter(OPTION_HELP.items()),
-            "help": lambda: ((command.name, command.help) for command in COMMANDS.values()),
-            "summary": lambda: iter((("edit", "open the summary in your editor"), ("redo", "make the summary again"))),
+            "set": lambda typed: iter(OPTION_HELP.items()),
+            "help": lambda typed: ((command.name, command.help) for command in COMMANDS.values()),
+            "summary": lambda typed: iter(SUMMARY_ACTIONS.items()),
         }
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
@@ -53,7 +55,7 @@ class ReplCompleter(Completer):
             if name in ("save", "export"):
                 yield from self._files(argument, complete_event)
             elif name in self._arguments and not (name == "set" and " " in argument):
-                yield from self._fuzzy(self._arguments[name](), Document(argument), complete_event)
+                yield from self._fuzzy(self._arguments[name](argument), Document(argument), complete_event)
 
     @staticmethod
     def _fuzzy(words: Words, document: Document, event: CompleteEvent) -> Iterable[Completion]:
@@ -67,22 +69,22 @@ class ReplCompleter(Completer):
             else:
                 yield found
 
-    def _sessions(self) -> Words:
+    def _sessions(self, typed: str) -> Words:
         try:
-            for session in self.repl.chat.store.list_sessions()[:MAX_SESSIONS]:
+            for session in self.repl.chat.store.matching_sessions(typed, MAX_SESSIONS):
                 yield session.name, session.title
         except ChatmemError:
             return
 
-    def _profiles(self) -> Words:
+    def _profiles(self, typed: str) -> Words:
         for name, profile in self.repl.app.config.settings.profiles.items():
             yield name, profile.model or profile.base_url or ""
 
-    def _strategies(self) -> Words:
+    def _strategies(self, typed: str) -> Words:
         for name, strategy in STRATEGIES.items():
             yield name, (strategy.__doc__ or "").splitlines()[0]
 
-    def _models(self) -> Words:
+    def _models(self, typed: str) -> Words:
         yield from self._available_models
 
     @cached_property

@@ -92,7 +92,7 @@ class Repl:
 
     def _has_sessions(self) -> bool:
         try:
-            return bool(self.chat.store.names())
+            return not self.chat.store.is_empty()
         except ChatmemError:
             return True
 
@@ -184,6 +184,8 @@ class Repl:
         try:
             with switch_threads_often():
                 self.app.preload(self.chat)
+                with contextlib.suppress(ChatmemError):
+                    self.chat.store.refresh_index()
                 if self.terminal.interactive:
                     preload()
         finally:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -15,7 +17,7 @@ from chatmem.errors import (
     UsageError,
     ignore_notices,
 )
-from chatmem.history.names import canonical_key
+from chatmem.history.names import canonical_key, unique_name
 from chatmem.history.records import Record, header
 from chatmem.history.session import Session
 from chatmem.stores.codec import encode
@@ -57,7 +59,7 @@ class SessionInfo(NamedTuple):
         return cls(
             session.name,
             fix_surrogates(session.title),
-            sum(m.role == "user" for m in path),
+            len(session.turns),
             len(path),
             fix_surrogates(session.created),
             fix_surrogates(session.last_active),
@@ -102,6 +104,9 @@ class SessionLog(ABC):
     def exclusive(self, wait: bool = True) -> Iterator[None]:
         """Be the only writer. If there is another one, wait, or raise SessionLockedError if `wait` is false."""
         yield
+
+    def note(self, info: SessionInfo) -> None:
+        """What lists show of the session now. Called inside `exclusive()` after records were appended."""
 
     def open_draft(self, skeleton: Record) -> Callable[[str], None]:
         """Begin to keep a reply that is arriving, and return a function that adds text to it. Never raises.
@@ -239,6 +244,27 @@ class SessionStore(ABC):
     def list_sessions(self) -> list[SessionInfo]:
         """Every session, the most recently used one first."""
         return newest_first(filter(None, map(self._read_info, self.names())))
+
+    def recent_sessions(self, limit: int) -> list[SessionInfo]:
+        """The most recently used sessions, newest first."""
+        return self.list_sessions()[:limit]
+
+    def matching_sessions(self, pattern: str, limit: int) -> list[SessionInfo]:
+        """The most recent sessions whose name or title contains these characters in this order, ignoring case."""
+        wanted = re.compile(".*".join(map(re.escape, pattern)), re.IGNORECASE | re.DOTALL)
+        found = (s for s in self.list_sessions() if wanted.search(s.name) or wanted.search(s.title))
+        return list(itertools.islice(found, limit))
+
+    def is_empty(self) -> bool:
+        """Whether there are no sessions. Raises StorageError."""
+        return not self.names()
+
+    def unused_name(self, like: str = "") -> str:
+        """A name that no session has: `like`, with a number if needed, or two random words."""
+        return unique_name(self.names(), like)
+
+    def refresh_index(self) -> None:
+        """Bring what is cached beside the sessions up to date, if this store has such a cache."""
 
     def rebuild_index(self) -> None:
         """Rebuild whatever is cached beside the sessions."""

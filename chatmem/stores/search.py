@@ -1,14 +1,16 @@
-"""Search for words in messages: all words in one message, quotes for a phrase, ignoring case."""
+"""Search in messages: all words in one message, quotes for a phrase, ignoring case. A word may be a beginning."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from chatmem.errors import UsageError
 from chatmem.history.records import Message, Record
+from chatmem.text import UNSPACED, fix_surrogates, terms_of
 
 CONTEXT_CHARS = 60
 """Characters shown on each side of a hit."""
@@ -31,9 +33,14 @@ class Query(NamedTuple):
             raise UsageError("The query is empty.", 'Give one or more words, or a "whole phrase".')
         return cls(words)
 
+    def terms(self) -> list[str]:
+        """The words of the query as `index_terms` returns those of messages, of which the last may be a beginning."""
+        return [term for word in self.words for term in index_terms(word)]
+
     def matches(self, text: str) -> bool:
+        """Whether a text has all words and phrases, each at the beginning of a word."""
         lower = text.lower()
-        return all(word in lower for word in self.words)
+        return all(word in lower and _at_word(word).search(lower) for word in self.words)
 
     def may_match(self, data: bytes) -> bool:
         """Whether the raw bytes of a session can contain a hit: they must hold each word's longest run of ASCII."""
@@ -46,10 +53,25 @@ class Query(NamedTuple):
 
     def excerpt(self, text: str) -> str:
         """The first hit with the text around it, on one line."""
-        found = re.search(re.escape(self.words[0]), text, re.IGNORECASE)
+        found = _at_word(self.words[0]).search(text)
         middle = found.start() if found else max(0, text.lower().find(self.words[0]))
         start, end = max(0, middle - CONTEXT_CHARS), middle + len(self.words[0]) + CONTEXT_CHARS
         return ("…" if start else "") + " ".join(text[start:end].split()) + ("…" if end < len(text) else "")
+
+
+@lru_cache(maxsize=64)
+def _at_word(word: str) -> re.Pattern[str]:
+    """What finds a word or phrase at the beginning of a word, or anywhere in scripts without spaces."""
+    boundary = r"(?<![^\W_])" if re.match(r"[^\W_]", word) and not re.match(f"[{UNSPACED}]", word) else ""
+    return re.compile(boundary + re.escape(word), re.IGNORECASE)
+
+
+def index_terms(text: str) -> Iterator[str]:
+    """The words of a text as they are indexed: normalized; of scripts without spaces pairs and single characters."""
+    for term in terms_of(fix_surrogates(text)):
+        yield term
+        if len(term) == 2 and not term.isascii():
+            yield from term
 
 
 class Hit(NamedTuple):

@@ -24,6 +24,8 @@ def sanitize(text: str) -> str:
 
 def sanitize_line(text: str) -> str:
     """The text as it may be printed on one line of a terminal."""
+    if text.isalnum() and text.isascii():
+        return text
     return " ".join(sanitize(text).split())
 
 

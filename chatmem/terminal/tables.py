@@ -43,15 +43,17 @@ def print_columns(
     """
     rows = [[sanitize_line(cell) for cell in row] for row in rows]
     if not terminal.interactive:
-        for row in rows:
-            terminal.write("\t".join(row))
+        if rows:
+            terminal.write("\n".join(map("\t".join, rows)))
         return
     table = [list(headings), *rows]
     widths = _column_widths(table, terminal.width, flexible)
+    lines = []
     for number, row in enumerate(table):
         cells = [pad(cell, width, i in numbers) for i, (cell, width) in enumerate(zip(row, widths, strict=False))]
         line = "  ".join(cells).rstrip()
-        terminal.raw((terminal.styled(line, "dim", terminal.out) if number == 0 else line) + "\n")
+        lines.append((terminal.styled(line, "dim", terminal.out) if number == 0 else line) + "\n")
+    terminal.raw("".join(lines))
 
 
 def _column_widths(table: Sequence[Sequence[str]], total: int, flexible: int) -> list[int]:

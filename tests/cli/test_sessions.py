@@ -54,16 +54,18 @@ def test_lists_are_sorted_and_limited(run: Run, store: FileStore) -> None:
 
 def test_the_index_may_be_deleted_damaged_or_stale(run: Run, store: FileStore) -> None:
     begin(store, "a", "first")
-    assert listed(run) == ["a"] and (store.directory.root / ".index.sqlite").stat().st_mode & 0o777 == 0o600
+    assert (
+        listed(run) == ["a"] and store.directory.root.with_name("sessions.index.sqlite").stat().st_mode & 0o777 == 0o600
+    )
     begin(store, "b", "second")
     run("chat", "-s", "a", input="more\n")
     assert (
         sorted(listed(run)) == ["a", "b"]
         and json.loads(run("sessions", "list", "--json", "--sort", "name").stdout)[0]["turns"] == 2
     )
-    (store.directory.root / ".index.sqlite").write_bytes(b"not a database at all" * 100)
+    store.directory.root.with_name("sessions.index.sqlite").write_bytes(b"not a database at all" * 100)
     assert sorted(listed(run)) == ["a", "b"] == sorted(listed(run))
-    (store.directory.root / ".index.sqlite").unlink(missing_ok=True)
+    store.directory.root.with_name("sessions.index.sqlite").unlink(missing_ok=True)
     store.delete("a", purge=True)
     assert listed(run) == ["b"]
 

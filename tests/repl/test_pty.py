@@ -352,6 +352,7 @@ def test_long_tasks_show_progress_and_erase_it(home: Path) -> None:
     old = {"type": "message", "id": "m", "parent": None, "role": "user", "content": "x", "time": "2020-01-01T00:00:00Z"}
     for number in range(40):
         store.open(f"old {number}", [header("x"), old]).close()
+    (home / "data" / "sessions.index.sqlite").unlink()
     for arguments, task in (
         (["sessions", "list", "-n", "1"], b"Indexing"),
         (["doctor", "--fix"], b"Indexing"),

@@ -347,7 +347,7 @@ def test_unfinished_files_of_a_killed_process_are_removed_once_they_are_old_and_
     for file in old:
         os.utime(file, (0, 0))
     with store.directory.lock("busy"):
-        FileStore(root).open("other", [header("other")]).close()
+        FileStore(root).list_sessions()
     assert sorted(p.name for p in root.glob(".*") if p.suffix in (".new", ".tmp")) == [".busy.new", ".young.new"]
 
 

@@ -17,10 +17,10 @@ DEFAULT_LIST_LENGTH = 10
 @command("new", "[NAME]")
 def new(repl: ReplContext, argument: str) -> None:
     """Start a new session."""
-    taken = repl.chat.store.names()
-    if argument and names.canonical_key(names.validate(argument)) in map(names.canonical_key, taken):
+    store = repl.chat.store
+    if argument and store.lookup(names.validate(argument)):
         raise UsageError(f"There is already a session {argument!r}.", f"/open {argument} continues it.")
-    repl.open_session(names.validate(argument) if argument else names.unique_name(taken))
+    repl.open_session(names.validate(argument) if argument else store.unused_name())
 
 
 @command("open", "NAME")
@@ -39,7 +39,7 @@ def open(repl: ReplContext, argument: str) -> None:
 def sessions(repl: ReplContext, argument: str) -> None:
     """List the N most recent sessions, by default ten."""
     count = parse_number(argument, "number of sessions", "") if argument else DEFAULT_LIST_LENGTH
-    print_sessions(repl.terminal, repl.chat.store.list_sessions()[:count])
+    print_sessions(repl.terminal, repl.chat.store.recent_sessions(count))
 
 
 @command("title", "[TEXT]")
@@ -56,7 +56,7 @@ def fork(repl: ReplContext, argument: str) -> None:
     store = repl.chat.store
     if not repl.chat.session.path:
         raise UsageError("There is nothing to copy yet.", "/new starts another session.")
-    name = names.validate(argument) if argument else names.unique_name(store.names(), repl.chat.name)
+    name = names.validate(argument) if argument else store.unused_name(repl.chat.name)
     store.fork(repl.chat.name, name)
     repl.open_session(name)
 

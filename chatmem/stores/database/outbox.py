@@ -27,7 +27,7 @@ class Outbox:
     """The files of one database's sessions on this machine."""
 
     def __init__(self, path: Path, notify: Notify) -> None:
-        self.store = FileStore(path, notify)
+        self.store = FileStore(path, notify, has_index=False)
         self.directory = self.store.directory
 
     def names(self) -> dict[str, str]:

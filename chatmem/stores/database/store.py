@@ -83,7 +83,7 @@ class DatabaseStore(SessionStore):
         )
 
     def rebuild_index(self) -> None:
-        self.outbox.directory.remove(self._index.path)
+        self._index.delete()
         self.list_sessions()
 
     def _find_row(self, name: str) -> tuple[str, SessionRow | None]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ from chatmem.errors import ChatmemError, Notify, SessionLockedError, StorageErro
 from chatmem.history.names import validate
 from chatmem.paths import make_private_dir
 from chatmem.stores.file.posix_io import storage_error, storage_errors
+from chatmem.stores.file.search_index import SearchIndex, Times
+from chatmem.stores.session_index import FileStamp
 
 SUFFIX = ".jsonl"
 UNFINISHED = ".new"
 """Suffix of a session file that is being created."""
+MANY_FILES = 1_000
 OLD_SECONDS = 3600.0
 """The age from which on a file is taken to be abandoned if no lock can tell."""
 
@@ -25,11 +29,19 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EBADF, errno.ENOSYS)
 """The errors of file systems without locks."""
 
 
+def stamp_of(status: os.stat_result) -> FileStamp:
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
 class SessionDirectory:
     """The directory that holds the session files of one user. `system` is the module of system calls it uses."""
 
     def __init__(self, path: Path, notify: Notify = ignore_notices, system: Any = os) -> None:
         self.root, self.notify, self.system = path, notify, system
+        self.index: SearchIndex | None = None
+        self._changing = 0
+        self._times: Times | None = None
+        self.has_foreign_changes = False
 
     def path(self, name: str, suffix: str = SUFFIX) -> Path:
         """The file of a session. Raises UsageError for an invalid name, so that no name leaves the directory."""
@@ -68,6 +80,34 @@ class SessionDirectory:
         finally:
             lock.release()
 
+    def time(self) -> int:
+        """The modification time of this directory in nanoseconds. 0 if it does not exist."""
+        try:
+            return int(self.system.stat(self.root).st_mtime_ns)
+        except OSError:
+            return 0
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[None]:
+        """Changes of names by this process happen inside this block. See `own_changes`."""
+        if not self._changing:
+            now = self.time()
+            self.has_foreign_changes |= self._times is not None and self._times[1] != now
+            self._times = (self._times[0] if self._times else now, now)
+        self._changing += 1
+        try:
+            yield
+        finally:
+            self._changing -= 1
+            if self._times:
+                self._times = (self._times[0], self.time())
+
+    def own_changes(self) -> Times | None:
+        """The modification times before and after all changes since the last call. None if others changed names."""
+        times, is_foreign = self._times, self.has_foreign_changes
+        self._times, self.has_foreign_changes = None, False
+        return None if is_foreign else times
+
     def make_dir(self, path: Path | None = None) -> Path:
         """Create this directory, or another one, with mode 0700. Raises StorageError."""
         path = path or self.root
@@ -83,6 +123,10 @@ class SessionDirectory:
             if self.system.stat(self.root).st_mode & 0o077 and os.name == "posix":
                 self.system.chmod(self.root, 0o700)
                 self.notify(f"Other users could use the directory {self.root}. It is private now.")
+
+    def stamp(self, name: str) -> FileStamp:
+        """What tells whether a session's file has changed. Raises OSError."""
+        return stamp_of(self.system.lstat(self.path(name)))
 
     def sync(self, path: Path | None = None) -> None:
         """Make changes of names durable. Best effort: NFS and FUSE may refuse it."""
@@ -104,10 +148,20 @@ class SessionDirectory:
             self.system.rename(old, new)
         self.sync(new.parent)
 
-    def remove_leftovers(self) -> None:
-        """Remove the unfinished files of processes that were killed while they created a session or a link."""
-        for path in (*self.root.glob(f".*{UNFINISHED}"), *self.root.glob(".*.tmp")):
-            name = path.name[1:].removesuffix(UNFINISHED)
+    def is_large(self) -> bool:
+        """Whether there are so many files that the index finds one faster than reading their names."""
+        with contextlib.suppress(OSError), self.system.scandir(self.root) as entries:
+            return next(itertools.islice(entries, MANY_FILES, None), None) is not None
+        return False
+
+    def knows_all_files(self) -> bool:
+        """Whether the index is current, and there is no file to look for beside the sessions."""
+        return self.index is not None and self.index.knows_all_files(self.time())
+
+    def remove_leftovers(self, names: Iterable[str]) -> None:
+        """Remove unfinished files of processes that were killed while they created a session or a link."""
+        for file_name in names:
+            path, name = self.root / file_name, file_name[1:].removesuffix(UNFINISHED)
             with contextlib.suppress(OSError, ChatmemError):
                 if time.time() - self.system.lstat(path).st_mtime > OLD_SECONDS:
                     with self.lock(name, wait=False) if path.suffix == UNFINISHED else contextlib.nullcontext(True):
@@ -116,6 +170,8 @@ class SessionDirectory:
     def torn_files(self) -> dict[str, list[Path]]:
         """The files that hold torn tails, by session. Raises StorageError."""
         found: dict[str, list[Path]] = {}
+        if self.knows_all_files():
+            return found
         problem = f"Cannot read the directory {self.root}"
         with storage_errors(problem), self.system.scandir(self.root) as entries:
             names = sorted(entry.name for entry in entries if ".torn-" in entry.name)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from chatmem.history.records import Record
-from chatmem.stores.base import SessionLog
+from chatmem.stores.base import SessionInfo, SessionLog
 from chatmem.stores.codec import MALFORMED, decode, decode_all, encode
 from chatmem.stores.file.directory import OLD_SECONDS, SUFFIX, SessionDirectory
 from chatmem.stores.file.posix_io import (
@@ -36,6 +36,7 @@ class FileLog(SessionLog):
         self._ids: set[str] = set()
         self._pending: list[Record] = []
         """Records that were read, or recovered, but not yet returned by `read`."""
+        self._info: SessionInfo | None = None
         self._open()
 
     def read(self) -> tuple[list[Record], bool]:
@@ -59,7 +60,7 @@ class FileLog(SessionLog):
     @contextlib.contextmanager
     def exclusive(self, wait: bool = True) -> Iterator[None]:
         while True:
-            with self.directory.lock(self.name, wait) as is_locked:
+            with self.directory.changing(), self.directory.lock(self.name, wait) as is_locked:
                 name = self.name
                 with storage_errors(f"Cannot access session {self.name!r}"):
                     self._follow()
@@ -67,8 +68,24 @@ class FileLog(SessionLog):
                     with storage_errors(f"Cannot repair session {self.name!r}"):
                         self._repair()
                     self._recover_draft(is_locked)
-                    yield
+                    try:
+                        yield
+                    finally:
+                        self._update_index()
                     return
+
+    def note(self, info: SessionInfo) -> None:
+        self._info = info
+
+    def _update_index(self) -> None:
+        """Write what lists show of the session to the index, still under the lock."""
+        info, self._info = self._info, None
+        if info and self.directory.index:
+            with contextlib.suppress(OSError):
+                stamp = self.directory.stamp(self.name)
+                self.directory.index.update(
+                    [(stamp, info._replace(name=self.name))], times=self.directory.own_changes()
+                )
 
     def open_draft(self, skeleton: Record) -> Callable[[str], None]:
         return self.draft.start(self._draft_path, skeleton)
@@ -178,6 +195,7 @@ class FileLog(SessionLog):
         finally:
             self.system.close(descriptor)
         self.directory.sync()
+        self.directory.has_foreign_changes = True  # the next list looks for this file
         self.system.ftruncate(self._descriptor, self._valid_offset)
         sync(self.system, self._descriptor)
         self._read_offset = self._valid_offset

@@ -11,7 +11,7 @@ from chatmem.errors import UsageError
 from chatmem.history.names import is_valid
 from chatmem.history.records import Record
 from chatmem.input_files import open_input
-from chatmem.stores.base import SessionLog
+from chatmem.stores.base import SessionInfo, SessionLog
 from chatmem.stores.codec import decode, encode
 
 SUFFIX = ".link"
@@ -79,6 +79,9 @@ class SharedLog(SessionLog):
     def exclusive(self, wait: bool = True) -> Iterator[None]:
         with self._log.exclusive(wait):
             yield
+
+    def note(self, info: SessionInfo) -> None:
+        self._log.note(info)
 
     def open_draft(self, skeleton: Record) -> Callable[[str], None]:
         return self._log.open_draft(skeleton)

@@ -11,18 +11,21 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from chatmem.errors import Notify, SessionNotFoundError, StorageError, UsageError, ignore_notices
 from chatmem.history.names import canonical_key, conflict_copy_of, is_valid, unique_name, validate
 from chatmem.history.records import Record
+from chatmem.history.session import Session
 from chatmem.paths import atomic_write
 from chatmem.stores.base import SessionInfo, SessionLog, SessionStore, newest_first
 from chatmem.stores.codec import MALFORMED, decode, decode_all, encode
 from chatmem.stores.file import shares
-from chatmem.stores.file.directory import SUFFIX, UNFINISHED, SessionDirectory
+from chatmem.stores.file.directory import SUFFIX, UNFINISHED, SessionDirectory, stamp_of
 from chatmem.stores.file.log import FileLog
 from chatmem.stores.file.posix_io import (
     append_all,
@@ -34,10 +37,24 @@ from chatmem.stores.file.posix_io import (
     storage_errors,
     timestamp,
 )
+from chatmem.stores.file.search_index import FORMER_NAME, SearchIndex
 from chatmem.stores.file.shares import SharedLog, ShareLink, iter_links, read_session_id
-from chatmem.stores.search import Query
-from chatmem.stores.session_index import FILE_NAME, SessionIndex
+from chatmem.stores.search import Hit, Query
 from chatmem.stores.verify import CheckReport, check_session
+
+
+@dataclass
+class _DirectoryContent:
+    """What is in a directory of session files."""
+
+    files: dict[str, os.DirEntry[str]] = field(default_factory=dict)
+    """The session files by name."""
+    links: list[str] = field(default_factory=list)
+    """The names of links to sessions of other users."""
+    leftovers: list[str] = field(default_factory=list)
+    """Files that a killed process may have left."""
+    others: int = 0
+    """How many links, torn tails and copies of synchronisers there are."""
 
 
 class FileStore(SessionStore):
@@ -50,13 +67,14 @@ class FileStore(SessionStore):
         system: Any = os,
         user: str = "",
         data: Path | None = None,
+        has_index: bool = True,
     ) -> None:
         super().__init__(notify)
         self.directory = SessionDirectory(path, notify, system)
         self.system = system
         self.user, self.data = user, data or path.parent
-        self._index = SessionIndex(path / FILE_NAME)
-        self._is_tidy = False
+        self._index = SearchIndex(path.with_name(f"{path.name}.index.sqlite"), self.read_bytes)
+        self.directory.index = self._index if has_index else None
 
     @classmethod
     def for_user(cls, data: Path, user: str, notify: Notify = ignore_notices) -> FileStore:
@@ -71,16 +89,35 @@ class FileStore(SessionStore):
     # Finding
 
     def names(self) -> list[str]:
-        files, links = self._scan()
-        return [*files, *self._shared(files, links)]
+        found = self._scan()
+        return [*found.files, *self._shared(found.files, found.links)]
 
     def lookup(self, name: str) -> str | None:
         try:
             if stat.S_ISREG(self.system.lstat(self.path(name)).st_mode):
                 return validate(name)
         except (OSError, ValueError):
+            if self.directory.is_large() and self.directory.knows_all_files():
+                return next(iter(self._index.names_of(canonical_key(name))), None)
             return super().lookup(name)
         raise not_a_file(self.path(name))
+
+    def is_empty(self) -> bool:
+        try:
+            with self.system.scandir(self.directory.root) as entries:
+                return not any(entry.name.endswith((SUFFIX, shares.SUFFIX)) for entry in entries)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return super().is_empty()
+
+    def unused_name(self, like: str = "") -> str:
+        if like:
+            return super().unused_name(like)
+        while True:  # two words in lower case: looking for names that differ in case would mean reading them all
+            name = unique_name(())
+            if not any(self.path(name, suffix).exists() for suffix in (SUFFIX, shares.SUFFIX)):
+                return name
 
     def location(self, name: str | None = None) -> str:
         if not name:
@@ -89,23 +126,68 @@ class FileStore(SessionStore):
         return str(store.path(name))
 
     def list_sessions(self) -> list[SessionInfo]:
+        if self.directory.is_large() and self.directory.knows_all_files():
+            return [info for _, info in self._index.latest(-1)]
+        if self._index.has_too_many_stale_parts():
+            self._index.delete()
+        time = self.directory.time()
+        found = self._scan()
         stamps = {}
-        files, links = self._scan()
-        for name, entry in files.items():
+        for name, entry in found.files.items():
             with contextlib.suppress(FileNotFoundError):  # deleted in this moment
-                found = entry.stat(follow_symlinks=False)
-                stamps[name] = found.st_size, found.st_mtime_ns, found.st_ino
+                stamps[name] = stamp_of(entry.stat(follow_symlinks=False))
         sessions = list(self._index.sessions(stamps, self._read_info, self.progress))
-        for name, link in self._shared(files, links).items():
+        if found.leftovers:
+            self.directory.remove_leftovers(found.leftovers)
+        if len(sessions) == len(found.files):
+            self._index.complete(time, found.others)
+        for name, link in self._shared(found.files, found.links).items():
             if info := self._read_info(name):
                 sessions.append(info._replace(owner=link.user))
         return newest_first(sessions)
 
+    def recent_sessions(self, limit: int) -> list[SessionInfo]:
+        if self.directory.knows_all_files():
+            recent = self._index.latest(limit)
+            with contextlib.suppress(OSError):
+                if all(self.directory.stamp(info.name) == stamp for stamp, info in recent):
+                    return [info for _, info in recent]
+        return super().recent_sessions(limit)
+
+    def matching_sessions(self, pattern: str, limit: int) -> list[SessionInfo]:
+        if self.directory.knows_all_files():
+            return self._index.matching(pattern, limit)
+        return super().matching_sessions(pattern, limit)
+
+    def search(self, query: Query, only: str | None = None) -> Iterator[Hit]:
+        terms = list(query.terms())
+        if only or not terms:
+            yield from super().search(query, only)
+            return
+        self.refresh_index()
+        names = self._index.find(terms)
+        if names is None:
+            yield from super().search(query)
+            return
+        if not self.directory.knows_all_files():
+            found = self._scan()
+            names += self._shared(found.files, found.links)
+        for name in names:
+            with contextlib.suppress(SessionNotFoundError):  # deleted in the meantime
+                yield from super().search(query, name)
+
+    def refresh_index(self) -> None:
+        if not (self.directory.is_large() and self.directory.knows_all_files()):
+            self.list_sessions()
+        self._index.index_words(self.progress)
+
     def rebuild_index(self) -> None:
-        self.directory.remove(self._index.path)
+        self._index.delete()
         self.list_sessions()
 
     def conflict_copies(self) -> dict[str, str]:
+        if self.directory.knows_all_files():
+            return {}
         try:
             found = [file for file in self.system.listdir(self.directory.root) if "conflict" in file.lower()]
         except OSError:
@@ -131,25 +213,28 @@ class FileStore(SessionStore):
         trash = self.directory.make_dir(self.directory.root.parent / "trash")
         self.directory.move(self.directory.root / f"{copy}{SUFFIX}", trash / f"{copy}.{timestamp()}{SUFFIX}")
 
-    def _scan(self) -> tuple[dict[str, os.DirEntry[str]], list[str]]:
-        """The session files of this user by name, and the names of links. Raises StorageError."""
-        files: dict[str, os.DirEntry[str]] = {}
-        links: list[str] = []
+    def _scan(self) -> _DirectoryContent:
+        """What is in the directory of this user. Raises StorageError."""
+        found = _DirectoryContent()
         try:
             with self.system.scandir(self.directory.root) as entries:
                 for entry in entries:
                     name, dot, suffix = entry.name.rpartition(".")
+                    found.others += ".torn-" in entry.name or "conflict" in entry.name.lower()
                     if dot + suffix == SUFFIX and entry.is_file(follow_symlinks=False) and is_valid(name):
-                        files[name] = entry
+                        found.files[name] = entry
                     elif dot + suffix == shares.SUFFIX and is_valid(name):
-                        links.append(name)
+                        found.links.append(name)
+                        found.others += 1
+                    elif entry.name[0] == "." and (dot + suffix in (UNFINISHED, ".tmp") or entry.name == FORMER_NAME):
+                        found.leftovers.append(entry.name)
         except (FileNotFoundError, NotADirectoryError):
             pass
         except OSError as error:
             raise StorageError(
                 f"Cannot read the directory {self.directory.root}: {error.strerror}.", "Check its permissions."
             ) from error
-        return files, links
+        return found
 
     def _shared(self, files: Collection[str], links: Collection[str]) -> dict[str, ShareLink]:
         """The sessions that other users share with this one, by the name they have here."""
@@ -176,12 +261,12 @@ class FileStore(SessionStore):
         store, name = self._resolve(name)
         return store._decode(name, store.read_bytes(name))
 
-    def read_bytes(self, name: str) -> bytes:
-        """The content of a session's file. Raises StorageError."""
+    def read_bytes(self, name: str, start: int = 0) -> bytes:
+        """The content of a session's file, from a position on. Raises StorageError."""
         try:
             descriptor = open_file(self.system, self.path(name), os.O_RDONLY)
             try:
-                return read_from(self.system, descriptor, 0)
+                return read_from(self.system, descriptor, start)
             finally:
                 self.system.close(descriptor)
         except OSError as error:
@@ -193,11 +278,11 @@ class FileStore(SessionStore):
         return store._check(name, label, store.directory.torn_files(), deep)
 
     def check_all(self, deep: bool = False) -> Iterator[CheckReport]:
-        files, links = self._scan()
-        torn = self.directory.torn_files() if files else {}  # read once: a directory may have 100,000 sessions
-        for name in self.progress(sorted([*files, *self._shared(files, links)]), "Checking"):
+        found = self._scan()
+        torn = self.directory.torn_files() if found.files else {}  # read once: there may be 100,000 sessions
+        for name in self.progress(sorted([*found.files, *self._shared(found.files, found.links)]), "Checking"):
             with contextlib.suppress(SessionNotFoundError, FileNotFoundError):  # deleted in the meantime
-                yield self._check(name, name, torn, deep) if name in files else self.check(name, deep)
+                yield self._check(name, name, torn, deep) if name in found.files else self.check(name, deep)
 
     def _check(self, name: str, label: str, torn: dict[str, list[Path]], deep: bool) -> CheckReport:
         set_aside = [path.name for path in torn.get(name, ())]
@@ -238,10 +323,7 @@ class FileStore(SessionStore):
         """Create a session's file atomically: written and synced under another name, then renamed."""
         path, temporary = self.path(name), self.directory.root / f".{name}{UNFINISHED}"
         self.directory.make_dir()
-        if not self._is_tidy:
-            self._is_tidy = True
-            self.directory.remove_leftovers()
-        with self.directory.lock(name), storage_errors(f"Cannot create session {name!r}"):
+        with self.directory.changing(), self.directory.lock(name), storage_errors(f"Cannot create session {name!r}"):
             self._check_free(name)
             with contextlib.suppress(FileNotFoundError):
                 self.system.lstat(path)
@@ -257,6 +339,20 @@ class FileStore(SessionStore):
                 self.directory.remove(temporary)
                 raise
             self.directory.sync()
+            info = SessionInfo.from_session(Session.replay(name, first))
+            self._update_index([info])
+
+    def _update_index(
+        self,
+        added: Iterable[SessionInfo] = (),
+        removed: Mapping[str, bytes] = MappingProxyType({}),
+        renamed: tuple[str, str] | None = None,
+    ) -> None:
+        """Write changes to the index. Best effort."""
+        if self.directory.index:
+            with contextlib.suppress(OSError):
+                stamped = [(self.directory.stamp(info.name), info) for info in added]
+                self._index.update(stamped, removed, renamed, self.directory.own_changes())
 
     def rename(self, name: str, new: str) -> None:
         name, new = self.find(name), validate(new)
@@ -268,25 +364,28 @@ class FileStore(SessionStore):
         log = FileLog(self.directory, name)
         try:
             with (
+                self.directory.changing(),
                 log.exclusive(wait=False),
                 self.directory.lock(new, wait=False) if is_new_file else contextlib.nullcontext(),
             ):
-                log.append([{"type": "settings", "title": new}])
+                records = [*log.read()[0], {"type": "settings", "title": new}]
+                log.append(records[-1:])
                 self.directory.move(self.path(name), self.path(new))
                 self.directory.move_torn_files(name, self.directory.root, new)
                 self._update_links(name, new)
+                info = SessionInfo.from_session(Session.replay(new, records))
+                self._update_index([info], renamed=(name, new))
         finally:
             log.close()
 
     def _check_free(self, name: str, except_for: str = "") -> None:
-        key = canonical_key(name)
-        if any(canonical_key(known) == key for known in self.names() if known != except_for):
+        if self.lookup(name) not in (None, except_for):
             raise UsageError(f"There is already a session {name!r}.", "Choose another name.")
 
     def _update_links(self, name: str, new: str) -> None:
         """Point the links to a session to its new name."""
         for directory in (self.data / "sessions", *self.data.glob("users/*/sessions")):
-            for path, link in iter_links(directory):
+            for path, link in iter_links(directory) if not FileStore(directory).directory.knows_all_files() else ():
                 if (link.user, link.name) == (self.user, name):
                     with contextlib.suppress(OSError):
                         atomic_write(path, link._replace(name=new).encode())
@@ -298,7 +397,8 @@ class FileStore(SessionStore):
             problem = "You cannot share a session with yourself." if user == self.user else "That user owns it."
             raise UsageError(problem, "Name another user.")
         link = ShareLink(store.user, name, read_session_id(store.path(name)) or "")
-        if link in other._shared(*other._scan()).values():
+        found = other._scan()
+        if link in other._shared(found.files, found.links).values():
             raise UsageError(f"Session {name!r} is already shared with {user!r}.")
         shared_name = unique_name(other.names(), name)
         try:
@@ -314,7 +414,8 @@ class FileStore(SessionStore):
             return
         log = FileLog(self.directory, name)
         try:
-            with log.exclusive(wait=False):
+            with self.directory.changing(), log.exclusive(wait=False):
+                data = self.read_bytes(name)
                 if purge:
                     self.system.unlink(self.path(name))
                     for torn in self.directory.torn_files().get(name, ()):
@@ -324,6 +425,7 @@ class FileStore(SessionStore):
                     self.directory.move(self.path(name), trash / f"{name}.{timestamp()}{SUFFIX}")
                     self.directory.move_torn_files(name, trash, name)
                 self.directory.sync()
+                self._update_index(removed={name: data})
         except OSError as error:
             raise storage_error(f"Cannot delete session {name!r}", error) from error
         finally:

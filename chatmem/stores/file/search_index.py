@@ -1,0 +1,224 @@
+"""The index of a directory of session files: what lists show, and which words occur in which session.
+
+A full-text index (FTS5 of SQLite) without the text itself: it finds the sessions that may contain a hit, and the hit is
+read from the file. A session's file only grows, so each addition is a part of its own, known by its range of bytes.
+
+Changes by this program are written as they happen. To notice those of others without looking at every file, the index
+remembers the modification time of the directory: as long as nobody else created, renamed or deleted a file there, the
+index is current. Otherwise the next list compares every file. The index itself is kept beside that directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from chatmem.errors import ChatmemError
+from chatmem.history.names import canonical_key
+from chatmem.stores.base import Progress, SessionInfo, no_progress
+from chatmem.stores.codec import decode_all
+from chatmem.stores.search import index_terms
+from chatmem.stores.session_index import BATCH, INFO_FIELDS, FileStamp, SessionIndex
+
+if TYPE_CHECKING:
+    import sqlite3
+
+FORMER_NAME = ".index.sqlite"
+"""The name of the index in the directory of the sessions, where older versions kept it."""
+NEWEST_FIRST = "last_active DESC, name DESC"
+MAX_STALE_PARTS = 1_000
+"""How many parts may point to nothing before the index is rebuilt, if they are a quarter of all."""
+
+ReadBytes = Callable[[str, int], bytes]
+"""Reads the file of a session from a position on. Raises ChatmemError."""
+
+
+Times = tuple[int, int]
+"""The modification times of the directory before and after some changes of this process, if nobody else changed it."""
+
+
+class SearchIndex(SessionIndex):
+    """The index of the session files of one user."""
+
+    TABLES: ClassVar[tuple[str, ...]] = (
+        *SessionIndex.TABLES,
+        "ALTER TABLE sessions ADD COLUMN key TEXT",
+        "ALTER TABLE sessions ADD COLUMN indexed INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE sessions ADD COLUMN words_of INTEGER NOT NULL DEFAULT 0",
+        "CREATE INDEX sessions_without_words ON sessions(number) WHERE words_of != size",
+        "CREATE INDEX sessions_by_use ON sessions(last_active, name)",
+        "CREATE INDEX sessions_by_key ON sessions(key)",
+        "CREATE TABLE parts(number INTEGER PRIMARY KEY AUTOINCREMENT, session INTEGER, first INTEGER, last INTEGER)",
+        "CREATE INDEX parts_by_session ON parts(session)",
+        "CREATE VIRTUAL TABLE texts USING fts5(text, content='', detail=none, columnsize=0, tokenize='ascii')",
+        "CREATE TABLE state(directory INTEGER NOT NULL, others INTEGER NOT NULL, stale INTEGER NOT NULL)",
+        "INSERT INTO state VALUES (-1, 0, 0)",
+    )
+
+    def __init__(self, path: Path, read_bytes: ReadBytes) -> None:
+        super().__init__(path)
+        self.read_bytes = read_bytes
+
+    def is_current(self, directory_time: int) -> bool:
+        """Whether the index knows every session, if this is the modification time of the directory now."""
+        return bool(self._query("SELECT 1 FROM state WHERE directory = ?", directory_time))
+
+    def knows_all_files(self, directory_time: int) -> bool:
+        """The same, and there is no other file to look for: a link, a torn tail, the copy of a synchroniser."""
+        return bool(self._query("SELECT 1 FROM state WHERE directory = ? AND others = 0", directory_time))
+
+    def latest(self, limit: int) -> list[tuple[FileStamp, SessionInfo]]:
+        """The most recently used sessions, newest first. All of them if `limit` is negative."""
+        fields = ", ".join(INFO_FIELDS)
+        query = f"SELECT size, changed, inode, {fields} FROM sessions ORDER BY last_active DESC, name DESC LIMIT ?"
+        return [
+            ((size, changed, inode), SessionInfo(*rest)) for size, changed, inode, *rest in self._query(query, limit)
+        ]
+
+    def names_of(self, key: str) -> list[str]:
+        """The sessions whose name has this canonical key."""
+        return [name for (name,) in self._query("SELECT name FROM sessions WHERE key = ?", key)]
+
+    def matching(self, pattern: str, limit: int) -> list[SessionInfo]:
+        """The most recently used sessions whose name or title contains these characters in this order."""
+        like = "%".join(["", *(f"\\{c}" if c in "%_\\" else c for c in pattern), ""])
+        query = (
+            f"SELECT {', '.join(INFO_FIELDS)} FROM sessions "
+            f"WHERE name LIKE ?1 ESCAPE '\\' OR title LIKE ?1 ESCAPE '\\' ORDER BY {NEWEST_FIRST} LIMIT ?2"
+        )
+        return [SessionInfo(*row) for row in self._query(query, like, limit)]
+
+    def find(self, words: Sequence[str]) -> list[str] | None:
+        """The sessions that may contain words that begin with all of these, the most recently used first.
+
+        None if that is not known.
+        """
+        import sqlite3
+
+        terms = " AND ".join(f'"{word}"*' for word in words)
+        query = (
+            "SELECT name FROM sessions WHERE number IN "
+            "(SELECT session FROM parts WHERE number IN (SELECT rowid FROM texts WHERE texts MATCH ?)) "
+            f"ORDER BY {NEWEST_FIRST}"
+        )
+        try:
+            with self._open() as database:
+                return [name for (name,) in database.execute(query, (terms,))]
+        except (sqlite3.Error, OSError):
+            return None
+
+    def update(
+        self,
+        added: Sequence[tuple[FileStamp, SessionInfo]] = (),
+        removed: Mapping[str, bytes] = MappingProxyType({}),
+        renamed: tuple[str, str] | None = None,
+        times: Times | None = None,
+    ) -> None:
+        """Apply changes of this process: rename a session, add or replace some, remove others with these contents."""
+
+        def change(database: sqlite3.Connection) -> None:
+            if renamed:
+                old, new = renamed
+                self._remove(database, new)
+                database.execute("UPDATE sessions SET name = ?, key = ? WHERE name = ?", (new, canonical_key(new), old))
+            for name, data in removed.items():
+                self._remove_words(database, name, data)
+                self._remove(database, name)
+            for stamp, info in added:
+                self._add(database, stamp, info)
+                self._add_words(database, info.name)
+            if times:
+                database.execute("UPDATE state SET directory = ? WHERE directory = ?", times[::-1])
+
+        self._write(change)
+
+    def index_words(self, progress: Progress = no_progress) -> None:
+        """Index the words of all sessions that have changed since. Best effort."""
+        names = [name for (name,) in self._query("SELECT name FROM sessions WHERE words_of != size")]
+        batch: list[str] = []
+
+        def change(database: sqlite3.Connection) -> None:
+            for name in batch:
+                with contextlib.suppress(ChatmemError):  # deleted in the meantime
+                    self._add_words(database, name)
+
+        for name in progress(names, "Indexing"):
+            batch.append(name)
+            if len(batch) == BATCH or name == names[-1]:
+                self._write(change)
+                batch.clear()
+
+    def complete(self, directory_time: int, others: int) -> None:
+        """Every session that was there at this modification time of the directory is in the index.
+
+        `others` is the number of files beside them that need attention: see `knows_all_files`.
+        """
+        change = "UPDATE state SET directory = ?, others = ?"
+        self._write(lambda database: database.execute(change, (directory_time, others)))
+
+    def has_too_many_stale_parts(self) -> bool:
+        """Whether the index should be rebuilt."""
+        found = self._query("SELECT stale, (SELECT count(*) FROM parts) FROM state")
+        return any(stale > max(MAX_STALE_PARTS, parts // 3) for stale, parts in found)
+
+    def _query(self, query: str, *parameters: Any) -> list[Any]:
+        """The rows of a query. None of them if the index cannot be read."""
+        import sqlite3
+
+        with contextlib.suppress(sqlite3.Error, OSError), self._open() as database:
+            return database.execute(query, parameters).fetchall()
+        return []
+
+    def _add(self, database: sqlite3.Connection, stamp: FileStamp, info: SessionInfo) -> None:
+        known = database.execute("SELECT inode, indexed FROM sessions WHERE name = ?", (info.name,)).fetchone()
+        super()._add(database, stamp, info)
+        if known is None:
+            database.execute("UPDATE sessions SET key = ? WHERE name = ?", (canonical_key(info.name), info.name))
+        elif known[0] != stamp[2] or known[1] > stamp[0]:
+            self._forget_parts(database, info.name)  # another file
+
+    def _add_words(self, database: sqlite3.Connection, name: str) -> None:
+        """Index what was added to a session's file since its words were indexed."""
+        number, indexed = database.execute("SELECT number, indexed FROM sessions WHERE name = ?", (name,)).fetchone()
+        data = self.read_bytes(name, indexed)
+        end = data.rfind(b"\n") + 1
+        if words := _words_in(data[:end]):
+            parts = "INSERT INTO parts(session, first, last) VALUES (?, ?, ?)"
+            part = database.execute(parts, (number, indexed, indexed + end)).lastrowid
+            database.execute("INSERT INTO texts(rowid, text) VALUES (?, ?)", (part, words))
+        # An unfinished last line counts as indexed up to the next change.
+        change = "UPDATE sessions SET indexed = ?, words_of = size WHERE number = ?"
+        database.execute(change, (indexed + end, number))
+
+    def _remove(self, database: sqlite3.Connection, name: str) -> None:
+        self._forget_parts(database, name)
+        super()._remove(database, name)
+
+    def _forget_parts(self, database: sqlite3.Connection, name: str) -> None:
+        """The parts of a session point to nothing from now on: their words find no session."""
+        own = "session = (SELECT number FROM sessions WHERE name = ?)"
+        count = database.execute(f"DELETE FROM parts WHERE {own}", (name,)).rowcount
+        database.execute("UPDATE state SET stale = stale + ?", (count,))
+        database.execute("UPDATE sessions SET indexed = 0, words_of = 0 WHERE name = ?", (name,))
+
+    def _remove_words(self, database: sqlite3.Connection, name: str, data: bytes) -> None:
+        """Remove the words of a session whose file still is as it was indexed. FTS5 must be given the text again."""
+        own = "session = (SELECT number FROM sessions WHERE name = ?)"
+        parts = database.execute(f"SELECT number, first, last FROM parts WHERE {own}", (name,)).fetchall()
+        for number, first, last in parts:
+            text = _words_in(data[first:last])
+            database.execute("INSERT INTO texts(texts, rowid, text) VALUES ('delete', ?, ?)", (number, text))
+        database.execute(f"DELETE FROM parts WHERE {own}", (name,))
+
+
+def _words_in(data: bytes) -> str:
+    """The words of the messages in some lines, as FTS5 splits them: at ASCII characters that are no letter or digit."""
+    texts = []
+    for record in decode_all(data.split(b"\n")):
+        content = record.get("content")
+        if record.get("type") == "message" and isinstance(content, str):
+            texts.append(content.lower() if content.isascii() else " ".join(index_terms(content)))
+    return " ".join(texts)
