@@ -61,6 +61,8 @@ def is_valid(name: str) -> bool:
 
 def canonical_key(name: str) -> str:
     """The key that all spellings of a name share; names are unique ignoring case."""
+    if name.isascii():
+        return name.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 

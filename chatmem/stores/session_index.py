@@ -7,6 +7,8 @@ or not writable, everything works as if it did not exist.
 from __future__ import annotations
 
 import contextlib
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -37,6 +39,10 @@ class SessionIndex:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock = threading.RLock()
+        self._database: sqlite3.Connection | None = None
+        self._opened = (0, 0, 0)
+        """The process, device and inode of the connection."""
 
     def sessions(
         self,
@@ -93,6 +99,7 @@ class SessionIndex:
 
     def delete(self) -> None:
         """Delete the cache."""
+        self._close()
         for suffix in ("", "-wal", "-shm"):
             with contextlib.suppress(OSError):
                 self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
@@ -121,23 +128,37 @@ class SessionIndex:
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        """A connection to the cache, which is created or emptied if necessary. Raises sqlite3.Error and OSError."""
+        """The connection to the cache, which is created or emptied if necessary. Raises sqlite3.Error and OSError.
+
+        It stays open: the last process that closes a database writes its log back, which takes longer than a change.
+        """
         import sqlite3
 
-        create_private(self.path)
-        database = sqlite3.connect(self.path, timeout=0.2)
-        try:
-            if database.execute("PRAGMA user_version").fetchone()[0] != self.VERSION:
-                self._create(database)
-            database.execute("PRAGMA synchronous = NORMAL")
-            yield database
-        except sqlite3.DatabaseError as error:
-            database.close()
-            if not isinstance(error, sqlite3.OperationalError):
-                self.delete()  # damaged: the next list rebuilds it
-            raise
-        finally:
-            database.close()
+        with self._lock:
+            create_private(self.path)
+            status = self.path.stat()
+            opened = os.getpid(), status.st_dev, status.st_ino
+            if self._database is None or self._opened != opened:  # another process may have deleted it
+                self._database = sqlite3.connect(self.path, timeout=0.2, check_same_thread=False)
+                self._opened = opened
+            try:
+                self._database.execute("PRAGMA synchronous = NORMAL")
+                if self._database.execute("PRAGMA user_version").fetchone()[0] != self.VERSION:
+                    self._create(self._database)
+                yield self._database
+            except sqlite3.DatabaseError as error:
+                self._close()
+                if not isinstance(error, sqlite3.OperationalError):
+                    self.delete()  # damaged: the next list rebuilds it
+                raise
+            finally:
+                if self._database and self._database.in_transaction:
+                    self._database.rollback()
+
+    def _close(self) -> None:
+        if self._database:
+            self._database.close()
+        self._database = None
 
     def _create(self, database: sqlite3.Connection) -> None:
         """Create the tables, and drop those of another version."""

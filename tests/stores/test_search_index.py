@@ -60,7 +60,7 @@ def store(tmp_path: Path) -> FileStore:
     return FileStore(tmp_path / "sessions")
 
 
-@pytest.fixture(params=[0, 1000], ids=["large", "small"])
+@pytest.fixture(params=[0, 400], ids=["large", "small"])
 def any_size(request: pytest.FixtureRequest, store: FileStore, monkeypatch: pytest.MonkeyPatch) -> FileStore:
     """A store whose directory counts as large, or as small."""
     monkeypatch.setattr(directory_module, "MANY_FILES", request.param)

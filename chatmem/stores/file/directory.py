@@ -21,7 +21,7 @@ from chatmem.stores.session_index import FileStamp
 SUFFIX = ".jsonl"
 UNFINISHED = ".new"
 """Suffix of a session file that is being created."""
-MANY_FILES = 1_000
+MANY_FILES = 400
 OLD_SECONDS = 3600.0
 """The age from which on a file is taken to be abandoned if no lock can tell."""
 
@@ -105,6 +105,8 @@ class SessionDirectory:
     def own_changes(self) -> Times | None:
         """The modification times before and after all changes since the last call. None if others changed names."""
         times, is_foreign = self._times, self.has_foreign_changes
+        if times and self._changing:
+            times = (times[0], self.time())
         self._times, self.has_foreign_changes = None, False
         return None if is_foreign else times
 
@@ -155,8 +157,12 @@ class SessionDirectory:
         return False
 
     def knows_all_files(self) -> bool:
-        """Whether the index is current, and there is no file to look for beside the sessions."""
-        return self.index is not None and self.index.knows_all_files(self.time())
+        """Whether the index is current, and there is no file to look for beside the sessions.
+
+        Inside `changing()`, whether that was so before it.
+        """
+        time = self._times[1] if self._changing and self._times else self.time()
+        return self.index is not None and self.index.knows_all_files(time)
 
     def remove_leftovers(self, names: Iterable[str]) -> None:
         """Remove unfinished files of processes that were killed while they created a session or a link."""

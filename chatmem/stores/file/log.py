@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from chatmem.history.records import Record
+from chatmem.history.session import Session
 from chatmem.stores.base import SessionInfo, SessionLog
 from chatmem.stores.codec import MALFORMED, decode, decode_all, encode
 from chatmem.stores.file.directory import OLD_SECONDS, SUFFIX, SessionDirectory
@@ -37,6 +38,8 @@ class FileLog(SessionLog):
         self._pending: list[Record] = []
         """Records that were read, or recovered, but not yet returned by `read`."""
         self._info: SessionInfo | None = None
+        self._has_appended = False
+        """Whether something was appended since the index was updated."""
         self._open()
 
     def read(self) -> tuple[list[Record], bool]:
@@ -53,6 +56,7 @@ class FileLog(SessionLog):
         data = b"".join(map(encode, records))
         with storage_errors(f"Cannot save session {self.name!r}"):
             append_all(self.system, self._descriptor, data)
+        self._has_appended = True
         self._read_offset += len(data)
         self._valid_offset = self._read_offset
         self._ids.update(str(r["id"]) for r in records if "id" in r)
@@ -79,13 +83,16 @@ class FileLog(SessionLog):
 
     def _update_index(self) -> None:
         """Write what lists show of the session to the index, still under the lock."""
-        info, self._info = self._info, None
-        if info and self.directory.index:
+        info, has_appended, self._info, self._has_appended = self._info, self._has_appended, None, False
+        if has_appended and self.directory.index:
             with contextlib.suppress(OSError):
                 stamp = self.directory.stamp(self.name)
-                self.directory.index.update(
-                    [(stamp, info._replace(name=self.name))], times=self.directory.own_changes()
-                )
+                info = (info or self._read_info())._replace(name=self.name)
+                self.directory.index.update([(stamp, info)], times=self.directory.own_changes())
+
+    def _read_info(self) -> SessionInfo:
+        lines = read_from(self.system, self._descriptor, 0).split(b"\n")
+        return SessionInfo.from_session(Session.replay(self.name, decode_all(lines)))
 
     def open_draft(self, skeleton: Record) -> Callable[[str], None]:
         return self.draft.start(self._draft_path, skeleton)

@@ -97,10 +97,21 @@ class FileStore(SessionStore):
             if stat.S_ISREG(self.system.lstat(self.path(name)).st_mode):
                 return validate(name)
         except (OSError, ValueError):
+            key = canonical_key(name)
             if self.directory.is_large() and self.directory.knows_all_files():
-                return next(iter(self._index.names_of(canonical_key(name))), None)
-            return super().lookup(name)
+                return next(iter(self._index.names_of(key)), None)
+            return self._lookup_key(key)
         raise not_a_file(self.path(name))
+
+    def _lookup_key(self, key: str) -> str | None:
+        """The session whose name has this canonical key, from the names of all files."""
+        suffixes = (SUFFIX, shares.SUFFIX)
+        with contextlib.suppress(OSError), self.system.scandir(self.directory.root) as entries:
+            for entry in entries:
+                if entry.name.endswith(suffixes) and canonical_key(entry.name.rpartition(".")[0]) == key:
+                    return super().lookup(key)
+            return None
+        return super().lookup(key)
 
     def is_empty(self) -> bool:
         try:
@@ -322,12 +333,13 @@ class FileStore(SessionStore):
     def _create(self, name: str, first: list[Record]) -> None:
         """Create a session's file atomically: written and synced under another name, then renamed."""
         path, temporary = self.path(name), self.directory.root / f".{name}{UNFINISHED}"
+        is_first = self.directory.time() == 0
         self.directory.make_dir()
+        if is_first and self.directory.index:
+            self._index.complete(self.directory.time(), others=0)
+        self._check_free(name)
         with self.directory.changing(), self.directory.lock(name), storage_errors(f"Cannot create session {name!r}"):
-            self._check_free(name)
-            with contextlib.suppress(FileNotFoundError):
-                self.system.lstat(path)
-                raise not_a_file(path)
+            self._check_free(name, ignoring_case=False)
             try:
                 descriptor = open_file(self.system, temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
                 try:
@@ -378,14 +390,19 @@ class FileStore(SessionStore):
         finally:
             log.close()
 
-    def _check_free(self, name: str, except_for: str = "") -> None:
+    def _check_free(self, name: str, except_for: str = "", ignoring_case: bool = True) -> None:
+        if not ignoring_case and not any(os.path.lexists(self.path(name, s)) for s in (SUFFIX, shares.SUFFIX)):
+            return
         if self.lookup(name) not in (None, except_for):
             raise UsageError(f"There is already a session {name!r}.", "Choose another name.")
 
     def _update_links(self, name: str, new: str) -> None:
         """Point the links to a session to its new name."""
         for directory in (self.data / "sessions", *self.data.glob("users/*/sessions")):
-            for path, link in iter_links(directory) if not FileStore(directory).directory.knows_all_files() else ():
+            own = directory == self.directory.root
+            if (self if own else FileStore(directory)).directory.knows_all_files():
+                continue  # there are no links
+            for path, link in iter_links(directory):
                 if (link.user, link.name) == (self.user, name):
                     with contextlib.suppress(OSError):
                         atomic_write(path, link._replace(name=new).encode())
