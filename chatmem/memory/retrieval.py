@@ -242,7 +242,6 @@ class Stems(dict[str, str]):
     def __init__(self) -> None:
         import sqlite3  # imported lazily: slow
 
-        super().__init__()
         self._database = sqlite3.connect(":memory:", check_same_thread=False)
         self._database.executescript(
             "CREATE VIRTUAL TABLE words USING fts5(word, tokenize='porter ascii');"

@@ -231,8 +231,9 @@ class SummaryJob:
         try:
             texts = [self._request(prompt, piece, self._segment_limit) for piece in pieces]
         except ContextLengthError as error:
-            smaller = (error.limit or self._max_input) // 2
-            if smaller < 128 or (max_input and smaller >= max_input):
+            largest = max_input or self._max_input
+            smaller = min(error.limit or largest, largest) // 2
+            if smaller < 128:
                 raise
             return self._summarize(chunk, smaller)
         sources = [
@@ -273,7 +274,6 @@ class SummaryJob:
         if self.stopped:
             raise ServerError("The summary was stopped.")
         self.calls += 1
-        max_tokens = max(MIN_SEGMENT_TOKENS, max_tokens)
         system = prompt.format(words=max_tokens * 2 // 3)
         system += f"\nPay particular attention to: {self.focus}" if self.focus else ""
         messages = [{"role": "system", "content": system}, {"role": "user", "content": text}]

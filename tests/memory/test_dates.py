@@ -108,3 +108,24 @@ def test_many_days_are_read_in_linear_time() -> None:
             assert len(named_days(text, TODAY)) == count
         reads.append(lines[0])
     assert reads[1] < 2.5 * reads[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "day"),
+    [
+        ("the day before yesterday, vorgestern, avant-hier, anteayer", "2026-05-18"),
+        ("yesterday, last night, gestern, letzte Nacht, ayer, anoche", "2026-05-19"),
+        ("today, tonight, this morning, this evening, heute, aujourd'hui, hoy", "2026-05-20"),
+        ("tomorrow, morgen um 9, demain", "2026-05-21"),
+        ("the day after tomorrow, übermorgen, après-demain, pasado mañana", "2026-05-22"),
+    ],
+)
+def test_words_for_days_near_today_are_read(words: str, day: str) -> None:
+    days = [(str(named.first), str(named.last)) for named in named_days(words, TODAY)]
+    assert days == [(day, day)] * len(words.split(","))
+
+
+def test_a_whole_month_or_year_is_written_as_such() -> None:
+    assert with_dates("We met last year, five years ago, last month.", date(2026, 5, 2)) == (
+        "We met last year [2025], five years ago [2021], last month [2026-04]."
+    )

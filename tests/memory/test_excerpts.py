@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
@@ -11,7 +12,8 @@ import pytest
 from chatmem.history.session import Session
 from chatmem.memory.budget import Limits
 from chatmem.memory.dates import Calendar
-from chatmem.memory.excerpts import DAYS_CLOSE, DAYS_OPEN, EXCERPTS_CLOSE, EXCERPTS_OPEN, day_lines
+from chatmem.memory.excerpts import DAYS_CLOSE, DAYS_OPEN, EXCERPTS_CLOSE, EXCERPTS_OPEN, day_lines, retrieve
+from chatmem.memory.passages import Passage
 from chatmem.memory.plan import ContextPlan
 from chatmem.memory.planner import plan
 from chatmem.memory.strategies import parse_spec, strategy_from_mapping
@@ -165,3 +167,68 @@ def test_copies_in_the_summary_say_when_they_were_written() -> None:
     assert days and all(date.fromisoformat(b) - date.fromisoformat(a) == timedelta(1) for a, b in days)
     plain = planned(session_of(*said), "summary:800,recall_tokens=0,dates=off", "Hello?").messages[0]["content"]
     assert "[Not summarised yet:]" in plain and "[2026" not in plain
+
+
+def quoted(
+    session: Session, question: str, max_tokens: int, tokenize: Callable[[str], int] = len, of: str = "q"
+) -> tuple[list[Passage], str]:
+    """What is quoted of the questions (`q`) or replies (`a`) of a session, where every character is a token."""
+    counter = Counter(None, tokenize)
+    return retrieve(session, question, lambda ident: ident[0] in of, counter, max_tokens, index(session), Calendar(NOW))
+
+
+def test_a_passage_that_does_not_fit_leaves_its_place_to_a_shorter_one() -> None:
+    said = ["The walrus sings by the sea.", "By the sea the walrus eats all of the fish that it finds.", "A walrus?"]
+    session = session_of(*(("2026-05-02T10:00:00Z", text) for text in said))
+    whole, block = quoted(session, "Where does the walrus of the sea live?", 10_000)
+    assert [p.text for p in whole] == said
+    both = len(block) - len(f"user: {said[2]}\n")
+    for space, expected in ((both, said[:2]), (both - 1, said[::2])):
+        assert [p.text for p in quoted(session, "Where does the walrus of the sea live?", space)[0]] == expected
+
+
+def test_passages_of_one_day_share_its_heading_and_leave_space_for_more() -> None:
+    one_day, many_days = (
+        session_of(*((f"2026-05-{1 + n * days:02}T10:00:00Z", f"The walrus is number {n}.") for n in range(19)))
+        for days in (0, 1)
+    )
+    counts = [len(quoted(session, "Where is the walrus?", 400)[0]) for session in (one_day, many_days)]
+    assert counts[0] > counts[1]
+
+
+def test_more_space_never_leads_to_fewer_quoted_words() -> None:
+    long = "The walrus sings by the sea. " * 12
+    session = session_of(*(("2026-05-02T10:00:00Z", text) for text in (long, long, "A walrus?")))
+    sizes = [
+        len(quoted(session, "Where is the walrus of the sea?", space, lambda text: len(text.split()))[1])
+        for space in range(200)
+    ]
+    assert sizes == sorted(sizes) and len(set(sizes)) > 5
+
+
+def test_quoted_replies_exceed_their_space_by_no_token() -> None:
+    session = session_of(*(("2026-05-02T10:00:00Z", "Hello.") for _ in range(9)), reply="The walrus sings.")
+    blocks = {space: quoted(session, "Where is the walrus?", space, of="a")[1] for space in range(400)}
+    assert all(len(block) <= space for space, block in blocks.items()) and blocks[399].count("sings") > 3
+
+
+def test_a_long_question_takes_no_space_from_the_passages() -> None:
+    session = session_of(*(("2026-05-02T10:00:00Z", f"The walrus is number {n}.") for n in range(19)))
+    blocks = [quoted(session, f"Where is the walrus?{' Please.' * count}", 400)[1] for count in (0, 100)]
+    assert blocks[0] and blocks[0] == blocks[1]
+
+
+def test_the_newest_days_that_fit_are_told_in_their_order() -> None:
+    turns = session_of(*((f"2026-05-{day:02}T10:00:00Z", f"It is the {day}.") for day in range(1, 13, 2))).turns
+    counter, calendar = Counter(None, len), Calendar(NOW)
+    lines = day_lines(turns, counter, 10_000, calendar).split("\n")[1:7]
+    assert lines[0] == "2026-05-01: “It is the 1.”" and lines[5] == "2026-05-11: “It is the 11.”"
+    for first in range(6):
+        block = "\n".join([DAYS_OPEN, *lines[first:], DAYS_CLOSE]) + "\n\n"
+        assert day_lines(turns, counter, len(block), calendar) == block
+        assert lines[first] not in day_lines(turns, counter, len(block) - 1, calendar)
+
+
+def test_a_long_question_is_named_by_its_first_words() -> None:
+    session = session_of(("2026-05-02T10:00:00Z", "Where did we leave the car\nlast night, and who has its key?"))
+    assert "2026-05-02: “Where did we leave the car last…”\n" in day_lines(session.turns, COUNTER, 99, Calendar(NOW))

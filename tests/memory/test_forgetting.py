@@ -165,6 +165,9 @@ def test_matches_name_the_turn_and_the_passage() -> None:
         ("Claudia", "Claudias Schlüssel", True),
         ("boat", "The boats are red.", True),
         ("boat", "A boatman came.", False),
+        ("Vienna", "The Viennese café.", True),
+        ("Marianne", "Maria came.", False),
+        ("Paris", "A Parisian café.", False),
     ],
 )
 def test_all_words_have_to_be_there_as_whole_words(text: str, said: str, hidden: bool) -> None:
@@ -283,3 +286,28 @@ def test_a_chunk_of_which_everything_was_forgotten_is_summarised_without_the_mod
     job = SummaryJob.for_session(session, 1, 900, SummaryModel("m", 8192, ask), Counter(None, estimate_tokens))
     job.run()
     assert not calls and not job.error and [segment.text for segment in job.segments] == ["(left out)"]
+
+
+def test_a_line_that_shares_one_word_with_the_forgotten_passage_it_stems_from_is_hidden() -> None:
+    session = make_session(1)
+    say(session, "news", "I am pregnant, it is due in June.")
+    for number in range(6):
+        say(session, f"later{number}", f"Something about boats, number {number}.")
+    record = {"type": "summary", "id": "s", "from": "q1", "to": "later3r", "level": 0}
+    session.apply(record | {"text": "Expects a child in June.\nLikes tea.", "sources": [["news"], ["news"]]})
+    forget(session, "pregnant")
+    ((_, _, segment),) = select_summaries(session, session.turns, 8)
+    assert segment.text == "Likes tea."
+
+
+def test_a_question_whose_reply_was_forgotten_is_still_summarised() -> None:
+    session, shown = make_session(1), []
+    say(session, "news", "I keep a boat in the harbour.", "Its name is Pickle.")
+    forget(session, "Pickle")
+
+    def ask(messages: Sequence[ApiMessage], most: int) -> tuple[str, str | None]:
+        shown.append(messages[-1]["content"])
+        return "Keeps a boat.", "complete"
+
+    SummaryJob.for_session(session, 2, 900, SummaryModel("m", 8192, ask), Counter(None, estimate_tokens)).run()
+    assert len(shown) == 1 and "I keep a boat" in shown[0] and "Pickle" not in shown[0]

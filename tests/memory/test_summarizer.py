@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections import Counter as Tally
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -26,7 +27,7 @@ from chatmem.tokens.counter import Counter
 from chatmem.tokens.estimate import estimate_tokens
 from tests.chat.test_chat import texts
 from tests.fakes import ScriptedModel
-from tests.memory.test_planner import make_session
+from tests.memory.test_planner import add_summary, make_session
 
 
 def counter() -> Counter:
@@ -316,3 +317,121 @@ def test_a_running_job_does_not_undo_an_edit_of_the_summary(tmp_path: Path) -> N
     assert chat.background.job is None
     texts(chat, "and another")
     assert "my own words" in [segment.text for segment in chat.session.summaries.values()]
+
+
+def test_compacting_makes_one_segment_above_the_others_that_heeds_the_focus() -> None:
+    session, prompts = make_session(12), []
+
+    def ask(messages: Sequence[ApiMessage], most: int) -> tuple[str, str | None]:
+        prompts.append(messages[0]["content"])
+        return "notes", "complete"
+
+    for focus, level in (("", 0), ("the harbour", 1)):
+        job = SummaryJob.for_session(session, 10, 900, SummaryModel("x", 8192, ask), counter())
+        segment = job.compact(focus)
+        assert segment and job.segments == [segment] and segment.compact
+        assert (segment.start, segment.end, segment.level) == ("q1", "a10", level)
+        session.apply(segment.record())
+    assert "attention" not in prompts[0] and prompts[1] == f"{prompts[0]}\nPay particular attention to: the harbour"
+
+
+def test_compacting_turns_of_which_none_may_be_summarised_makes_nothing() -> None:
+    session, summarizer = make_session(3), FakeSummarizer()
+    for number in (1, 2):
+        session.apply({"type": "mark", "message": f"q{number}", "pinned": True})
+    model = SummaryModel("x", 8192, summarizer.ask)
+    assert SummaryJob.for_session(session, 2, 900, model, counter()).compact() is None and not summarizer.shown
+
+
+def test_6000_tokens_of_turns_are_summarised_at_once_and_half_of_them_where_replies_interrupt_it() -> None:
+    for turns, smaller_by, calls in ((60, 0, 1), (61, 0, 2), (120, 0, 2), (121, 0, 3), (30, 1, 1), (31, 1, 2)):
+        session = make_session(turns, words=44)  # 100 tokens for each turn
+        model = SummaryModel("x", 32_000, FakeSummarizer(window=32_000).ask)
+        words = Counter(None, lambda text: len(text.split()))
+        job = SummaryJob.for_session(session, turns, 5_000, model, words, smaller_by)
+        job.run()
+        assert job.calls == len(job.segments) == calls
+    assert SummaryJob.for_session(session, 1, 900, model, words).smaller_by == 0
+
+
+def test_segments_are_merged_once_they_leave_no_space_for_another() -> None:
+    for spare, calls in ((64, 0), (63, 1)):
+        session = make_session(8)
+        for first, last in ((1, 4), (5, 8)):
+            add_summary(session, first, last, "Talked about boats. " * 30)
+        total = sum(counter().count_text(segment.text) + 2 for segment in session.summaries.values())
+        assert FakeSummarizer().summarise(session, 8, tokens=total + spare).calls == calls
+
+
+def test_a_job_runs_in_the_background_until_its_model_has_answered() -> None:
+    asked, may_answer = threading.Event(), threading.Event()
+
+    def ask(messages: Sequence[ApiMessage], most: int) -> tuple[str, str | None]:
+        asked.set()
+        may_answer.wait(10)
+        return "notes", "complete"
+
+    job = SummaryJob.for_session(make_session(4), 2, 900, SummaryModel("x", 8192, ask), counter())
+    assert not job.running and job.join(0)
+    job.start()
+    assert asked.wait(10) and job.running and not job.join(0)
+    may_answer.set()
+    assert job.join(10) and not job.running and len(job.segments) == 1
+
+
+def test_a_job_that_is_stopped_keeps_the_segments_made_so_far() -> None:
+    def ask(messages: Sequence[ApiMessage], most: int) -> tuple[str, str | None]:
+        job.stop()
+        return "notes", "complete"
+
+    job = SummaryJob.for_session(make_session(40, words=120), 40, 5_000, SummaryModel("x", 32_000, ask), counter())
+    job.run()
+    assert len(job.segments) == job.calls == 1 and job.error == "The summary was stopped."
+
+
+def test_a_segment_reaches_from_its_first_to_its_last_summarised_turn() -> None:
+    session = make_session(12)
+    for number, mark in ((1, "pinned"), (5, "pinned"), (6, "excluded"), (10, "excluded")):
+        session.apply({"type": "mark", "message": f"q{number}", mark: True})
+    FakeSummarizer().summarise(session, 10, tokens=5_000)
+    ((first, last, segment),) = select_summaries(session, session.turns, 10)
+    assert (first, last, segment.start, segment.end, segment.level) == (1, 8, "q2", "a9", 0)
+    assert segment.excluded_turns == {"q5", "q6"}
+
+
+def test_a_merged_segment_is_one_level_above_both_and_keeps_that_one_was_asked_for() -> None:
+    session = make_session(8)
+    for first, last, compact in ((1, 4, True), (5, 8, False)):
+        record = {"type": "summary", "id": f"s{first}", "from": f"q{first}", "to": f"a{last}", "level": 1}
+        session.apply(record | {"text": "Talked about boats. " * 30, "compact": compact})
+    (merged,) = FakeSummarizer().summarise(session, 8, tokens=200).segments
+    assert (merged.start, merged.end, merged.level, merged.compact) == ("q1", "a8", 2, True)
+
+
+def test_a_model_that_takes_no_size_ends_the_job_with_its_error() -> None:
+    summarizer = FakeSummarizer(*[ContextLengthError("too long", limit=1_000)] * 20)
+    job = summarizer.summarise(make_session(20, words=100), 10)
+    assert job.error == "too long" and not job.segments and job.calls < 10
+
+
+def test_each_line_of_a_segment_names_the_turn_that_it_stems_from() -> None:
+    session = make_session(2)
+    for number, text in ((3, "I keep a walrus in the harbour."), (4, "I bake bread at night.")):
+        for ident, role, content in ((f"q{number}", "user", text), (f"a{number}", "assistant", "Noted.")):
+            record = {"type": "message", "id": ident, "parent": session.head, "role": role, "content": content}
+            session.apply(record)
+    FakeSummarizer("Bakes bread.\nKeeps a walrus.").summarise(session, 4, tokens=900)
+    (segment,) = session.summaries.values()
+    assert segment.text == "Keeps a walrus.\nBakes bread." and segment.sources == (("q3",), ("q4",))
+
+
+@pytest.mark.parametrize("limit", [900, None])
+def test_pieces_are_halved_until_they_fit_whether_or_not_the_server_tells_its_limit(limit: int | None) -> None:
+    def ask(messages: Sequence[ApiMessage], most: int) -> tuple[str, str | None]:
+        if sum(estimate_tokens(message["content"]) for message in messages) + most > 900:
+            raise ContextLengthError("too long", limit=limit)
+        return "notes", "complete"
+
+    job = SummaryJob.for_session(make_session(40, words=100), 36, 1_000, SummaryModel("x", None, ask), counter())
+    job.run()
+    assert not job.error and job.segments

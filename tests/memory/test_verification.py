@@ -106,6 +106,15 @@ def test_a_value_that_is_not_in_the_source_is_found(line: str) -> None:
         ("born on 3 July 1990", "born on 1990-07-03"),
         ("my birthday is 3 July", "birthday: 3 July"),
         ("I leave in five days.", "leaves on 2026-05-07"),
+        ("十人来ました。", "10人来た"),
+        ("上万人来了。", "10000人"),
+        ("誕生日は七月9日です。", "誕生日は7月9日"),
+        ("The exam is on 3 March.", "exam: 2025-03-03"),
+        ("The exam is on 3 March.", "exam: 2027-03-03"),
+        ("We moved last year.", "moved in 2025"),
+        ("Three thousand people came.", "3000 people"),
+        ("lunch at 12 pm", "lunch at 12:00"),
+        ("asleep at 12:30 am", "asleep at 0:30"),
     ],
 )
 def test_other_notations_of_the_same_value_are_known(said: str, line: str) -> None:
@@ -124,6 +133,8 @@ def test_other_notations_of_the_same_value_are_known(said: str, line: str) -> No
         ("10.0.0.12", "10001"),
         ("wake me at 9:00", "wakes at 21:00"),
         ("the card 4444444444444444 and seat 7", "the card is 44"),
+        ("Of the twenty, ten left.", "30 left"),
+        ("The exam is on 3 March.", "exam: 2024-03-03"),
     ],
 )
 def test_a_value_that_only_resembles_one_of_the_source_is_unknown(said: str, line: str) -> None:
@@ -397,3 +408,67 @@ def test_restored_statements_carry_the_date_of_relative_words() -> None:
 def test_nothing_is_made_of_an_answer_without_words() -> None:
     assert texts("...\n---\n\n", "I like tea.") == []
     assert texts("lorem\x1bipsum\x00", "I like tea.") == ["lorem\x1bipsum\x00"], "the terminal cleans it"
+
+
+def test_a_name_that_was_corrected_replaces_the_older_one() -> None:
+    told = ["The name of my cat is Nemo.", "I mean, the name of my cat is Pluto now."]
+    assert texts("Cat name: Nemo", *told) == told[1:]
+
+
+def test_lines_stand_in_the_order_of_the_first_of_their_turns() -> None:
+    walrus = "The walrus sings in the harbour."
+    answer = f"{walrus}\nThe cat sleeps."
+    for later in ([turn(2, walrus), turn(3, walrus)], [Source(("q2", "q3"), "2026-05-02", walrus)]):
+        lines = verified(answer, [turn(1, "The cat sleeps."), *later], 500, estimate_tokens)
+        assert [(line.text, line.ids) for line in lines] == [("The cat sleeps.", ("q1",)), (walrus, ("q2", "q3"))]
+
+
+def test_the_plural_of_a_word_is_the_same_word() -> None:
+    assert texts("Hotels: 140 euros", "One hotel takes 140.") == ["Hotels: 140 euros"]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("Blue boat: 12 years", ["The blue boat is old."]),
+        ("The boat has 12 sails", []),
+    ],
+)
+def test_a_line_with_a_false_value_needs_two_words_in_common_with_what_replaces_it(
+    line: str, expected: list[str]
+) -> None:
+    assert texts(line, "The blue boat is old.") == expected
+
+
+def test_of_two_sentences_that_a_false_line_resembles_equally_the_first_is_taken() -> None:
+    assert texts("The blue boat has 9 cabins, masts.", "The blue boat has cabins. The blue boat has masts.") == [
+        "The blue boat has cabins."
+    ]
+
+
+def test_a_summary_never_exceeds_its_space() -> None:
+    answer = "\n".join(f"Likes the {name}." for name in NAMES)
+    sizes = []
+    for tokens in range(30, 250, 5):
+        lines = texts(answer, "I like " + " ".join(NAMES), tokens=tokens)
+        sizes.append(len(lines))
+        assert sum(estimate_tokens(f"2026-05-02: {line}") + 1 for line in lines) <= tokens
+    assert sizes[-1] == len(NAMES) > sizes[0]
+
+
+def test_a_summary_that_fits_exactly_stays_as_it_is() -> None:
+    lines = [f"Likes the {name}." for name in NAMES]
+    needed = sum(estimate_tokens(f"2026-05-02: {line}") + 1 for line in lines)
+    kept = [texts("\n".join(lines), "I like " + " ".join(NAMES), tokens=tokens) for tokens in (needed, needed - 1)]
+    assert kept[0] == lines and len(kept[1]) < len(lines)
+
+
+def test_a_line_does_not_name_a_turn_with_less_than_half_of_its_words() -> None:
+    told = [turn(1, "The walrus may sing in the harbour of the town."), turn(2, "The town has a harbour.")]
+    (line,) = verified("Walrus: may sing in the harbour of the town.", told, 500, estimate_tokens)
+    assert line.ids == ("q1",)
+
+
+def test_a_word_that_is_said_three_times_in_a_row_is_no_loop() -> None:
+    line = "It was a very very very good walrus."
+    assert texts(line, line) == [line]
