@@ -15,7 +15,7 @@ def main() -> None:
         except OSError as error:
             sys.exit(f"Cannot write the output: {error.strerror}.")
         return
-    from chatmem.cli import main as run_cli
+    from chatmem.cli.main import main as run_cli
 
     run_cli()
 

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
@@ -227,6 +226,8 @@ class App:
                 return OpenAIModel(str(entry["id"]), server.base_url, window=window, timeouts=settings.timeouts)
         listed = [str(m["id"]) for server in servers for m in server.models]
         if settings.model and listed:
+            from difflib import get_close_matches  # imported lazily: slow
+
             near = get_close_matches(settings.model, listed, 3, 0.3) or listed[:3]
             raise ServerError(
                 f"No server on this machine has the model {settings.model!r}.",

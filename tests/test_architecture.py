@@ -105,7 +105,7 @@ def loaded_after(code: str) -> set[str]:
 
 def test_openai_tiktoken_and_rich_are_not_imported_before_the_prompt_is_ready() -> None:
     loaded = loaded_after(
-        "import chatmem.cli\n"
+        "import chatmem.cli.main, chatmem.cli.start_chat\n"
         "from chatmem.app import App\nfrom chatmem.repl.repl import Repl\nfrom chatmem.terminal.terminal import Terminal\n"
         "app = App(offline=True)\nrepl = Repl(app.chat('x'), app, Terminal())\n"
         "repl.print_banner(); repl.prompt._make_session()"
@@ -120,6 +120,8 @@ def test_openai_tiktoken_and_rich_are_not_imported_before_the_prompt_is_ready() 
         "pygments",
         "filelock",
         "sqlite3",
+        "typer",
+        "pydantic",
     }
 
 
@@ -131,8 +133,8 @@ def test_the_version_imports_neither_typer_nor_the_commands() -> None:
 
 def test_a_plain_list_imports_neither_rich_nor_the_prompt() -> None:
     loaded = loaded_after(
-        "import sys; sys.argv = ['chatmem', 'sessions', 'list']\nimport chatmem.cli\n"
-        "try: chatmem.cli.main()\nexcept SystemExit: pass"
+        "import sys; sys.argv = ['chatmem', 'sessions', 'list']\nimport chatmem.cli.main\n"
+        "try: chatmem.cli.main.main()\nexcept SystemExit: pass"
     )
     assert "chatmem.cli" in loaded
     assert not loaded & {"rich.console", "prompt_toolkit", "openai", "tiktoken", "filelock", "pydantic"}

@@ -31,7 +31,8 @@ from chatmem.history.records import Record, header
 from chatmem.history.session import Session
 from chatmem.memory.strategies import STRATEGIES, format_spec, parse_spec, strategy_from_mapping
 from chatmem.memory.strategies.base import Strategy, TailContext
-from chatmem.repl.commands import COMMANDS, command
+from chatmem.repl.commands.base import command
+from chatmem.repl.commands.table import COMMANDS
 from chatmem.repl.completer import ReplCompleter
 from chatmem.repl.context import ReplContext
 from chatmem.repl.repl import Repl
@@ -96,8 +97,7 @@ def test_a_format_is_one_object_in_the_table(monkeypatch: pytest.MonkeyPatch) ->
     assert found and found(Session.replay("work", [header("work")]), []) == "work: 0 turns\n"
 
 
-def test_a_slash_command_is_one_function(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chatmem.repl.commands.base.COMMANDS", COMMANDS)
+def test_a_slash_command_is_one_function() -> None:
     screen = io.StringIO()
     with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
         app = App(offline=True)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from chatmem.history.records import Record
 from chatmem.history.session import Session
-from chatmem.memory.dates import Calendar
-from chatmem.memory.plan import ApiMessage, ContextPlan
 from chatmem.memory.strategies.base import Strategy
 from chatmem.models.base import Model, is_nearby
 from chatmem.tokens.counter import Counter
 
 if TYPE_CHECKING:
+    from chatmem.memory.dates import Calendar
+    from chatmem.memory.plan import ApiMessage, ContextPlan
     from chatmem.memory.summarizer import SummaryJob, SummaryModel
 
 MAX_SKIPPED_TURNS = 8
@@ -111,6 +111,8 @@ class BackgroundSummaries:
 
 def calendar_for(strategy: Strategy) -> Calendar | None:
     """The local days for the lines of a summary. None if the strategy tells no dates."""
+    from chatmem.memory.dates import Calendar  # imported lazily: slow
+
     return Calendar(datetime.now().astimezone(), annotates=True) if strategy.tells_date else None
 
 

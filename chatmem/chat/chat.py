@@ -6,11 +6,11 @@ import contextlib
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from chatmem.chat.background_summaries import BackgroundSummaries
 from chatmem.chat.journal import Journal
-from chatmem.chat.summary_editor import SummaryEditor
 from chatmem.chat.turn_config import ResolveTurn, TurnConfig
 from chatmem.errors import (
     Action,
@@ -27,20 +27,21 @@ from chatmem.errors import (
 from chatmem.history.records import Message, Record, Usage, new_id, utc_now
 from chatmem.history.session import Session, Turn
 from chatmem.memory.budget import proven_window
-from chatmem.memory.compare import ComparisonRow, compare
 from chatmem.memory.costs import turn_tokens
-from chatmem.memory.plan import ContextPlan
-from chatmem.memory.planner import plan
-from chatmem.memory.retrieval import PassageIndex
 from chatmem.memory.strategies import current_names
 from chatmem.memory.strategies.base import Strategy
-from chatmem.memory.window import server_truncated, window_after_overflow
 from chatmem.models.base import StreamChunk
 from chatmem.process import defer_signals
 from chatmem.stores.base import SessionStore
 from chatmem.text import fix_surrogates, pluralize
 from chatmem.tokens.calibration import calibrate
 from chatmem.tokens.counter import Counter
+
+if TYPE_CHECKING:  # the planner is imported when it is needed: the prompt is there before
+    from chatmem.chat.summary_editor import SummaryEditor
+    from chatmem.memory.compare import ComparisonRow
+    from chatmem.memory.plan import ContextPlan
+    from chatmem.memory.retrieval import PassageIndex
 
 MATCHING_COUNTS = 0.1
 """The share by which a server's count of a prompt may differ from ours to be believed."""
@@ -69,7 +70,6 @@ class Chat:
         """
         self.journal = Journal(store, name, notify, wait)
         self.background = BackgroundSummaries()
-        self.summary = SummaryEditor(self.journal, self.background, self._transaction)
         self.last_question: Message | None = None
         """The question of the current or last turn. None if it could not be stored."""
         self.last_reply: Message | None = None
@@ -138,6 +138,8 @@ class Chat:
                 yield from self._stream(context)
                 break
             except ContextLengthError as error:
+                from chatmem.memory.window import window_after_overflow
+
                 window = window_after_overflow(
                     error, context, self.turn_config.options.get("max_tokens"), self.turn_config.window
                 )
@@ -190,6 +192,8 @@ class Chat:
                 self.journal.close_draft()
         if usage and status == "complete":
             self._learn_window(context, usage)
+        from chatmem.memory.window import server_truncated
+
         if usage and usage.prompt and server_truncated(self.session, context.counted, usage.prompt):
             yield StreamChunk(
                 notice=Notice(
@@ -228,6 +232,13 @@ class Chat:
                 yield
         except StorageError as error:
             raise StorageError(error.message, "Nothing was sent.", error.action) from error
+
+    @cached_property
+    def summary(self) -> SummaryEditor:
+        """What the user can do to the summary."""
+        from chatmem.chat.summary_editor import SummaryEditor
+
+        return SummaryEditor(self.journal, self.background, self._transaction)
 
     # Reading
 
@@ -284,6 +295,8 @@ class Chat:
 
     def plan(self, question: Message | str | None = None, strategy: Strategy | None = None) -> ContextPlan:
         """What the model would be sent with this question, and why. Changes nothing."""
+        from chatmem.memory.planner import plan
+
         config = self.turn_config
         strategy = strategy or config.strategy
         retrieves = strategy.retrieval_share(strategy.budget(config.limits).tokens) > 0
@@ -295,6 +308,8 @@ class Chat:
 
     def compare(self, question: str | None, strategies: Sequence[Strategy]) -> list[ComparisonRow]:
         """What each strategy would make of this session."""
+        from chatmem.memory.compare import compare
+
         limits = self.turn_config.limits
         now = datetime.now().astimezone()
         return compare(self.session, question, strategies, self.counter, limits, self.index(), now)
@@ -312,6 +327,8 @@ class Chat:
 
     def index(self, question_id: str = "") -> PassageIndex:
         """The passages of the session, indexed, up to date except for the question with the id `question_id`."""
+        from chatmem.memory.retrieval import PassageIndex
+
         if self._index is None or self._index_generation != self.journal.generation:
             self._index, self._index_generation = PassageIndex(), self.journal.generation
         self._index.update(self.session, question_id)

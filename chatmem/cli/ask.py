@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from chatmem.cli.command import command
 from chatmem.cli.options import Continue, Json, Memory, Model, Session, System
-from chatmem.cli.runner import CommandContext, command
+from chatmem.cli.runner import CommandContext
 from chatmem.errors import IncompleteReplyError, UsageError
 from chatmem.history.names import validate
 from chatmem.input_files import read_stream

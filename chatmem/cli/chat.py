@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from typing import Annotated
 
 import typer
 
-from chatmem.chat.chat import Chat
+from chatmem.cli.command import command
 from chatmem.cli.options import Continue, Memory, Model, Session, System
-from chatmem.cli.runner import CommandContext, command
-from chatmem.errors import ChatmemError, StorageError
-from chatmem.history.names import validate
-from chatmem.process import pause_gc
-from chatmem.stores.memory import MemoryStore
-from chatmem.terminal.reply import print_reply
-from chatmem.terminal.terminal import is_tty
+from chatmem.cli.runner import CommandContext
+from chatmem.cli.start_chat import start_chat
 
 
 def register(app: typer.Typer) -> None:
@@ -37,56 +30,4 @@ def chat(
 
     The session stores the model, memory, system prompt and profile that are given here.
     """
-    settings = context.apply_flags(model=model, memory=memory, system=system)
-    if "profile" in context.flags:
-        settings["profile"] = context.flags["profile"]
-    context.app.offline = True
-    store = MemoryStore(context.terminal.notify) if ephemeral else context.app.store
-    if session is not None:
-        name = session
-    elif continue_ and not ephemeral:
-        name = context.latest()
-    else:
-        name = context.unused_name(store)
-    name = validate(name)
-    if store.persistent and context.settings.sessions.expire:
-        from chatmem.cli.sessions import expire_sessions
-
-        expire_sessions(context, except_for=name)
-    conversation = context.app.chat(name, settings, store)
-    for stored in settings:  # from now on they are settings of the session, which can be changed there
-        del context.flags[stored]
-    if is_tty(sys.stdin) and is_tty(sys.stdout):
-        with pause_gc():
-            from chatmem.repl.repl import Repl  # imported lazily: slow
-        context.exit_code = Repl(conversation, context.app, context.terminal).run()
-    else:
-        run_piped(context, conversation)
-
-
-def run_piped(context: CommandContext, conversation: Chat) -> None:
-    """Send each line of stdin as a turn. A failed line does not end the run.
-
-    The exit code is 7 if something is not saved in the end, otherwise that of the first failure.
-    """
-    failures: list[int] = []
-    try:
-        for data in sys.stdin.buffer:
-            line = data.decode("utf-8", "replace").rstrip("\r\n")
-            if not line.strip():
-                continue
-            try:
-                with contextlib.closing(conversation.send(line)) as chunks:
-                    print_reply(context.terminal, chunks)
-            except ChatmemError as error:
-                context.terminal.error(error)
-                failures.append(error.exit_code)
-            if conversation.last_reply and conversation.last_reply.status != "complete":
-                failures.append(6)
-        conversation.wait_for_summary(context.settings.summaries.wait)
-    finally:
-        conversation.close()
-    if conversation.save_error or StorageError.exit_code in failures:
-        context.exit_code = StorageError.exit_code
-    else:
-        context.exit_code = failures[0] if failures else 0
+    start_chat(context, session, continue_, model, memory, system, ephemeral)

@@ -11,9 +11,10 @@ from typing import Annotated, Any
 import typer
 
 from chatmem.app import SCHEMA
+from chatmem.cli.command import command
 from chatmem.cli.fast_params import FastParamsGroup
 from chatmem.cli.options import Json
-from chatmem.cli.runner import CommandContext, command
+from chatmem.cli.runner import CommandContext
 from chatmem.config.example import example_config, iter_settings
 from chatmem.config.loading import load_file
 from chatmem.errors import Action, StorageError, UsageError

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from chatmem.chat.chat import Chat
+from chatmem.cli.command import command
 from chatmem.cli.options import Json, MaybeName, Memory, Model, System
-from chatmem.cli.runner import CommandContext, command
+from chatmem.cli.runner import CommandContext
 from chatmem.errors import ignore_notices
 from chatmem.memory.strategies import format_spec
 from chatmem.terminal.context_view import print_comparison, print_context

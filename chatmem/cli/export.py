@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from chatmem.cli.command import command
 from chatmem.cli.options import Json, MaybeName
-from chatmem.cli.runner import CommandContext, command
+from chatmem.cli.runner import CommandContext
 from chatmem.errors import ChatmemError, StorageError, UsageError
 from chatmem.formats import READABLE, WRITABLE, Format, ImportedConversation, format_for
 from chatmem.formats.importer import read_conversations

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from chatmem.app import OPENAI_URL, App
+from chatmem.cli.command import command
 from chatmem.cli.options import Json
-from chatmem.cli.runner import CommandContext, command
+from chatmem.cli.runner import CommandContext
 from chatmem.doctor import CheckResult, run_checks
 from chatmem.errors import Action, ChatmemError
 from chatmem.models.discovery import context_window_of, find_local_servers

@@ -1,21 +1,17 @@
-"""Running a command: the options that every command has, and the place where errors become exit codes."""
+"""Running a command: what it works with, and the place where errors become exit codes. Without Typer."""
 
 from __future__ import annotations
 
 import contextlib
-import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from chatmem.app import App
 from chatmem.cli.actions import describe_action
-from chatmem.cli.fast_params import FastParamsCommand
 from chatmem.config.loading import read_system_prompt
 from chatmem.config.settings import Settings
 from chatmem.errors import Action, ChatmemError, SessionNotFoundError, StorageError, Terminated, UsageError
@@ -27,41 +23,6 @@ from chatmem.terminal.progress import progress
 from chatmem.terminal.sanitize import sanitize
 from chatmem.terminal.terminal import Terminal
 from chatmem.text import redact
-
-StoreOption = Annotated[
-    str | None,
-    typer.Option(
-        "--store",
-        metavar="URL",
-        help="file, or sqlite:///PATH, redis://…, postgresql://…, mongodb://…",
-        show_default=False,
-    ),
-]
-UserOption = Annotated[
-    str | None,
-    typer.Option(
-        "--user",
-        metavar="NAME",
-        help="Whose sessions to use (users are separated, not authenticated).",
-        show_default=False,
-    ),
-]
-ProfileOption = Annotated[
-    str | None,
-    typer.Option("--profile", metavar="NAME", help="A [profiles.NAME] of the config.", show_default=False),
-]
-NoWaitOption = Annotated[
-    bool, typer.Option("--no-wait", help="Exit with code 8 if the session is in use.", show_default=False)
-]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", show_default=False)]
-
-_COMMON_OPTIONS = {
-    "store": StoreOption,
-    "user": UserOption,
-    "profile": ProfileOption,
-    "no_wait": NoWaitOption,
-    "debug": DebugOption,
-}
 
 
 @dataclass
@@ -130,37 +91,12 @@ class CommandContext:
         return given
 
 
-def command(
-    app: typer.Typer, name: str | None = None, **options: Any
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register `function(context, …)` as a command that also has the common options."""
-
-    def register(function: Callable[..., None]) -> Callable[..., None]:
-        def run(**values: Any) -> None:
-            common = {key: values.pop(key) for key in _COMMON_OPTIONS}
-            flags = {key: common[key] for key in ("store", "user", "profile") if common[key] is not None}
-            context = CommandContext(flags, wait=not common["no_wait"], debug=common["debug"])
-            with handle_errors(context):
-                function(context, **values)
-
-        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
-        shared = [
-            inspect.Parameter(
-                key,
-                inspect.Parameter.KEYWORD_ONLY,
-                annotation=kind,
-                default=False if key in ("no_wait", "debug") else None,
-            )
-            for key, kind in _COMMON_OPTIONS.items()
-        ]
-        parameters = [*(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *shared]
-        vars(run)["__signature__"] = inspect.Signature(parameters)
-        run.__annotations__ = {p.name: p.annotation for p in (*own, *shared)}
-        run.__name__, run.__doc__ = function.__name__, function.__doc__
-        app.command(name, cls=FastParamsCommand, **options)(run)
-        return function
-
-    return register
+def run_command(function: Callable[..., None], values: Mapping[str, Any], **common: Any) -> None:
+    """Run `function(context, **values)` with the common options. Exits with a code other than 0 if it fails."""
+    flags = {key: common[key] for key in ("store", "user", "profile") if common.get(key) is not None}
+    context = CommandContext(flags, wait=not common.get("no_wait"), debug=bool(common.get("debug")))
+    with handle_errors(context):
+        function(context, **values)
 
 
 @contextlib.contextmanager
@@ -186,8 +122,6 @@ def handle_errors(context: CommandContext) -> Iterator[None]:
         path = f": {error.filename}" if error.filename else ""
         context.terminal.error(ChatmemError(f"{error.strerror or error}{path}."))
         code = 1
-    except (typer.Exit, typer.Abort):
-        raise
     except Exception as error:  # noqa: BLE001  # a bug is one line and an exit code as well
         context.print_traceback()
         context.terminal.error(
@@ -209,7 +143,7 @@ def handle_errors(context: CommandContext) -> Iterator[None]:
         _discard_output()
         code = code or 1
     if code:
-        raise typer.Exit(code)
+        sys.exit(code)
 
 
 def _discard_output() -> None:

@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from chatmem.cli.command import command
 from chatmem.cli.fast_params import FastParamsGroup
 from chatmem.cli.options import AllOrName, Json, MaybeName, Name, New, Purge, Yes, session_names
-from chatmem.cli.runner import CommandContext, command
+from chatmem.cli.runner import CommandContext
 from chatmem.config.schema import parse_duration
 from chatmem.errors import Action, ChatmemError, StorageError, UsageError
 from chatmem.formats.json import message_record

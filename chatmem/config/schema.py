@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import difflib
 import re
 import types
 import typing
@@ -106,7 +105,9 @@ def former_names(cls: Any) -> dict[str, str]:
 
 def unknown_setting(key: str, known: list[str], path: str = "") -> SettingError:
     """The error for a setting that does not exist, with the nearest one that does."""
-    near = difflib.get_close_matches(key.replace("-", "_"), known, 1, 0.5)
+    from difflib import get_close_matches  # imported lazily: slow
+
+    near = get_close_matches(key.replace("-", "_"), known, 1, 0.5)
     hint = f"Did you mean {near[0]!r}?" if near else f"Known settings: {', '.join(known)}."
     return SettingError(
         f"{path}.{key}" if path else key, f"Unknown setting {_display(key)}{f' in {path}' if path else ''}.", hint

@@ -12,7 +12,7 @@ from prompt_toolkit.document import Document
 from chatmem.errors import ChatmemError
 from chatmem.memory.strategies import STRATEGIES
 from chatmem.models.base import OPTION_HELP
-from chatmem.repl.commands import COMMANDS
+from chatmem.repl.commands.base import Command
 from chatmem.repl.context import ReplContext
 from chatmem.terminal.sanitize import sanitize_line
 
@@ -37,7 +37,7 @@ class ReplCompleter(Completer):
             "profile": self._profiles,
             "memory": self._strategies,
             "set": lambda typed: iter(OPTION_HELP.items()),
-            "help": lambda typed: ((command.name, command.help) for command in COMMANDS.values()),
+            "help": lambda typed: ((command.name, command.help) for command in self._commands.values()),
             "summary": lambda typed: iter(SUMMARY_ACTIONS.items()),
         }
 
@@ -48,7 +48,9 @@ class ReplCompleter(Completer):
         elif not line.startswith("/") or line.startswith("//") or "\n" in line:
             return
         elif " " not in line:
-            words = ((f"/{command.name}", f"{command.usage}  {command.help}".strip()) for command in COMMANDS.values())
+            words = (
+                (f"/{command.name}", f"{command.usage}  {command.help}".strip()) for command in self._commands.values()
+            )
             yield from self._fuzzy(words, document, complete_event)
         else:
             name, _, argument = line[1:].partition(" ")
@@ -56,6 +58,12 @@ class ReplCompleter(Completer):
                 yield from self._files(argument, complete_event)
             elif name in self._arguments and not (name == "set" and " " in argument):
                 yield from self._fuzzy(self._arguments[name](argument), Document(argument), complete_event)
+
+    @cached_property
+    def _commands(self) -> dict[str, Command]:
+        from chatmem.repl.commands.table import COMMANDS  # imported lazily: slow
+
+        return COMMANDS
 
     @staticmethod
     def _fuzzy(words: Words, document: Document, event: CompleteEvent) -> Iterable[Completion]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import shlex
 import threading
 from collections.abc import Generator
@@ -12,9 +13,9 @@ from chatmem.chat.chat import Chat
 from chatmem.errors import Action, ChatmemError, UsageError
 from chatmem.models.base import StreamChunk
 from chatmem.process import freeze_gc, switch_threads_often
-from chatmem.repl import commands
 from chatmem.repl.actions import describe_action
 from chatmem.repl.attachments import attach_files
+from chatmem.repl.commands.base import is_command, unescape
 from chatmem.repl.prompt import Prompt, no_echo
 from chatmem.stores.base import no_progress
 from chatmem.stores.database.address import redact_url
@@ -104,8 +105,10 @@ class Repl:
             line = line.rstrip("\n")  # in multiline mode, Enter was pressed before the key that sends
         self.chat.last_reply = None
         try:
-            if commands.is_command(line):
-                commands.run_command(self, line)
+            if is_command(line):
+                from chatmem.repl.commands.table import run_command
+
+                run_command(self, line)
             else:
                 self.send(self._attach_files(line))
         except KeyboardInterrupt:
@@ -125,7 +128,7 @@ class Repl:
     def _attach_files(self, line: str) -> str:
         """The message with its files. If one cannot be attached, the line is put back into the prompt."""
         try:
-            return attach_files(commands.unescape(line), self.notify, self.prompt.pastes.named_files)
+            return attach_files(unescape(line), self.notify, self.prompt.pastes.named_files)
         except UsageError:
             self.prompt.prefill(line)
             raise
@@ -184,6 +187,7 @@ class Repl:
         try:
             with switch_threads_often():
                 self.app.preload(self.chat)
+                importlib.import_module("chatmem.repl.commands.table")
                 with contextlib.suppress(ChatmemError):
                     self.chat.store.refresh_index()
                 if self.terminal.interactive:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from chatmem.app import App
 from chatmem.chat.chat import Chat
 from chatmem.memory.strategies import format_spec
-from chatmem.terminal.context_view import limit_reason
 from chatmem.terminal.sanitize import sanitize_line
-from chatmem.terminal.stats import reply_cost
 from chatmem.terminal.terminal import cell_width
 from chatmem.text import truncate
 
@@ -21,6 +19,9 @@ ToolbarItem = tuple[str, ...]
 
 def toolbar_items(chat: Chat, app: App) -> list[ToolbarItem]:
     """The items of the toolbar, most important first. Resolves the model, which may take a moment."""
+    from chatmem.terminal.context_view import limit_reason  # imported lazily: slow
+    from chatmem.terminal.stats import reply_cost
+
     context = chat.plan()
     share = min(1.0, context.tokens / max(1, context.budget))
     bar = "▰" * round(share * BAR_WIDTH) + "▱" * (BAR_WIDTH - round(share * BAR_WIDTH))

@@ -178,7 +178,7 @@ def test_a_thread_that_opens_a_connection_does_not_crash_the_exit() -> None:
     """OpenSSL in a background thread crashed most processes that ended normally."""
     script = """
 import ssl, sys, threading
-from chatmem.cli import main
+from chatmem.cli.main import main
 def connect():
     while True:
         ssl.create_default_context()

@@ -16,7 +16,7 @@ from prompt_toolkit.output import DummyOutput
 from chatmem.app import App
 from chatmem.errors import StorageError
 from chatmem.history.records import Record
-from chatmem.repl import commands
+from chatmem.repl.commands.table import COMMANDS
 from chatmem.repl.repl import Repl
 from chatmem.stores.file.directory import SessionDirectory
 from chatmem.stores.file.log import FileLog
@@ -111,7 +111,7 @@ def test_two_slashes_send_a_message_that_starts_with_one(type_keys: TypeKeys, se
 
 def test_help_names_every_command(type_keys: TypeKeys) -> None:
     shown = type_keys("/help" + ENTER)
-    assert all(f"/{name}" in shown for name in commands.COMMANDS)
+    assert all(f"/{name}" in shown for name in COMMANDS)
 
 
 def test_exit_quits(type_keys: TypeKeys, server: Server) -> None:

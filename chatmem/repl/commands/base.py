@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable
 from typing import NamedTuple
@@ -52,7 +51,9 @@ def run_command(repl: ReplContext, line: str) -> None:
     name, _, argument = line[1:].strip().partition(" ")
     found = COMMANDS.get(name.lower())
     if found is None:
-        near = difflib.get_close_matches(name, COMMANDS, 1, 0.5)
+        from difflib import get_close_matches  # imported lazily: slow
+
+        near = get_close_matches(name, COMMANDS, 1, 0.5)
         hint = f"Did you mean /{near[0]}?" if near else "/help lists them; //text sends a message that begins with /."
         raise UsageError(f"Unknown command /{name}.", hint)
     found.run(repl, argument.strip())

@@ -1,0 +1,80 @@
+"""Starting a chat: on a terminal the REPL; with piped input, one line is one turn."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+from chatmem.chat.chat import Chat
+from chatmem.cli.runner import CommandContext
+from chatmem.errors import ChatmemError, StorageError
+from chatmem.history.names import validate
+from chatmem.process import pause_gc
+from chatmem.stores.memory import MemoryStore
+from chatmem.terminal.reply import print_reply
+from chatmem.terminal.terminal import is_tty
+
+
+def start_chat(
+    context: CommandContext,
+    session: str | None = None,
+    continue_: bool = False,
+    model: str | None = None,
+    memory: str | None = None,
+    system: str | None = None,
+    ephemeral: bool = False,
+) -> None:
+    """Chat until the user leaves, or until the piped input ends. The parameters are those of `chatmem chat`."""
+    settings = context.apply_flags(model=model, memory=memory, system=system)
+    if "profile" in context.flags:
+        settings["profile"] = context.flags["profile"]
+    context.app.offline = True
+    store = MemoryStore(context.terminal.notify) if ephemeral else context.app.store
+    if session is not None:
+        name = session
+    elif continue_ and not ephemeral:
+        name = context.latest()
+    else:
+        name = context.unused_name(store)
+    name = validate(name)
+    if store.persistent and context.settings.sessions.expire:
+        from chatmem.cli.sessions import expire_sessions
+
+        expire_sessions(context, except_for=name)
+    conversation = context.app.chat(name, settings, store)
+    for stored in settings:  # from now on they are settings of the session, which can be changed there
+        del context.flags[stored]
+    if is_tty(sys.stdin) and is_tty(sys.stdout):
+        with pause_gc():
+            from chatmem.repl.repl import Repl  # imported lazily: slow
+        context.exit_code = Repl(conversation, context.app, context.terminal).run()
+    else:
+        run_piped(context, conversation)
+
+
+def run_piped(context: CommandContext, conversation: Chat) -> None:
+    """Send each line of stdin as a turn. A failed line does not end the run.
+
+    The exit code is 7 if something is not saved in the end, otherwise that of the first failure.
+    """
+    failures: list[int] = []
+    try:
+        for data in sys.stdin.buffer:
+            line = data.decode("utf-8", "replace").rstrip("\r\n")
+            if not line.strip():
+                continue
+            try:
+                with contextlib.closing(conversation.send(line)) as chunks:
+                    print_reply(context.terminal, chunks)
+            except ChatmemError as error:
+                context.terminal.error(error)
+                failures.append(error.exit_code)
+            if conversation.last_reply and conversation.last_reply.status != "complete":
+                failures.append(6)
+        conversation.wait_for_summary(context.settings.summaries.wait)
+    finally:
+        conversation.close()
+    if conversation.save_error or StorageError.exit_code in failures:
+        context.exit_code = StorageError.exit_code
+    else:
+        context.exit_code = failures[0] if failures else 0

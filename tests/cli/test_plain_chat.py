@@ -1,0 +1,51 @@
+"""The plain forms of `chat` are recognised without Typer, and mean what Typer makes of them."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from typing import Any
+
+import pytest
+
+from chatmem.cli import chat
+from chatmem.cli.main import plain_chat_options
+from chatmem.cli.start_chat import start_chat
+from chatmem.cli.typer_app import build_app
+
+ACCEPTED = [["chat"], ["chat", "-c"], ["chat", "--continue"], ["chat", "-s", "work"], ["chat", "--session", "über uns"]]
+WORDS = ["chat", "ask", "-s", "--session", "-c", "--continue", "work", "", "-", "--", "-h", "--session=work", "-swork"]
+
+
+def as_typer_reads(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The parameters that `start_chat` gets from Typer."""
+    found: list[dict[str, Any]] = []
+
+    def record(*values: Any) -> None:
+        found.append(dict(zip(list(inspect.signature(start_chat).parameters)[1:], values[1:], strict=True)))
+
+    monkeypatch.setattr(chat, "start_chat", record)
+    build_app(arguments)(arguments, standalone_mode=False)
+    return found[0]
+
+
+@pytest.mark.parametrize("arguments", ACCEPTED, ids=" ".join)
+def test_a_plain_form_means_what_typer_makes_of_it(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    options = plain_chat_options(arguments)
+    assert options is not None
+    defaults = {p.name: p.default for p in list(inspect.signature(start_chat).parameters.values())[1:]}
+    assert as_typer_reads(arguments, monkeypatch) == defaults | options
+
+
+def test_every_other_form_is_left_to_typer() -> None:
+    for count in range(4):
+        for words in map(list, itertools.product(WORDS, repeat=count)):
+            is_plain = words in ACCEPTED or (words[:2] in (["chat", "-s"], ["chat", "--session"]) and len(words) == 3)
+            name = words[2] if len(words) == 3 else "x"
+            expected = is_plain and name != "" and not name.startswith("-")
+            assert (plain_chat_options(words) is not None) == expected, words
+
+
+def test_a_shell_that_asks_for_completions_is_answered_by_typer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_CHATMEM_COMPLETE", "complete_bash")
+    assert plain_chat_options(["chat"]) is None
