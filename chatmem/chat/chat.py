@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -47,6 +48,8 @@ MATCHING_COUNTS = 0.1
 """The share by which a server's count of a prompt may differ from ours to be believed."""
 MATCHING_TOKENS = 64
 """The tokens by which it may differ in any case: what a server adds to every request."""
+MIN_SUMMARY_WAIT = 1.0
+"""Seconds that `wait_for_summary` waits even after a fast reply."""
 MAX_ATTEMPTS = 3
 """How often a question is sent if the server refuses it as too long."""
 
@@ -74,6 +77,7 @@ class Chat:
         """The question of the current or last turn. None if it could not be stored."""
         self.last_reply: Message | None = None
         """The last reply that was stored. None if nothing arrived."""
+        self._reply_seconds = 0.0
         self._resolve = resolve
         self._overrides: Record = {}
         self._resolved: TurnConfig | None = None
@@ -130,7 +134,7 @@ class Chat:
 
     def _answer(self, question: Message) -> Iterator[StreamChunk]:
         """Stream the reply to a stored question. Whatever happens, the part that arrived is stored."""
-        context = self.plan(question)
+        context, started = self.plan(question), time.monotonic()
         for notice in context.new_notices():
             yield StreamChunk(notice=notice)
         for attempt in range(1, MAX_ATTEMPTS + 1):
@@ -156,6 +160,7 @@ class Chat:
                     raise error from None
                 yield StreamChunk(notice=Notice(f"{reason} Sending a shorter context."))
         model = self.turn_config.summary_model or self.turn_config.model
+        self._reply_seconds = time.monotonic() - started
         self.background.start_if_due(context, self.session, model, self.counter)
 
     def _stream(self, context: ContextPlan) -> Iterator[StreamChunk]:
@@ -398,8 +403,8 @@ class Chat:
             self.journal.append({"type": "head", "message": head})
 
     def wait_for_summary(self, seconds: float) -> None:
-        """Wait for a running summary for at most `seconds`, and store it."""
-        if self.background.wait(seconds) and self.exists:
+        """Wait for a running summary, and store what is done: at most `seconds`, or twice as long as the reply took."""
+        if self.background.wait(min(seconds, max(MIN_SUMMARY_WAIT, 2 * self._reply_seconds))) and self.exists:
             with self._transaction():
                 pass
 

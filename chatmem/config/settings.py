@@ -64,7 +64,10 @@ class SummarySettings:
         None, "A cheaper model for summaries. Unset: the model of the chat.", example="gpt-6-luna"
     )
     wait: float = option_field(
-        10.0, "Seconds that ask and piped chat wait for a running summary before they exit. 0: do not wait.", minimum=0
+        10.0,
+        "Seconds that ask and piped chat wait at most for a running summary before they exit, and never longer than "
+        "twice the time of the reply, or one second. 0: do not wait.",
+        minimum=0,
     )
 
 

@@ -70,16 +70,22 @@ class Message(NamedTuple):
             return None
         if parent is not None and not isinstance(parent, str):
             return None
-        time, model, status, sent = get("time"), get("model"), get("status"), get("sent")
+        content = content if content.isascii() else fix_surrogates(content)
+        time, model, status, usage, sent = get("time"), get("model"), get("status"), get("usage"), get("sent")
+        time = time if isinstance(time, str) else ""
+        if (
+            model is status is usage is sent is None
+        ):  # most messages: opening a long session spends most of its time here
+            return cls(ident, parent, role, content, time)
         return cls(
             ident,
             parent,
             role,
-            fix_surrogates(content),
-            time if isinstance(time, str) else "",
+            content,
+            time,
             model if isinstance(model, str) else None,
             status if status in STATUSES else "complete",
-            Usage.from_record(get("usage")),
+            Usage.from_record(usage),
             sent if isinstance(sent, dict) else None,
         )
 

@@ -115,6 +115,15 @@ class Session:
         copy._turns = list(source.turns)
         return copy
 
+    @classmethod
+    def from_path(cls, source: Session, path: Sequence[Message]) -> Session:
+        """A session that consists of the beginning of a path, with the summaries and marks of `source`."""
+        copy = cls(source.name, system_override=source.system, summaries=source.summaries, marks=source.marks)
+        copy.messages = {message.id: message for message in path}
+        copy._path = list(path)
+        copy.head = copy._newest = path[-1].id if path else None
+        return copy
+
     def apply(self, record: Record) -> None:
         """Apply one record, in the order of the file. Never fails."""
         apply = _APPLY.get(str(record.get("type")))

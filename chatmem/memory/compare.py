@@ -92,10 +92,9 @@ def prefix_reuse(
 ) -> float | None:
     """Replay the last turns under a strategy: the share of each prompt that repeats the start of the previous one."""
     first = max(0, len(session.turns) - REPLAYED_TURNS)
-    replayed = Session(session.name, system_override=session.system, summaries=session.summaries, marks=session.marks)
     skipped = len(session.preamble) + sum(len(t.messages) for t in session.turns[:first])
-    for message in session.path[:skipped]:
-        replayed.apply(message._replace(plan_digest=None).record())
+    path = [m._replace(plan_digest=None) if m.plan_digest else m for m in session.path[:skipped]]
+    replayed = Session.from_path(session, path)
     previous: ContextPlan | None = None
     total = repeated = 0
     for turn in session.turns[first:]:

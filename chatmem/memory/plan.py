@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -77,8 +78,11 @@ class ContextPlan:
     @property
     def evicted(self) -> Iterator[Turn]:
         """The answered turns that are not sent, oldest first."""
-        shown = {turn.id for turn in self.pins}
-        return (t for t in self.turns[: self.start] if t.sendable and t.id not in shown)
+        left_out = (turn for turn in itertools.islice(self.turns, self.start) if turn.sendable)
+        if not self.pins:
+            return left_out
+        pinned = {turn.number for turn in self.pins}
+        return (turn for turn in left_out if turn.number not in pinned)
 
     @property
     def newest_turn(self) -> str:

@@ -13,6 +13,7 @@ import itertools
 import math
 import threading
 from array import array
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
 
@@ -60,7 +61,7 @@ class PassageIndex:
         self._stems = Stems()
         self._messages: list[Message] = []
         self._known: set[str] = set()
-        self._postings: dict[str, array[int]] = {}
+        self._postings: defaultdict[str, array[int]] = defaultdict(lambda: array("I"))
         """The passages that contain each term, by their numbers, ascending."""
         self._places: list[tuple[int, int, int]] = []
         """The message of each passage, and where it begins and ends there."""
@@ -112,17 +113,14 @@ class PassageIndex:
             if message.role == "user" or (message.role == "assistant" and not is_ignorance(message.content)):
                 content = message.content
                 rows += ((position, a, b, terms_of(content[a:b])) for a, b in passages.split(content))
-        self._stems.learn(word for row in rows for word in row[3])
-        for position, start, end, words in rows:
-            number = len(self._places)
-            self._places.append((position, start, end))
-            terms = {self._stems[word] for word in words}
+        self._stems.learn(itertools.chain.from_iterable(row[3] for row in rows))
+        stem_of, postings = self._stems.__getitem__, self._postings
+        for number, (position, start, end, words) in enumerate(rows, len(self._places)):
+            terms = set(map(stem_of, words))
             terms.discard("")
             for term in terms:
-                found = self._postings.get(term)
-                if found is None:
-                    found = self._postings[term] = array("I")
-                found.append(number)
+                postings[term].append(number)
+            self._places.append((position, start, end))
             self._lengths.append(min(len(terms), passages.MAX_CHARS))
             self._total_length += len(terms)
             message = self._messages[position]
@@ -250,7 +248,7 @@ class Stems(dict[str, str]):
 
     def learn(self, words: Iterable[str]) -> None:
         """Find the stems of words in lower case that are not known yet."""
-        new = {word for word in words if word not in self}
+        new = set(words).difference(self)
         plain = []
         for word in new:
             if word in STOP_WORDS or (len(word) == 1 and word.isascii() and not word.isdigit()):
