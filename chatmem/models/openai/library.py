@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -57,13 +58,8 @@ def make_client(
     hooks: dict[str, list[Any]] = {"response": [limit_response]}
     if on_connect is not None:
         hooks["request"] = [lambda request: request.extensions.update(trace=_connection_tracer(on_connect))]
-    try:
-        # Without `trust_env` the client would ignore SSL_CERT_FILE and SSL_CERT_DIR.
-        certificates = httpx2.create_ssl_context() if base_url.startswith("https:") else True
-    except OSError as error:
-        raise UsageError(
-            f"Cannot read the certificates: {error.strerror or error}.", "Check SSL_CERT_FILE and SSL_CERT_DIR."
-        ) from error
+    needs_certificates = base_url.startswith("https:") or trust_env  # a proxy may be reached by https
+    certificates = _ssl_context(needs_certificates, os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
     http = openai.DefaultHttpxClient(
         trust_env=trust_env,
         verify=certificates,
@@ -82,6 +78,26 @@ def make_client(
         if azure_version:
             return openai.AzureOpenAI(azure_endpoint=base_url, api_version=azure_version, **common)
         return openai.OpenAI(base_url=base_url, admin_api_key="", **common)
+
+
+@cache
+def _ssl_context(with_certificates: bool, *variables: str | None) -> Any:
+    """The TLS settings of all clients of this process: reading the certificates takes longer than a request.
+
+    They depend on `variables`, SSL_CERT_FILE and SSL_CERT_DIR, which a client without `trust_env` would ignore.
+    """
+    import ssl
+
+    import httpx2
+
+    if not with_certificates:
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody
+    try:
+        return httpx2.create_ssl_context()
+    except OSError as error:
+        raise UsageError(
+            f"Cannot read the certificates: {error.strerror or error}.", "Check SSL_CERT_FILE and SSL_CERT_DIR."
+        ) from error
 
 
 def _connection_tracer(on_connect: Callable[[Any], None]) -> Callable[[str, dict[str, Any]], None]:
