@@ -7,7 +7,7 @@ import re
 from calendar import monthrange
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 from chatmem.history.records import parse_time
@@ -115,6 +115,7 @@ def named_days(text: str, today: date) -> list[NamedDays]:
     return sorted(found)
 
 
+@lru_cache(maxsize=1024)  # every plan dates the same turns again
 def with_dates(text: str, day: date) -> str:
     """A text written on `day`, with the date in brackets behind words such as "tomorrow"."""
     if _relative_words().isdisjoint(_WORD.findall(normalize(text))):
