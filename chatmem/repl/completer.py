@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 
-from prompt_toolkit.completion import CompleteEvent, Completer, Completion, FuzzyCompleter, PathCompleter
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion, FuzzyCompleter
 from prompt_toolkit.document import Document
 
 from chatmem.errors import ChatmemError
@@ -18,6 +20,8 @@ from chatmem.terminal.sanitize import sanitize_line
 
 MAX_SESSIONS = 100
 """How many sessions are offered."""
+MAX_PATHS = 500
+"""How many paths are offered."""
 SUMMARY_ACTIONS = {"edit": "open the summary in your editor", "redo": "make the summary again"}
 
 Words = Iterator[tuple[str, str]]
@@ -29,7 +33,6 @@ class ReplCompleter(Completer):
 
     def __init__(self, repl: ReplContext) -> None:
         self.repl = repl
-        self._paths = PathCompleter(expanduser=True)
         self._arguments: dict[str, Callable[[str], Words]] = {
             "open": self._sessions,
             "model": self._models,
@@ -44,7 +47,7 @@ class ReplCompleter(Completer):
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
         line = document.text_before_cursor
         if mention := re.search(r"(?:^|\s)@(\"[^\"]*|[^\s@\"]*)$", line):
-            yield from self._files(mention[1], complete_event, quote=True)
+            yield from self._files(mention[1], quote=True)
         elif not line.startswith("/") or line.startswith("//") or "\n" in line:
             return
         elif " " not in line:
@@ -55,7 +58,7 @@ class ReplCompleter(Completer):
         else:
             name, _, argument = line[1:].partition(" ")
             if name in ("save", "export"):
-                yield from self._files(argument, complete_event)
+                yield from self._files(argument)
             elif name in self._arguments and not (name == "set" and " " in argument):
                 yield from self._fuzzy(self._arguments[name](argument), Document(argument), complete_event)
 
@@ -69,13 +72,14 @@ class ReplCompleter(Completer):
     def _fuzzy(words: Words, document: Document, event: CompleteEvent) -> Iterable[Completion]:
         yield from FuzzyCompleter(_WholeLineCompleter(words), pattern=r"^.*").get_completions(document, event)
 
-    def _files(self, start: str, event: CompleteEvent, quote: bool = False) -> Iterable[Completion]:
-        for found in self._paths.get_completions(Document(start.removeprefix('"')), event):
-            path = start.removeprefix('"') + found.text
+    def _files(self, start: str, quote: bool = False) -> Iterable[Completion]:
+        typed = start.removeprefix('"')
+        for name in _paths(typed):
+            path = typed[: typed.rfind("/") + 1] + name
             if quote and (" " in path or start.startswith('"')):  # a path with spaces has to be quoted
-                yield Completion(f'"{path}"', -len(start), display=found.display)
+                yield Completion(f'"{path}"', -len(start), display=sanitize_line(name))
             else:
-                yield found
+                yield Completion(path[len(typed) :], display=sanitize_line(name))
 
     def _sessions(self, typed: str) -> Words:
         try:
@@ -105,6 +109,19 @@ class ReplCompleter(Completer):
         except ChatmemError:
             listed = []
         return [*listed, offline]
+
+
+def _paths(typed: str) -> list[str]:
+    """The names that complete a path, sorted, those of directories with a slash at the end."""
+    directory, _, beginning = typed.rpartition("/")
+    where = os.path.expanduser(directory + "/" if "/" in typed else ".")
+    try:
+        with os.scandir(where) as entries:  # one by one: a directory may have 100,000 files
+            found = (entry for entry in entries if entry.name.startswith(beginning))
+            first = itertools.islice((e for e in found if beginning or not e.name.startswith(".")), MAX_PATHS)
+            return sorted(entry.name + "/" * entry.is_dir() for entry in first)
+    except (OSError, ValueError):
+        return []
 
 
 class _WholeLineCompleter(Completer):

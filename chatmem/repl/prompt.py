@@ -15,8 +15,10 @@ from typing import Any
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
-from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
+from prompt_toolkit.auto_suggest import AutoSuggest, Suggestion
+from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import ThreadedCompleter
+from prompt_toolkit.document import Document
 from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.filters import Condition, completion_is_selected, is_searching, vi_navigation_mode
 from prompt_toolkit.formatted_text import AnyFormattedText
@@ -37,6 +39,13 @@ from chatmem.text import truncate
 
 STYLE = Style.from_dict({"bottom-toolbar": "noreverse", "auto-suggestion": "ansibrightblack"})
 """The terminal's own colors: readable on light and dark."""
+MAX_HISTORY_BYTES = 1 << 20
+"""How much of the history is read, from its end."""
+MAX_ENTRY_CHARS = 100_000
+"""Longer messages are not stored in the history."""
+MAX_SUGGESTIONS = 2_000
+"""How many of the newest entries are searched for a suggestion."""
+MAX_SUGGESTED_CHARS = 2_000
 VI_ESCAPE_TIMEOUT = 0.1
 """Seconds. In vi mode Esc is a key of its own, so a key that belongs to it must follow at once."""
 
@@ -151,7 +160,7 @@ class Prompt:
             prompt_continuation="  ",
             key_bindings=self._key_bindings(),
             history=_open_history(self.repl.app.paths.state, self.pastes) if saves_history else InMemoryHistory(),
-            auto_suggest=AutoSuggestFromHistory(),
+            auto_suggest=RecentSuggestions(),
             search_ignore_case=True,
             completer=ThreadedCompleter(ReplCompleter(self.repl)),
             complete_while_typing=True,
@@ -223,17 +232,36 @@ class Prompt:
         return toolbar.fit_to_width(items, self.repl.terminal.width)
 
 
+class RecentSuggestions(AutoSuggest):
+    """Suggests the end of a line from the newest entries of the history. Looking through all would delay each key."""
+
+    def get_suggestion(self, buffer: Buffer, document: Document) -> Suggestion | None:
+        text = document.text.rpartition("\n")[2]
+        if not text.strip():
+            return None
+        for entry in reversed(buffer.history.get_strings()[-MAX_SUGGESTIONS:]):
+            if text in entry and len(entry) <= MAX_SUGGESTED_CHARS:
+                for line in reversed(entry.split("\n")):
+                    if line.startswith(text):
+                        return Suggestion(line[len(text) :])
+        return None
+
+
 class PrivateHistory(FileHistory):
-    """A history file with mode 0600. Lines that begin with a space are not stored. Errors are ignored."""
+    """A history file with mode 0600, of which the end is read. Errors are ignored.
+
+    Lines that begin with a space are not stored, and neither are very long messages.
+    """
 
     def __init__(self, filename: str, pastes: PasteBuffer) -> None:
         super().__init__(filename)
         self._pastes = pastes
 
     def store_string(self, string: str) -> None:
-        if string.startswith(" "):
+        text = self._pastes.expand(string)
+        if string.startswith(" ") or len(text) > MAX_ENTRY_CHARS:
             return
-        lines = "".join(f"+{line}\n" for line in self._pastes.expand(string).split("\n"))
+        lines = "".join(f"+{line}\n" for line in text.split("\n"))
         entry = f"\n# {datetime.datetime.now()}\n{lines}".encode("utf-8", "replace")
         with contextlib.suppress(OSError):
             descriptor = open_private(Path(str(self.filename)), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -243,10 +271,23 @@ class PrivateHistory(FileHistory):
                 os.close(descriptor)
 
     def load_history_strings(self) -> Iterable[str]:
+        """The newest entries, newest first. An entry is a comment, then its lines, each after a plus."""
         try:
-            return list(super().load_history_strings())
+            with Path(str(self.filename)).open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - MAX_HISTORY_BYTES))
+                lines = file.read().decode("utf-8", "replace").split("\n")
         except OSError:
-            return []
+            return
+        entry: list[str] = []
+        for line in reversed(lines):
+            if line.startswith("+"):
+                entry.append(line[1:])
+            elif entry:
+                yield "\n".join(reversed(entry))
+                entry = []
+        if entry and size <= MAX_HISTORY_BYTES:  # otherwise its first lines were not read
+            yield "\n".join(reversed(entry))
 
 
 def _open_history(directory: Path, pastes: PasteBuffer) -> History:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -10,13 +11,19 @@ from typing import Any
 
 import pytest
 from prompt_toolkit.application import create_app_session
+from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.document import Document
+from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 from chatmem.app import App
 from chatmem.errors import StorageError
 from chatmem.history.records import Record
+from chatmem.repl.attachments import PasteBuffer
 from chatmem.repl.commands.table import COMMANDS
+from chatmem.repl.completer import MAX_PATHS
+from chatmem.repl.prompt import MAX_ENTRY_CHARS, MAX_HISTORY_BYTES, PrivateHistory, RecentSuggestions
 from chatmem.repl.repl import Repl
 from chatmem.stores.file.directory import SessionDirectory
 from chatmem.stores.file.log import FileLog
@@ -628,3 +635,46 @@ def test_compact_changes_nothing_without_a_yes(type_keys: TypeKeys, server: Serv
 
 def test_compact_of_a_single_turn_has_nothing_to_summarise(type_keys: TypeKeys) -> None:
     assert "There is nothing to summarise" in type_keys("one" + ENTER, "/compact" + ENTER)
+
+
+def test_a_directory_of_many_files_is_completed_from_some_of_them(repl: Repl, home: Path) -> None:
+    for number in range(MAX_PATHS + 20):
+        (home / f"file{number}").touch()
+    (home / "folder").mkdir()
+    assert len(complete(repl, f"see @{home}/fi")) == MAX_PATHS
+    assert complete(repl, f"see @{home}/fo") == ["lder/"] and complete(repl, f"see @{home}/none/x") == []
+
+
+def history_of(path: Path) -> list[str]:
+    return list(PrivateHistory(str(path), PasteBuffer()).load_history_strings())
+
+
+def test_the_end_of_a_long_history_is_read_and_very_long_messages_are_not_stored(tmp_path: Path) -> None:
+    path = tmp_path / "history"
+    history = PrivateHistory(str(path), PasteBuffer())
+    for entry in ("first", "two\nlines", "x" * (MAX_ENTRY_CHARS + 1), " secret", "last"):
+        history.store_string(entry)
+    assert history_of(path) == ["last", "two\nlines", "first"]
+    entry = "\n# 2026-05-03\n+" + "y" * 1000 + "\n"
+    path.write_text("\n# 2026-05-03\n+lost\n" + entry * (MAX_HISTORY_BYTES // len(entry) + 5))
+    found = history_of(path)
+    assert set(found) == {"y" * 1000} and MAX_HISTORY_BYTES // len(entry) - 2 <= len(found) <= MAX_HISTORY_BYTES // 1000
+
+
+def test_suggestions_come_from_the_newest_entries_of_usual_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatmem.repl.prompt.MAX_SUGGESTIONS", 3)
+    history = InMemoryHistory(["hello old", "hello " + "x" * 3000, "say hello\nhello world", "bye"])
+    buffer = Buffer(history=history)
+
+    def suggested(text: str) -> str | None:
+        found = RecentSuggestions().get_suggestion(buffer, Document(text))
+        return found and found.text
+
+    asyncio.run(history_loaded(history))
+    assert suggested("hello ") == "world" and suggested("b") == "ye" and suggested("hello o") is None
+    assert suggested("first line\nsay") == " hello" and suggested(" ") is None
+
+
+async def history_loaded(history: InMemoryHistory) -> None:
+    async for _ in history.load():
+        pass
