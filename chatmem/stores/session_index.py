@@ -10,9 +10,11 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from chatmem.input_files import OPEN_DATABASES
 from chatmem.paths import create_private
 from chatmem.stores.base import Progress, SessionInfo, no_progress
 
@@ -23,8 +25,32 @@ FileStamp = tuple[int, int, int]
 """Size, modification time in nanoseconds, and inode of a file."""
 
 INFO_FIELDS = ("name", "title", "turns", "messages", "created", "last_active", "model", "memory", "id", "source")
+MAX_CONNECTIONS = 8
+"""How many caches stay open."""
 BATCH = 500
 """How many sessions are written in one transaction, so that other processes wait little."""
+
+
+class _Connection:
+    """The connection to a cache. It stays open: closing the last one of a database takes longer than a change."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.database: sqlite3.Connection | None = None
+        self.opened = (0, 0, 0)
+        """The process, device and inode of the connection."""
+
+    def close(self) -> None:
+        with self.lock:
+            if self.database:
+                self.database.close()
+            self.database = None
+
+
+@lru_cache(maxsize=MAX_CONNECTIONS)
+def _connection(path: Path) -> _Connection:
+    """The connection to the cache at a path, one for all stores of this process."""
+    return _Connection()
 
 
 class SessionIndex:
@@ -39,10 +65,6 @@ class SessionIndex:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = threading.RLock()
-        self._database: sqlite3.Connection | None = None
-        self._opened = (0, 0, 0)
-        """The process, device and inode of the connection."""
 
     def sessions(
         self,
@@ -99,7 +121,7 @@ class SessionIndex:
 
     def delete(self) -> None:
         """Delete the cache."""
-        self._close()
+        _connection(self.path).close()
         for suffix in ("", "-wal", "-shm"):
             with contextlib.suppress(OSError):
                 self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
@@ -128,37 +150,31 @@ class SessionIndex:
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        """The connection to the cache, which is created or emptied if necessary. Raises sqlite3.Error and OSError.
-
-        It stays open: the last process that closes a database writes its log back, which takes longer than a change.
-        """
+        """The connection to the cache, which is created or emptied if necessary. Raises sqlite3.Error and OSError."""
         import sqlite3
 
-        with self._lock:
+        shared = _connection(self.path)
+        with shared.lock:
             create_private(self.path)
             status = self.path.stat()
             opened = os.getpid(), status.st_dev, status.st_ino
-            if self._database is None or self._opened != opened:  # another process may have deleted it
-                self._database = sqlite3.connect(self.path, timeout=0.2, check_same_thread=False)
-                self._opened = opened
+            if shared.database is None or shared.opened != opened:  # another process may have deleted it
+                shared.database = sqlite3.connect(self.path, timeout=0.2, check_same_thread=False)
+                shared.opened = opened
+                OPEN_DATABASES.add(self.path)
             try:
-                self._database.execute("PRAGMA synchronous = NORMAL")
-                if self._database.execute("PRAGMA user_version").fetchone()[0] != self.VERSION:
-                    self._create(self._database)
-                yield self._database
+                shared.database.execute("PRAGMA synchronous = NORMAL")
+                if shared.database.execute("PRAGMA user_version").fetchone()[0] != self.VERSION:
+                    self._create(shared.database)
+                yield shared.database
             except sqlite3.DatabaseError as error:
-                self._close()
+                shared.close()
                 if not isinstance(error, sqlite3.OperationalError):
                     self.delete()  # damaged: the next list rebuilds it
                 raise
             finally:
-                if self._database and self._database.in_transaction:
-                    self._database.rollback()
-
-    def _close(self) -> None:
-        if self._database:
-            self._database.close()
-        self._database = None
+                if shared.database and shared.database.in_transaction:
+                    shared.database.rollback()
 
     def _create(self, database: sqlite3.Connection) -> None:
         """Create the tables, and drop those of another version."""

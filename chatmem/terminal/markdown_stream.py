@@ -28,7 +28,8 @@ from chatmem.terminal.terminal import MIN_WIDTH, Terminal, wrap
 FRAME_SECONDS = 0.016
 """The least seconds between two frames."""
 FRAME_SHARE = 0.1
-"""The share of the time that drawing may take."""
+"""The share of the time that drawing takes at most, as long as frames do not become too rare."""
+MAX_FRAME_SECONDS = 0.04
 MAX_SCROLL = 8
 """The most rows by which the open block is scrolled instead of being drawn again."""
 MIN_SCROLLED = 4
@@ -108,7 +109,7 @@ class MarkdownStream:
             except OSError as error:  # the terminal is gone: `feed` raises it
                 self._failed = error
                 return
-            time.sleep(max(self.frame, (time.thread_time() - started) / FRAME_SHARE))
+            time.sleep(max(self.frame, min(MAX_FRAME_SECONDS, (time.thread_time() - started) / FRAME_SHARE)))
 
     def _suspend(self) -> None:
         """Remove the open block from the screen, and stop the painter."""

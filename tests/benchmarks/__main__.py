@@ -26,7 +26,10 @@ from tests.benchmarks import reliability
 from tests.benchmarks.rows import Row, table
 
 ROOT = Path(__file__).parents[2]
-GROUPS = ("startup", "turn", "screen", "plan", "files", "stores", "memory", "summarizers", "dialogue", "reliability")
+GROUPS = (
+    *("startup", "turn", "screen", "growth", "scale", "plan", "files", "stores"),
+    *("memory", "summarizers", "dialogue", "reliability"),
+)
 PEERS = {
     "llm": ["llm"],
     "langchain": [
@@ -83,7 +86,7 @@ def measure(group: str, quick: bool) -> list[Row]:
     """The rows of one group, measured in a process of its own."""
     env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     python = Path(sys.executable)
-    if group == "startup" and (llm := peer("llm")):
+    if group in ("startup", "scale") and (llm := peer("llm")):
         env["CHATMEM_BENCH_LLM"] = str(llm / "llm")
     elif group in RUNS_WITH and (programs := peer(RUNS_WITH[group])):
         python = programs / "python"

@@ -668,7 +668,7 @@ def test_suggestions_come_from_the_newest_entries_of_usual_length(monkeypatch: p
 
     def suggested(text: str) -> str | None:
         found = RecentSuggestions().get_suggestion(buffer, Document(text))
-        return found and found.text
+        return found.text if found else None
 
     asyncio.run(history_loaded(history))
     assert suggested("hello ") == "world" and suggested("b") == "ye" and suggested("hello o") is None

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from chatmem.history.records import Record, header
+from chatmem.stores import open_store
 from chatmem.stores.file import directory as directory_module
 from chatmem.stores.file.store import FileStore
 from chatmem.stores.search import Query
@@ -161,3 +162,19 @@ def test_names_are_unique_ignoring_case_in_a_large_directory(store: FileStore, m
     assert store.lookup("wORK") == "Work"
     with pytest.raises(Exception, match="already a session"):
         begin(store, "work", "y")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are counted in /proc")
+@pytest.mark.parametrize("url", ["file", "sqlite"])
+def test_sessions_that_are_opened_and_closed_leave_no_descriptor_open(url: str, tmp_path: Path) -> None:
+    counts = []
+    for number in range(120):
+        store = open_store(f"sqlite:///{tmp_path}/chats.db" if url == "sqlite" else url, tmp_path)
+        log = store.open(f"s{number}", [header(f"s{number}")])
+        with log.exclusive():
+            log.read()
+            log.append([message(0, "text")])
+        log.close()
+        if number in (19, 119):
+            counts.append(len(os.listdir("/proc/self/fd")))
+    assert counts[0] == counts[1]
