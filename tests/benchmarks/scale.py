@@ -30,7 +30,7 @@ CONTINUE = Claim("start of chat -c among 50,000 sessions", compared_to="chat in 
 RECENT = Claim("sessions list -n 5 among 50,000", " s", at_most=0.4)
 LIST = Claim("sessions list of 50,000", " s", at_most=1.0)
 SEARCH = Claim("sessions search among 50,000", " s", at_most=0.5)
-OPEN = Claim("open a session of 10,000 messages", compared_to="an empty one", at_most=1.2)
+OPEN = Claim("start in a session of 10,000 messages", compared_to="an empty one", at_most=1.2)
 LONG = Claim("ask in a session of 100,000 messages", " s", at_most=3.0)
 FIRST = Claim("the first token on the screen after", " ms", at_most=10.0)
 HALF_LATE = Claim("half of the tokens at 30 per second on the screen within", " ms", at_most=20.0)
