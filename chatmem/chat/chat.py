@@ -109,27 +109,32 @@ class Chat:
             yield from self._answer(question)
 
     def retry(self, number: int | None = None, text: str | None = None) -> Generator[StreamChunk]:
-        """Ask a question again, by default the last one, optionally with another text. The old reply stays."""
+        """Ask a question again, by default the last one, optionally with another text. The old reply stays.
+
+        The conversation moves to the new branch with the first part of a reply. If nothing arrives, it stays as it was.
+        """
         self._stop_summary()
         with self._transaction(required=True):
-            question = self.turn(number).question
+            question, head = self.turn(number).question, self.session.head
             if text is not None:
                 question = Message(new_id(), question.parent, "user", fix_surrogates(text), utc_now())
-                self._append_question(question, {"type": "head", "message": question.parent})
-            else:
-                is_moved = self.session.head != question.id
-                self.journal.append(*[{"type": "head", "message": question.id}] * is_moved, required=True)
-            yield from self._answer(question)
+                self._append_question(question, {"type": "head", "message": head})
+            self.session.apply({"type": "head", "message": question.id})  # not stored: the record of a reply moves it
+            try:
+                yield from self._answer(question)
+            finally:
+                if self.session.head == question.id:
+                    self.session.apply({"type": "head", "message": head})
 
     def _stop_summary(self) -> None:
         """End a summary that is being made, if the server may not answer a question at the same time."""
         if self.background.running:
             self.background.make_way(self.turn_config.model.server)
 
-    def _append_question(self, question: Message, *before: Record) -> None:
+    def _append_question(self, question: Message, *more: Record) -> None:
         """Make a question durable. Raises StorageError if that is not possible: then it is not sent."""
         with defer_signals():  # so that an interrupt never returns a question to the prompt that is stored
-            self.journal.append(*before, question.record(), required=True)
+            self.journal.append(question.record(), *more, required=True)
             self.last_question = question
 
     def _answer(self, question: Message) -> Iterator[StreamChunk]:

@@ -44,6 +44,7 @@ def ask(
     ] = False,
 ) -> None:
     """Ask one question. Nothing is saved without -s or -c."""
+    context.errors_as_json = json_
     question = _read_question(text)
     given = context.apply_flags(model=model, memory=memory, system=system)
     terminal = context.terminal
@@ -60,7 +61,10 @@ def ask(
         else:
             print_reply(_RawTerminal.like(terminal) if raw else terminal, chunks)
     except IncompleteReplyError as error:
-        terminal.error(error)
+        if chat.last_reply:
+            terminal.error(error)
+        else:
+            context.print_error(error)
         context.exit_code = error.exit_code
     finally:
         chunks.close()

@@ -34,6 +34,8 @@ class CommandContext:
     debug: bool = False
     exit_code: int = 0
     """The exit code if nothing is raised."""
+    errors_as_json: bool = False
+    """Whether an error is also printed on stdout, as a JSON object."""
 
     @cached_property
     def terminal(self) -> Terminal:
@@ -46,6 +48,14 @@ class CommandContext:
     @property
     def settings(self) -> Settings:
         return self.app.config.settings
+
+    def print_error(self, error: ChatmemError) -> None:
+        """Print a failure on stderr, and if that was asked for, as JSON on stdout."""
+        self.terminal.error(error)
+        if self.errors_as_json:
+            body = {"message": redact(error.message), "hint": redact(error.hint), "exit_code": error.exit_code}
+            with contextlib.suppress(OSError, ValueError):  # stdout is closed
+                self.terminal.json({"error": body}, indent=None)
 
     def print_traceback(self) -> None:
         """With --debug, print where the current exception was raised, without secrets."""
@@ -108,7 +118,7 @@ def handle_errors(context: CommandContext) -> Iterator[None]:
         yield
     except ChatmemError as error:
         context.print_traceback()
-        context.terminal.error(error)
+        context.print_error(error)
         code = error.exit_code
     except KeyboardInterrupt:
         code = 130
@@ -124,7 +134,7 @@ def handle_errors(context: CommandContext) -> Iterator[None]:
         code = 1
     except Exception as error:  # noqa: BLE001  # a bug is one line and an exit code as well
         context.print_traceback()
-        context.terminal.error(
+        context.print_error(
             ChatmemError(
                 f"chatmem failed: {type(error).__name__}.",
                 "Everything that was saved is safe. --debug shows where it failed; please report it.",

@@ -15,7 +15,7 @@ from chatmem.cli.fast_params import FastParamsGroup
 from chatmem.cli.options import AllOrName, Json, MaybeName, Name, New, Purge, Yes, session_names
 from chatmem.cli.runner import CommandContext
 from chatmem.config.schema import parse_duration
-from chatmem.errors import Action, ChatmemError, StorageError, UsageError
+from chatmem.errors import Action, ChatmemError, SessionNotFoundError, StorageError, UsageError
 from chatmem.formats.json import message_record
 from chatmem.history.names import canonical_key
 from chatmem.history.records import parse_time
@@ -178,14 +178,17 @@ def search(
     for hit in context.app.store.search(query, session):
         hits.append(hit)
         if not json_:
-            context.terminal.dim_line(f"{hit.session} · {hit.role} · {relative_time(hit.time)}")
-            context.terminal.write(f"  {hit.excerpt}")
+            where = f"turn {hit.turn}" if hit.turn else "another branch"
+            context.terminal.dim_line(f"{hit.session} · {where} · {hit.role} · {relative_time(hit.time)}")
+            context.terminal.write_highlighted(f"  {hit.excerpt}", query.spans(f"  {hit.excerpt}"))
         if len(hits) == limit:
             break
     if json_:
         _print_json(context, [hit.record() for hit in hits])
     elif not hits:
         context.terminal.info("Nothing found.")
+    if not hits:
+        context.exit_code = SessionNotFoundError.exit_code
 
 
 @command(app, "prune")

@@ -218,7 +218,7 @@ class SessionStore(ABC):
         """The messages that contain all words of a query, the most recently used session first."""
         for name in [self.find(only)] if only else [s.name for s in self.list_sessions()]:
             if (records := self._searchable(name, query)) is not None:
-                yield from find_hits(name, Session.replay(name, records).messages.values(), query)
+                yield from find_hits(Session.replay(name, records), query)
 
     def check(self, name: str, deep: bool = False) -> CheckReport:
         """An integrity report on a session. `deep` also reports lines that another program changed."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
 from chatmem.errors import UsageError
-from chatmem.history.records import Message, Record
+from chatmem.history.records import Record
+from chatmem.history.session import Session
 from chatmem.text import UNSPACED, fix_surrogates, terms_of
 
 CONTEXT_CHARS = 60
@@ -41,6 +42,10 @@ class Query(NamedTuple):
         """Whether a text has all words and phrases, each at the beginning of a word."""
         lower = text.lower()
         return all(word in lower and _at_word(word).search(lower) for word in self.words)
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where the words and phrases stand in a text, for highlighting."""
+        return sorted({match.span() for word in self.words for match in _at_word(word).finditer(text)})
 
     def may_match(self, data: bytes) -> bool:
         """Whether the raw bytes of a session can contain a hit: they must hold each word's longest run of ASCII."""
@@ -82,13 +87,17 @@ class Hit(NamedTuple):
     role: str
     time: str
     excerpt: str
+    turn: int | None = None
+    """The number of its turn. None on another branch."""
 
     def record(self) -> Record:
         return self._asdict()
 
 
-def find_hits(name: str, messages: Iterable[Message], query: Query) -> Iterator[Hit]:
+def find_hits(session: Session, query: Query) -> Iterator[Hit]:
     """The hits in one session's messages, of every branch."""
-    for message in messages:
+    for message in session.messages.values():
         if query.matches(message.content):
-            yield Hit(name, message.id, message.role, message.time, query.excerpt(message.content))
+            index = session.turn_index.get(message.id)
+            turn = None if index is None else index + 1
+            yield Hit(session.name, message.id, message.role, message.time, query.excerpt(message.content), turn)

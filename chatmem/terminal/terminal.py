@@ -12,7 +12,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import IO
 
 from chatmem.errors import Action, ChatmemError, Notice
@@ -133,6 +133,15 @@ class Terminal:
     def write(self, text: str, end: str = "\n") -> None:
         """Print part of an answer: sanitized on a terminal, unchanged into a pipe."""
         self._write(self.out, (sanitize(text) if is_tty(self.out) else text) + end)
+
+    def write_highlighted(self, text: str, spans: Iterable[tuple[int, int]]) -> None:
+        """Print a line of an answer, on a terminal with some spans of it in bold."""
+        parts, end = [], 0
+        for start, stop in spans if is_tty(self.out) else ():
+            if start >= end:
+                parts += [sanitize(text[end:start]), self.styled(sanitize(text[start:stop]), "bold", self.out)]
+                end = stop
+        self._write(self.out, "".join(parts) + (sanitize(text[end:]) if is_tty(self.out) else text[end:]) + "\n")
 
     def dim_line(self, text: str) -> None:
         """Print a dimmed heading above an answer."""

@@ -408,3 +408,38 @@ def test_a_question_does_not_wait_for_a_summary_on_a_server_that_answers_one_req
     assert len(summaries) > 4, "it is made again after the reply"
     assert [text for text in one_at_a_time if text != "summary"] == [f"question {n}" for n in range(14)]
     assert chat.background.error == "" and chat.background.job and chat.background.job.smaller_by >= 2
+
+
+def heads(store: SessionStore) -> list[Any]:
+    return [record.get("message") for record in store.records("work") if record["type"] == "head"]
+
+
+@pytest.mark.parametrize("text", [None, "another question"])
+@pytest.mark.parametrize("error", [ServerError("It is down."), KeyboardInterrupt()], ids=["refused", "interrupted"])
+def test_a_retry_to_which_nothing_arrives_leaves_the_conversation_as_it_was(
+    store: SessionStore, text: str | None, error: BaseException
+) -> None:
+    model = ScriptedModel(["first"], [error], ["third"])
+    chat = chat_with(store, model)
+    texts(chat, "question")
+    with pytest.raises(type(error)):
+        list(chat.retry(text=text))
+    for session in (chat.session, store.session("work")):
+        assert [message.content for message in session.path] == ["question", "first"]
+    texts(chat, "next")
+    assert [message["content"] for message in model.sent[-1]] == ["question", "first", "next"]
+
+
+def test_the_first_part_of_a_retried_reply_moves_the_conversation_without_a_record_of_its_own(
+    store: SessionStore,
+) -> None:
+    chat = chat_with(store, ScriptedModel(["first"], ["second", ServerError("It broke off.")], ["third"]))
+    texts(chat, "question")
+    with pytest.raises(ServerError):
+        list(chat.retry())
+    assert [message.content for message in store.session("work").path] == ["question", "second"]
+    assert heads(store) == []
+    list(chat.retry(1, "edited"))
+    session = store.session("work")
+    assert [message.content for message in session.path] == ["edited", "third"] and len(heads(store)) == 1
+    assert len(session.leaves()) == 3

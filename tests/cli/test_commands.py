@@ -269,3 +269,20 @@ def test_every_command_has_help(run: Run) -> None:
     for command in ([], ["chat"], ["ask"], ["sessions"], ["sessions", "list"], ["export"], ["config", "show"]):
         done = run(*command, "-h")
         assert done.returncode == 0 and "Usage:" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [(status(401, {"error": {"message": "no"}}), 4), (status(404, {"error": {"message": "no model"}}), 3), (OK, 3)],
+    ids=["401", "404", "nothing"],
+)
+def test_ask_prints_its_error_as_json_with_the_exit_code(server: Server, run: Run, answer: bytes, code: int) -> None:
+    server.otherwise = lambda request: answer
+    done = run("ask", "--json", "hello")
+    error = json.loads(done.stdout)["error"]
+    assert done.returncode == code == error["exit_code"] and error["message"] and error["message"] in done.stderr
+
+
+def test_ask_prints_a_mistake_in_its_arguments_as_json(run: Run) -> None:
+    done = run("ask", "--json", "hello", "--memory", "nothing")
+    assert done.returncode == 2 == json.loads(done.stdout)["error"]["exit_code"]

@@ -111,7 +111,10 @@ def test_search_finds_all_words_in_one_message_and_phrases(run: Run, store: File
     assert sorted(found('"sea horse"')) == [("a", "a0"), ("b", "b1")] == sorted(found("sea horse"))
     assert found("österreich") == [("b", "b0")] and found("straße") == [("b", "b0")]
     assert found("horse", "-s", "b") == [("b", "b1")] and found("zebra") == []
-    assert "sea horse" in run("sessions", "search", "sea horse").stdout
+    done = run("sessions", "search", "sea horse")
+    assert "sea horse" in done.stdout and "turn 1" in done.stdout and done.returncode == 0
+    assert run("sessions", "search", "zebra").returncode == 9
+    assert json.loads(run("sessions", "search", "--json", "swims").stdout)[0]["turn"] == 1
 
 
 def test_prune_lists_asks_for_confirmation_and_keeps_the_newest(run: Run, store: FileStore) -> None:

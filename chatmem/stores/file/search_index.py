@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 FORMER_NAME = ".index.sqlite"
 """The name of the index in the directory of the sessions, where older versions kept it."""
 NEWEST_FIRST = "last_active DESC, name DESC"
+MAX_NEW_BYTES = 1 << 20
+"""How much is indexed at once when a session changes."""
 MAX_STALE_PARTS = 1_000
 """How many parts may point to nothing before the index is rebuilt, if they are a quarter of all."""
 
@@ -129,7 +131,7 @@ class SearchIndex(SessionIndex):
                 self._remove(database, name)
             for stamp, info in added:
                 self._add(database, stamp, info)
-                self._add_words(database, info.name)
+                self._add_words(database, info.name, MAX_NEW_BYTES)
             if times:
                 database.execute("UPDATE state SET directory = ? WHERE directory = ?", times[::-1])
 
@@ -180,9 +182,12 @@ class SearchIndex(SessionIndex):
         elif known[0] != stamp[2] or known[1] > stamp[0]:
             self._forget_parts(database, info.name)  # another file
 
-    def _add_words(self, database: sqlite3.Connection, name: str) -> None:
-        """Index what was added to a session's file since its words were indexed."""
-        number, indexed = database.execute("SELECT number, indexed FROM sessions WHERE name = ?", (name,)).fetchone()
+    def _add_words(self, database: sqlite3.Connection, name: str, most: int | None = None) -> None:
+        """Index what was added to a session's file since its words were indexed, if it is at most `most` bytes."""
+        query = "SELECT number, indexed, size FROM sessions WHERE name = ?"
+        number, indexed, size = database.execute(query, (name,)).fetchone()
+        if most is not None and size - indexed > most:
+            return  # a turn does not wait for that: the next search or chat does it
         data = self.read_bytes(name, indexed)
         end = data.rfind(b"\n") + 1
         if words := _words_in(data[:end]):
