@@ -13,6 +13,7 @@ from chatmem.cli.runner import CommandContext
 from chatmem.errors import ignore_notices
 from chatmem.memory.strategies import format_spec
 from chatmem.terminal.context_view import print_comparison, print_context
+from chatmem.terminal.pager import paged
 
 Ask = Annotated[
     str | None, typer.Option("--ask", metavar="TEXT", help="The question that would be asked.", show_default=False)
@@ -32,13 +33,17 @@ def show_context(
     memory: Memory = None,
     model: Model = None,
     system: System = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Show every turn on a line of its own.", show_default=False)
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Show what would be sent next, and why. --json prints the exact messages."""
     chat = _open_read_only(context, name, memory, model, system)
     plan = chat.plan(ask)
     if not json_:
-        print_context(context.terminal, plan, chat.session)
+        with paged(context.terminal):
+            print_context(context.terminal, plan, chat.session, every_turn=all_)
         return
     body: dict[str, Any] = {"session": chat.name, "strategy": format_spec(plan.strategy), "budget": plan.budget}
     body |= {"tokens": plan.tokens, "counting": plan.counter.method, "messages": list(plan.messages)}

@@ -167,7 +167,8 @@ class Session:
 
     @property
     def last_active(self) -> str:
-        return self.messages[self._newest].time if self._newest else self.created
+        """When the session was used last. That of an import whose messages have no times is when it was imported."""
+        return (self.messages[self._newest].time if self._newest else "") or self.created
 
     @property
     def model(self) -> str | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from chatmem.history.records import Message
 from chatmem.history.session import Session
@@ -26,6 +28,9 @@ MARKS = {
 PIPE_WIDTH = 100
 MAX_BAR_WIDTH = 72
 MIN_TITLE_WIDTH = 8
+MIN_RUN = 4
+"""How many turns in a row become one line."""
+MAX_RUN_TITLE = 24
 MAX_QUOTED_CHARS = 64
 
 _PARTS = (
@@ -41,8 +46,8 @@ _PARTS = (
 """The parts of the bar: name, character and style."""
 
 
-def print_context(terminal: Terminal, context: ContextPlan, session: Session) -> None:
-    """Print a context as a bar, its figures, and one line per turn."""
+def print_context(terminal: Terminal, context: ContextPlan, session: Session, every_turn: bool = False) -> None:
+    """Print a context as a bar, its figures, and its turns. Runs of turns of which it says the same are one line."""
     usage = f"{context.tokens:,} of {context.budget:,} tokens ({context.counter.method}; {limit_reason(context)})"
     messages = pluralize(len(context.messages), "message")
     terminal.write_wrapped(f"{session.name} · {format_spec(context.strategy)} · {usage} · {messages}")
@@ -53,7 +58,7 @@ def print_context(terminal: Terminal, context: ContextPlan, session: Session) ->
     for notice in context.notices:
         is_shown_here = notice.action and notice.action.kind == "show_context"
         terminal.write_wrapped(f"! {notice.text if is_shown_here else terminal.notice_text(notice)}")
-    for line in _turn_lines(context, terminal.width if terminal.interactive else PIPE_WIDTH):
+    for line in _turn_lines(context, terminal.width if terminal.interactive else PIPE_WIDTH, every_turn):
         terminal.write(line)
 
 
@@ -84,7 +89,7 @@ def print_comparison(terminal: Terminal, rows: Sequence[ComparisonRow]) -> None:
         )
         for r in rows
     ]
-    print_columns(terminal, headings, cells, numbers={1, 2, 3})
+    print_columns(terminal, headings, cells, numbers={1, 2, 3}, always_headings=True)
 
 
 def print_why(terminal: Terminal, session: Session, number: int) -> None:
@@ -159,24 +164,53 @@ def _bar(terminal: Terminal, breakdown: dict[str, int], width: int) -> str:
     )
 
 
-def _turn_lines(context: ContextPlan, width: int) -> Iterator[str]:
-    """One line per turn: its decision, number, tokens, first words and reason."""
+class _TurnRow(NamedTuple):
+    """What the view says of a turn, or of several turns in a row of which it says the same."""
+
+    first: int
+    last: int
+    decision: str
+    tokens: int
+    title: str
+    reason: str
+
+
+def _turn_rows(context: ContextPlan, every_turn: bool) -> Iterator[_TurnRow]:
+    """A row per turn, or per run of at least `MIN_RUN` turns with the same decision and reason."""
     by_turn: dict[int, list[Decision]] = {}
     for decision in context.decisions():
         by_turn.setdefault(decision.turn, []).append(decision)
+    rows = []
     for number, decisions in by_turn.items():
         turn = context.session.turn(number)
         main = next((d for d in decisions if d.decision == "recalled"), decisions[0])
         title = sanitize_line(turn.question.content[:200]) if turn else "(before the first question)"
         tokens = sum(d.tokens for d in decisions)
-        head = f"{MARKS[main.decision]} {number:>4} {tokens:>6,}  "
-        reason = f"  {main.reason}"
+        rows.append(_TurnRow(number, number, main.decision, tokens, title, main.reason))
+    for _, group in itertools.groupby(rows, lambda row: (row.decision, row.reason)):
+        run = list(group)
+        if every_turn or len(run) < MIN_RUN:
+            yield from run
+        else:
+            tokens = sum(row.tokens for row in run)
+            title = f"{run[0].title[:MAX_RUN_TITLE]} … {run[-1].title[:MAX_RUN_TITLE]}"
+            yield run[0]._replace(last=run[-1].last, tokens=tokens, title=title)
+
+
+def _turn_lines(context: ContextPlan, width: int, every_turn: bool) -> Iterator[str]:
+    """The rows of the view as lines: decision, numbers, tokens, first words and reason."""
+    rows = list(_turn_rows(context, every_turn))
+    numbers = [f"{row.first}–{row.last}" if row.first != row.last else str(row.first) for row in rows]
+    widest = max(map(len, [*numbers, "    "]))
+    for row, number in zip(rows, numbers, strict=True):
+        head = f"{MARKS[row.decision]} {number:>{widest}} {row.tokens:>6,}  "
+        reason = f"  {row.reason}"
         title_width = width - cell_width(head) - cell_width(reason)
         if title_width < MIN_TITLE_WIDTH:  # too narrow for both: the reason gets a line of its own
-            yield head + pad(title, max(1, width - cell_width(head))).rstrip()
-            yield wrap(f"    {main.reason}", width)
+            yield head + pad(row.title, max(1, width - cell_width(head))).rstrip()
+            yield wrap(f"    {row.reason}", width)
         else:
-            yield head + pad(title, title_width) + reason
+            yield head + pad(row.title, title_width) + reason
 
 
 def _ids(value: object) -> list[str]:

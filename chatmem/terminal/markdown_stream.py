@@ -36,6 +36,8 @@ MIN_SCROLLED = 4
 """The fewest rows that are worth it."""
 WAITING_NOTICE_SECONDS = 2
 """Seconds without output after which a waiting notice is shown."""
+STALL_NOTICE_SECONDS = 5
+"""Seconds without new text in the middle of a reply after which a notice is shown."""
 
 
 class MarkdownStream:
@@ -58,7 +60,7 @@ class MarkdownStream:
         self._ended = False
         self._failed: OSError | None = None
         self._drawing = False
-        self._started = time.monotonic()
+        self._last_arrival = time.monotonic()
         self._held = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -83,6 +85,7 @@ class MarkdownStream:
         if self._failed:
             raise self._failed
         if text or reasoning:
+            self._last_arrival = time.monotonic()
             self._texts.append(text)
             self._arrived.append((text, reasoning))
             self._changed.set()
@@ -101,7 +104,7 @@ class MarkdownStream:
 
     def _paint(self) -> None:
         while not self._ended:
-            self._changed.wait(None if self._texts else 1.0)
+            self._changed.wait(1.0)  # to count the seconds of a wait
             self._changed.clear()
             started = time.thread_time()
             try:
@@ -211,11 +214,17 @@ class MarkdownStream:
         reasoning = self._reasoning.rpartition("\n")[2] if self._is_reasoning else ""
         lines = [self._dim(sanitize(reasoning)[-self._renderer.width + 1 :])] if reasoning else []
         lines += self._open_block.rows(height)
-        waited = int(time.monotonic() - self._started)
-        if not lines and not self._texts and waited >= WAITING_NOTICE_SECONDS:
-            text = sanitize_line(f"waiting for the first token: {waited} s, Ctrl-C to stop")
-            lines = [self._dim(text[: size.columns - 1])]
+        if notice := self._waiting_notice(bool(lines)):
+            lines = [*lines, self._dim(notice[: size.columns - 1])]
         return lines[-height:]
+
+    def _waiting_notice(self, shows_something: bool) -> str:
+        """What says how long nothing has arrived. Empty if that is not long."""
+        waited = int(time.monotonic() - self._last_arrival)
+        if not self._texts:
+            is_long = waited >= WAITING_NOTICE_SECONDS and not shows_something
+            return f"waiting for the first token: {waited} s, Ctrl-C to stop" if is_long else ""
+        return f"no new text for {waited} s, Ctrl-C to stop" if waited >= STALL_NOTICE_SECONDS else ""
 
     def _reasoning_lines(self, final: bool) -> list[str]:
         """The complete lines of the model's reasoning, dimmed. Empty once the reply has text."""

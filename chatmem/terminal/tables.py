@@ -23,10 +23,10 @@ _UNITS = (
 
 
 def print_sessions(terminal: Terminal, sessions: Sequence[SessionInfo]) -> None:
+    """Print sessions in columns: on a terminal with how long ago they were used, into a pipe with the time."""
     headings = ("name", "title", "last used", "turns", "model", "memory")
-    rows = [
-        (s.name, _title(s), relative_time(s.last_active), str(s.turns), s.model or "", s.memory or "") for s in sessions
-    ]
+    used = relative_time if terminal.interactive else str
+    rows = [(s.name, _title(s), used(s.last_active), str(s.turns), s.model or "", s.memory or "") for s in sessions]
     print_columns(terminal, headings, rows, numbers={3}, flexible=1)
 
 
@@ -36,15 +36,17 @@ def print_columns(
     rows: Iterable[Sequence[str]],
     numbers: Collection[int] = (),
     flexible: int = 0,
+    always_headings: bool = False,
 ) -> None:
     """Print rows in columns. Columns in `numbers` are right-aligned.
 
-    If the terminal is too narrow, the last columns are dropped and the `flexible` one shrinks.
+    If the terminal is too narrow, the last columns are dropped and the `flexible` one shrinks. Into a pipe, cells are
+    separated by tabs, and the headings are printed only with `always_headings`.
     """
     rows = [[sanitize_line(cell) for cell in row] for row in rows]
     if not terminal.interactive:
-        if rows:
-            terminal.write("\n".join(map("\t".join, rows)))
+        if lines := [*([headings] if always_headings else ()), *rows]:
+            terminal.write("\n".join(map("\t".join, lines)))
         return
     table = [list(headings), *rows]
     widths = _column_widths(table, terminal.width, flexible)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -211,3 +212,19 @@ def test_an_invalid_name_never_leaves_the_directory_and_is_one_line(
         sorted(str(p) for p in home.rglob("*") if "data" not in p.parts) == before
         and (home / "outside").read_text() == "untouched"
     )
+
+
+def test_a_context_of_many_turns_is_shown_as_runs_of_turns(run: Run, store: FileStore) -> None:
+    begin(store, "long", *(f"text {number}" for number in range(122)))
+    shown = run("context", "long", "--memory", "window:6").stdout
+    assert "1–55" in shown and "56–61" in shown and shown.count("\n") < 10
+    assert (
+        sum("text" in line for line in run("context", "long", "--memory", "window:6", "--all").stdout.split("\n")) == 61
+    )
+
+
+def test_a_piped_list_tells_the_time_and_a_piped_comparison_names_its_columns(run: Run, store: FileStore) -> None:
+    begin(store, "a", "first", "second", days=2)
+    (line,) = run("sessions", "list").stdout.splitlines()
+    assert re.fullmatch(r"a\tfirst\t\d{4}-\d\d-\d\dT[\d:.+]+\t1\t.*", line)
+    assert run("compare", "a").stdout.startswith("strategy\tmessages\ttokens")

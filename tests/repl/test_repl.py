@@ -475,7 +475,7 @@ def test_options_are_validated_before_they_are_sent(type_keys: TypeKeys, server:
     )
     assert "temperature must be a number of at least 0, not 'warm'" in shown
     assert "Did you mean temperature?" in shown and "top_p must be a number from 0 to 1, not 2" in shown
-    assert server.chats[-1]["tempreature"] == 1 and "top_p" not in server.chats[-1]
+    assert "tempreature" not in server.chats[-1] and "top_p" not in server.chats[-1]
 
 
 def test_commands_report_what_they_cannot_do(type_keys: TypeKeys, server: Server, home: Path) -> None:
@@ -678,3 +678,8 @@ def test_suggestions_come_from_the_newest_entries_of_usual_length(monkeypatch: p
 async def history_loaded(history: InMemoryHistory) -> None:
     async for _ in history.load():
         pass
+
+
+def test_a_misspelled_option_is_refused_and_an_unknown_one_is_sent(type_keys: TypeKeys, server: Server) -> None:
+    shown = type_keys("/set temperatur 0.5" + ENTER + "/set top_a 0.1" + ENTER)
+    assert "Did you mean temperature?" in shown and "Options: top_a = 0.1" in shown

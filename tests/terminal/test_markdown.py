@@ -339,6 +339,20 @@ def test_text_is_taken_while_the_terminal_is_stuck() -> None:
     assert any("word999" in row for row in screen.everything)
 
 
+def test_a_stall_in_the_middle_of_a_reply_is_shown_until_text_arrives() -> None:
+    screen = EmulatedTerminal(60, 24)
+    with MarkdownStream(screen, frame=0) as stream:
+        stream.feed("Some text")
+        stream.draw()
+        assert not any("no new text" in row for row in screen.everything)
+        stream._last_arrival -= 7
+        stream.draw()
+        assert [row for row in screen.everything if row] == ["Some text", "no new text for 7 s, Ctrl-C to stop"]
+        stream.feed(" and more")
+        stream.draw()
+    assert [row for row in screen.everything if row] == ["Some text and more"]
+
+
 def test_an_interrupted_reply_is_closed_before_its_last_frame_is_drawn() -> None:
     screen, order = EmulatedTerminal(60, 24), []
     screen.out.isatty = lambda: True  # type: ignore[method-assign]

@@ -12,17 +12,21 @@ from chatmem.memory.strategies.summary import SummaryStrategy
 from chatmem.repl.commands.base import command, parse_number
 from chatmem.repl.context import ReplContext
 from chatmem.terminal.context_view import print_comparison, print_context, print_why, turns_text
+from chatmem.terminal.pager import paged
 from chatmem.text import span_text, truncate
 
 MAX_LISTED_MATCHES = 12
 MAX_MATCH_CHARS = 100
 
 
-@command("context", "[QUESTION]")
+@command("context", "[--all] [QUESTION]")
 def context(repl: ReplContext, argument: str) -> None:
-    """Show what would be sent next, and why."""
+    """Show what would be sent next, and why; --all shows every turn on a line of its own."""
     repl.chat.refresh()
-    print_context(repl.terminal, repl.chat.plan(argument or None), repl.chat.session)
+    every_turn = argument == "--all" or argument.startswith("--all ")
+    question = argument.removeprefix("--all").strip() if every_turn else argument
+    with paged(repl.terminal):
+        print_context(repl.terminal, repl.chat.plan(question or None), repl.chat.session, every_turn)
 
 
 @command("compare", "[QUESTION]")

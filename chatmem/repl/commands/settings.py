@@ -11,6 +11,7 @@ from chatmem.errors import ChatmemError, UsageError
 from chatmem.models.base import OPTION_HELP, check_options
 from chatmem.repl.commands.base import command, parse_toggle
 from chatmem.repl.context import ReplContext
+from chatmem.text import pluralize
 
 
 @command("model", "[NAME]")
@@ -51,14 +52,15 @@ def set_(repl: ReplContext, argument: str) -> None:
     if name and not value.strip():
         raise UsageError(f"Missing value for {name}.", f"/set {name} VALUE, or - to reset it.")
     if name:
+        is_reset = value.strip() == "-"
+        if not is_reset and name not in OPTION_HELP:
+            if near := get_close_matches(name, OPTION_HELP, 1, 0.85):
+                raise UsageError(f"Unknown option {name}.", f"Did you mean {near[0]}?")
+            repl.terminal.info(f"{name} is not a known option; it is sent unchecked.", "warn")
         options.pop(name, None)
-        if value.strip() != "-":
+        if not is_reset:
             options[name] = _parse_value(value.strip())
             check_options({name: options[name]})
-            if name not in OPTION_HELP:
-                near = get_close_matches(name, OPTION_HELP, 1, 0.6)
-                hint = f" Did you mean {near[0]}?" if near else ""
-                repl.terminal.info(f"{name} is not a known option; it is sent unchecked.{hint}", "warn")
         _update(repl, options=options)
     shown = ", ".join(f"{name} = {value}" for name, value in repl.chat.turn_config.options.items())
     repl.terminal.info(f"Options: {shown or 'the defaults of the model'}")
@@ -98,7 +100,8 @@ def warn_if_not_listed(repl: ReplContext) -> None:
         return
     if listed and model.name not in listed:
         near = get_close_matches(model.name, listed, 3, 0.3) or listed[:3]
-        repl.terminal.info(f"The server does not list {model.name!r}. It lists {', '.join(near)}.", "warn")
+        others = f"{pluralize(len(listed), 'model')}, such as " if len(listed) > len(near) else ""
+        repl.terminal.info(f"The server does not list {model.name!r}. It lists {others}{', '.join(near)}.", "warn")
 
 
 def _update(repl: ReplContext, **settings: Any) -> None:
