@@ -32,11 +32,14 @@ def long_block(kind: str, words: int) -> str:
         + "  ```\n",
         "definitions": "".join(f"[r{n}]: https://a.example/{n}\n" for n in lines),
         "blank lines": "\n" * words,
+        "quoted code line": f"> ```python\n> x = '{some(words, 0)}'\n> ```\n",
+        "table row": f"| a | b |\n|---|---|\n| {some(words, 0)} | x |\n",
+        "entities": "&amp; " * words,
         "chinese": "日本語の文章です。" * (words // 3),
     }[kind]
 
 
 LONG_BLOCKS = (
     "paragraph, emphasis, lines, heading, table, numbers, loose numbers, bullets, nested bullets, item, quote, code, "
-    "code line, code in an item, definitions, blank lines, chinese"
+    "code line, code in an item, definitions, blank lines, quoted code line, table row, entities, chinese"
 ).split(", ")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from chatmem.errors import UsageError
 from chatmem.history.records import Record
 from chatmem.history.session import Session
-from chatmem.text import UNSPACED, fix_surrogates, terms_of
+from chatmem.text import UNSPACED, fix_surrogates
 
 CONTEXT_CHARS = 60
 """Characters shown on each side of a hit."""
@@ -36,7 +36,7 @@ class Query(NamedTuple):
 
     def terms(self) -> list[str]:
         """The words of the query as `index_terms` returns those of messages, of which the last may be a beginning."""
-        return [term for word in self.words for term in index_terms(word)]
+        return [term for word in self.words for term in query_terms(word)]
 
     def matches(self, text: str) -> bool:
         """Whether a text has all words and phrases, each at the beginning of a word."""
@@ -71,11 +71,23 @@ def _at_word(word: str) -> re.Pattern[str]:
     return re.compile(boundary + re.escape(word), re.IGNORECASE)
 
 
+_TERM = re.compile(f"[{UNSPACED}]+|[^\\W_{UNSPACED}]+")
+
+
+def query_terms(text: str) -> Iterator[str]:
+    """The words of a text in lower case; of scripts without spaces pairs of characters."""
+    for word in _TERM.findall(fix_surrogates(text).lower()):
+        if re.match(f"[{UNSPACED}]", word):
+            yield from (word[i : i + 2] for i in range(max(1, len(word) - 1)))
+        else:
+            yield word
+
+
 def index_terms(text: str) -> Iterator[str]:
-    """The words of a text as they are indexed: normalized; of scripts without spaces pairs and single characters."""
-    for term in terms_of(fix_surrogates(text)):
+    """The words of a text as they are indexed: as in a query, and single characters of scripts without spaces."""
+    for term in query_terms(text):
         yield term
-        if len(term) == 2 and not term.isascii():
+        if len(term) == 2 and re.match(f"[{UNSPACED}]", term):
             yield from term
 
 

@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from chatmem.errors import ChatmemError
 from chatmem.input_files import OPEN_DATABASES
 from chatmem.paths import create_private
 from chatmem.stores.base import Progress, SessionInfo, no_progress
@@ -56,7 +57,7 @@ def _connection(path: Path) -> _Connection:
 class SessionIndex:
     """Session infos by name, each with the stamp of the session it was read from."""
 
-    VERSION: ClassVar[int] = 5
+    VERSION: ClassVar[int] = 6
     """Grows with each change of the tables. Other versions are rebuilt."""
     TABLES: ClassVar[tuple[str, ...]] = (
         "CREATE TABLE sessions(number INTEGER PRIMARY KEY, size INTEGER, changed INTEGER, inode INTEGER, "
@@ -143,7 +144,7 @@ class SessionIndex:
         """Apply a change in one transaction. Best effort: if anything fails, nothing is changed."""
         import sqlite3
 
-        with contextlib.suppress(sqlite3.Error, OSError), self._open() as database:
+        with contextlib.suppress(sqlite3.Error, OSError, ChatmemError), self._open() as database:
             database.execute("BEGIN IMMEDIATE")
             change(database)
             database.commit()
@@ -164,6 +165,7 @@ class SessionIndex:
                 OPEN_DATABASES.add(self.path)
             try:
                 shared.database.execute("PRAGMA synchronous = NORMAL")
+                shared.database.execute("PRAGMA secure_delete = ON")  # deleted conversations are overwritten
                 if shared.database.execute("PRAGMA user_version").fetchone()[0] != self.VERSION:
                     self._create(shared.database)
                 yield shared.database

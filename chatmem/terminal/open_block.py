@@ -23,6 +23,8 @@ LONG_PARAGRAPH = 4
 """Rows from which on a paragraph is split where a row begins."""
 MAX_PARAGRAPH = 40
 """Rows from which on it is split at any word, if no row was found in its source."""
+MAX_TAIL_CHARS = 2_000
+"""Characters from which on any block is split, whatever it looks like then."""
 LONG_CODE = 4
 """Lines from which on code is split."""
 
@@ -128,6 +130,9 @@ class OpenBlock:
         first = tail.context.count("\n")
         child = _last_child(tokens)
         if child is None:
+            return
+        if len(tail.text) > MAX_TAIL_CHARS and child.line <= first:
+            self._cut(self._rest_of_paragraph(child, len(tail.text) - MAX_TAIL_CHARS // 4))
             return
         if child.token.type == "table_open" and (self._table or child.line == first):
             self._cut_table(tokens, child, height)

@@ -24,7 +24,8 @@ class Claim(NamedTuple):
         """The figure as a row, with how it was measured and the figures of peers in the same run."""
         good = None
         if self.at_most is not None or self.at_least is not None:
-            good = value <= (self.at_most if self.at_most is not None else value) and value >= (self.at_least or 0.0)
+            is_low_enough = self.at_most is None or value <= self.at_most
+            good = is_low_enough and (self.at_least is None or value >= self.at_least)
         parts = [compared_to or self.compared_to, f"≤ {self.at_most:g}" if self.at_most is not None else ""]
         parts.append(f"≥ {self.at_least:g}" if self.at_least is not None else "")
         return Row(self.name, f"{_number(value)}{self.unit}", ", ".join(filter(None, parts)), spread, how, good)

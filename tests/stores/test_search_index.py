@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from chatmem.history.records import Record, header
-from chatmem.stores import open_store
+from chatmem.stores import SessionStore, open_store
+from chatmem.stores.codec import encode
 from chatmem.stores.file import directory as directory_module
 from chatmem.stores.file.store import FileStore
 from chatmem.stores.search import Query
@@ -178,3 +179,102 @@ def test_sessions_that_are_opened_and_closed_leave_no_descriptor_open(url: str, 
         if number in (19, 119):
             counts.append(len(os.listdir("/proc/self/fd")))
     assert counts[0] == counts[1]
+
+
+def add_foreign(store: FileStore, name: str, content: str) -> None:
+    """Another program adds a session file."""
+    data = b"".join(map(encode, [header(name), message(0, content)]))
+    store.directory.root.mkdir(exist_ok=True)
+    (store.directory.root / f"{name}.jsonl").write_bytes(data)
+
+
+def test_a_session_that_another_program_adds_during_a_turn_is_noticed(any_size: FileStore) -> None:
+    begin(any_size, "a", "first")
+    log = any_size.open("a")
+    with log.exclusive():
+        log.read()
+        add_foreign(any_size, "c", "zebrafish")
+        log.append([message(1, "second")])
+    log.close()
+    assert sorted(s.name for s in any_size.list_sessions()) == ["a", "c"] and found(any_size, "zebrafish") == ["c"]
+    assert any_size.lookup("C") == "c"
+
+
+@pytest.mark.parametrize("content", ["seahorse", "seahorses and much more text", "x"])
+def test_a_file_that_is_rewritten_in_place_is_indexed_again(any_size: FileStore, content: str) -> None:
+    add_foreign(any_size, "a", "zebrafish")
+    assert found(any_size, "zebrafish") == ["a"]
+    status = any_size.path("a").stat()
+    add_foreign(any_size, "a", content)
+    os.utime(any_size.path("a"), ns=(status.st_atime_ns, status.st_mtime_ns + 1_000))
+    add_foreign(any_size, "b", "other")  # names have changed: the next search compares all files
+    assert found(any_size, content) == ["a"] and found(any_size, "zebrafish") == []
+
+
+def test_a_turn_after_a_torn_tail_is_found(any_size: FileStore) -> None:
+    begin(any_size, "a", "first")
+    with any_size.path("a").open("ab") as file:
+        file.write(b"x" * 300 + b"\n")
+    assert found(any_size, "first") == ["a"]
+    log = any_size.open("a")
+    with log.exclusive():
+        log.read()
+        log.append([message(1, "zebrafish " + "long " * 100)])
+    log.close()
+    assert found(any_size, "zebrafish") == ["a"] == found(any_size, "first")
+
+
+def test_words_that_could_not_be_indexed_are_found_nevertheless(any_size: FileStore) -> None:
+    begin(any_size, "a", "first")
+    assert found(any_size, "first") == ["a"]
+    locked = sqlite3.connect(any_size._index.path)
+    locked.execute("BEGIN IMMEDIATE")
+    begin(any_size, "b", "zebrafish")
+    assert found(any_size, "zebrafish") == ["b"]
+    locked.rollback()
+    locked.close()
+    assert found(any_size, "zebrafish") == ["b"] and len(any_size.recent_sessions(5)) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "query"),
+    [
+        ("давай", "да"),
+        ("№5", "5"),
+        ("Foo™bar", "bar"),
+        ("5℃x", "x"),
+        ("İstanbul", "stan"),
+        ("ΟΔΟΣ", "οδ"),
+        ("한국어로", "국어"),
+    ],
+)
+def test_the_index_finds_what_reading_all_files_finds(any_size: FileStore, text: str, query: str) -> None:
+    begin(any_size, "a", text)
+    begin(any_size, "b", "something else")
+    assert list(SessionStore.search(any_size, Query.parse(query))) == list(any_size.search(Query.parse(query)))
+    assert found(any_size, query) == ["a"]
+
+
+def test_no_word_of_a_purged_session_is_left_in_the_index(any_size: FileStore) -> None:
+    for number in range(20):
+        begin(any_size, f"s{number}", f"ordinary text {number}")
+    begin(any_size, "secret", "qopsecretword")
+    assert found(any_size, "qopsecretword") == ["secret"]
+    any_size.delete("secret", purge=True)
+    files = any_size.directory.root.parent.glob("sessions.index.sqlite*")
+    assert not any(b"opsecretword" in file.read_bytes() for file in files)
+
+
+def test_a_session_that_disappears_while_its_words_are_indexed_is_skipped(any_size: FileStore) -> None:
+    for name in ("a", "b"):
+        add_foreign(any_size, name, "text")
+
+    def remove(names: Sequence[str], task: str) -> Iterator[str]:
+        for name in names:
+            any_size._index.remove(["b"])
+            any_size.path("b").unlink(missing_ok=True)
+            yield name
+
+    any_size.list_sessions()
+    any_size._index.index_words(remove)
+    assert found(any_size, "text") == ["a"]

@@ -58,7 +58,8 @@ class SessionDirectory:
         label = label or name
         lock = FileLock(self.path(name, suffix), mode=0o600, fallback_to_soft=False, thread_local=False)
         try:
-            lock.acquire(timeout=0)
+            with self.changing():  # the lock file may be new
+                lock.acquire(timeout=0)
         except Timeout:
             if not wait:
                 raise SessionLockedError(
@@ -81,15 +82,19 @@ class SessionDirectory:
             lock.release()
 
     def time(self) -> int:
-        """The modification time of this directory in nanoseconds. 0 if it does not exist."""
+        """When names in this directory were changed last, in nanoseconds. 0 if it does not exist.
+
+        Where the system tells, that is when the directory itself was changed: programs can set back the other time.
+        """
         try:
-            return int(self.system.stat(self.root).st_mtime_ns)
+            status = self.system.stat(self.root)
+            return max(int(status.st_mtime_ns), int(status.st_ctime_ns))
         except OSError:
             return 0
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:
-        """Changes of names by this process happen inside this block. See `own_changes`."""
+        """Changes of names by this process happen inside this block, which waits for nothing. See `own_changes`."""
         if not self._changing:
             now = self.time()
             self.has_foreign_changes |= self._times is not None and self._times[1] != now

@@ -64,14 +64,15 @@ class FileLog(SessionLog):
     @contextlib.contextmanager
     def exclusive(self, wait: bool = True) -> Iterator[None]:
         while True:
-            with self.directory.changing(), self.directory.lock(self.name, wait) as is_locked:
+            with self.directory.lock(self.name, wait) as is_locked:
                 name = self.name
-                with storage_errors(f"Cannot access session {self.name!r}"):
+                with self.directory.changing(), storage_errors(f"Cannot access session {self.name!r}"):
                     self._follow()
                 if name == self.name:
-                    with storage_errors(f"Cannot repair session {self.name!r}"):
-                        self._repair()
-                    self._recover_draft(is_locked)
+                    with self.directory.changing():
+                        with storage_errors(f"Cannot repair session {self.name!r}"):
+                            self._repair()
+                        self._recover_draft(is_locked)
                     try:
                         yield
                     finally:
@@ -95,10 +96,12 @@ class FileLog(SessionLog):
         return SessionInfo.from_session(Session.replay(self.name, decode_all(lines)))
 
     def open_draft(self, skeleton: Record) -> Callable[[str], None]:
-        return self.draft.start(self._draft_path, skeleton)
+        with self.directory.changing():
+            return self.draft.start(self._draft_path, skeleton)
 
     def close_draft(self, stored: bool = True) -> None:
-        self.draft.finish(self._draft_path, stored)
+        with self.directory.changing():
+            self.draft.finish(self._draft_path, stored)
 
     def close(self) -> None:
         self.draft.close()

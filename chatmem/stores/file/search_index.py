@@ -11,6 +11,7 @@ index is current. Otherwise the next list compares every file. The index itself 
 from __future__ import annotations
 
 import contextlib
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 FORMER_NAME = ".index.sqlite"
 """The name of the index in the directory of the sessions, where older versions kept it."""
 NEWEST_FIRST = "last_active DESC, name DESC"
+ANCHOR_BYTES = 256
+"""How many of the last indexed bytes are compared before more of a file is indexed."""
 MAX_NEW_BYTES = 1 << 20
 """How much is indexed at once when a session changes."""
 MAX_STALE_PARTS = 1_000
@@ -50,6 +53,7 @@ class SearchIndex(SessionIndex):
         "ALTER TABLE sessions ADD COLUMN key TEXT",
         "ALTER TABLE sessions ADD COLUMN indexed INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE sessions ADD COLUMN words_of INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE sessions ADD COLUMN anchor INTEGER",
         "CREATE INDEX sessions_without_words ON sessions(number) WHERE words_of != size",
         "CREATE INDEX sessions_by_use ON sessions(last_active, name)",
         "CREATE INDEX sessions_by_key ON sessions(key)",
@@ -72,26 +76,31 @@ class SearchIndex(SessionIndex):
         """The same, and there is no other file to look for: a link, a torn tail, the copy of a synchroniser."""
         return bool(self._query("SELECT 1 FROM state WHERE directory = ? AND others = 0", directory_time))
 
+    def has_all_words(self, directory_time: int) -> bool:
+        """Whether the index knows every session and all its words, so that what it does not find is not there."""
+        query = "SELECT directory, EXISTS (SELECT 1 FROM sessions WHERE words_of != size) FROM state"
+        return self._query(query) == [(directory_time, 0)]
+
     def latest(self, limit: int) -> list[tuple[FileStamp, SessionInfo]]:
-        """The most recently used sessions, newest first. All of them if `limit` is negative."""
-        fields = ", ".join(INFO_FIELDS)
-        query = f"SELECT size, changed, inode, {fields} FROM sessions ORDER BY last_active DESC, name DESC LIMIT ?"
-        return [
-            ((size, changed, inode), SessionInfo(*rest)) for size, changed, inode, *rest in self._query(query, limit)
-        ]
+        """The most recently used sessions, newest first. All if `limit` is negative. Empty if they are not known."""
+        query = f"SELECT size, changed, inode, {', '.join(INFO_FIELDS)} FROM sessions ORDER BY {NEWEST_FIRST} LIMIT ?"
+        rows = self._query(query, limit) or ()
+        return [((size, changed, inode), SessionInfo(*row)) for size, changed, inode, *row in rows]
 
-    def names_of(self, key: str) -> list[str]:
-        """The sessions whose name has this canonical key."""
-        return [name for (name,) in self._query("SELECT name FROM sessions WHERE key = ?", key)]
+    def names_of(self, key: str) -> list[str] | None:
+        """The sessions whose name has this canonical key. None if they are not known."""
+        rows = self._query("SELECT name FROM sessions WHERE key = ?", key)
+        return None if rows is None else [name for (name,) in rows]
 
-    def matching(self, pattern: str, limit: int) -> list[SessionInfo]:
-        """The most recently used sessions whose name or title contains these characters in this order."""
+    def matching(self, pattern: str, limit: int) -> list[SessionInfo] | None:
+        """The most recent sessions whose name or title contains these characters in this order. None if not known."""
         like = "%".join(["", *(f"\\{c}" if c in "%_\\" else c for c in pattern), ""])
         query = (
             f"SELECT {', '.join(INFO_FIELDS)} FROM sessions "
             f"WHERE name LIKE ?1 ESCAPE '\\' OR title LIKE ?1 ESCAPE '\\' ORDER BY {NEWEST_FIRST} LIMIT ?2"
         )
-        return [SessionInfo(*row) for row in self._query(query, like, limit)]
+        rows = self._query(query, like, limit)
+        return None if rows is None else [SessionInfo(*row) for row in rows]
 
     def find(self, words: Sequence[str]) -> list[str] | None:
         """The sessions that may contain words that begin with all of these, the most recently used first.
@@ -139,7 +148,7 @@ class SearchIndex(SessionIndex):
 
     def index_words(self, progress: Progress = no_progress) -> None:
         """Index the words of all sessions that have changed since. Best effort."""
-        names = [name for (name,) in self._query("SELECT name FROM sessions WHERE words_of != size")]
+        names = [name for (name,) in self._query("SELECT name FROM sessions WHERE words_of != size") or ()]
         batch: list[str] = []
 
         def change(database: sqlite3.Connection) -> None:
@@ -163,40 +172,50 @@ class SearchIndex(SessionIndex):
 
     def has_too_many_stale_parts(self) -> bool:
         """Whether the index should be rebuilt."""
-        found = self._query("SELECT stale, (SELECT count(*) FROM parts) FROM state")
+        found = self._query("SELECT stale, (SELECT count(*) FROM parts) FROM state") or ()
         return any(stale > max(MAX_STALE_PARTS, parts // 3) for stale, parts in found)
 
-    def _query(self, query: str, *parameters: Any) -> list[Any]:
-        """The rows of a query. None of them if the index cannot be read."""
+    def _query(self, query: str, *parameters: Any) -> list[Any] | None:
+        """The rows of a query. None if the index cannot be read."""
         import sqlite3
 
         with contextlib.suppress(sqlite3.Error, OSError), self._open() as database:
             return database.execute(query, parameters).fetchall()
-        return []
+        return None
 
     def _add(self, database: sqlite3.Connection, stamp: FileStamp, info: SessionInfo) -> None:
-        known = database.execute("SELECT inode, indexed FROM sessions WHERE name = ?", (info.name,)).fetchone()
+        query = "SELECT size, changed, inode FROM sessions WHERE name = ?"
+        known = database.execute(query, (info.name,)).fetchone()
         super()._add(database, stamp, info)
         if known is None:
             database.execute("UPDATE sessions SET key = ? WHERE name = ?", (canonical_key(info.name), info.name))
-        elif known[0] != stamp[2] or known[1] > stamp[0]:
-            self._forget_parts(database, info.name)  # another file
+        elif known != stamp and (known[2] != stamp[2] or known[0] >= stamp[0]):
+            self._forget_parts(database, info.name)  # another file, or one that did not only grow
 
     def _add_words(self, database: sqlite3.Connection, name: str, most: int | None = None) -> None:
         """Index what was added to a session's file since its words were indexed, if it is at most `most` bytes."""
-        query = "SELECT number, indexed, size FROM sessions WHERE name = ?"
-        number, indexed, size = database.execute(query, (name,)).fetchone()
+        query = "SELECT number, indexed, size, anchor FROM sessions WHERE name = ?"
+        row = database.execute(query, (name,)).fetchone()
+        if row is None:
+            return  # deleted in the meantime
+        number, indexed, size, anchor = row
         if most is not None and size - indexed > most:
             return  # a turn does not wait for that: the next search or chat does it
-        data = self.read_bytes(name, indexed)
-        end = data.rfind(b"\n") + 1
-        if words := _words_in(data[:end]):
+        before = min(indexed, ANCHOR_BYTES)
+        data = self.read_bytes(name, indexed - before)
+        if before and zlib.crc32(data[:before]) != anchor:  # what was indexed is not there any more
+            self._forget_parts(database, name)
+            indexed = before = 0
+            data = self.read_bytes(name, 0)
+        end = max(before, data.rfind(b"\n") + 1)
+        if words := _words_in(data[before:end]):
             parts = "INSERT INTO parts(session, first, last) VALUES (?, ?, ?)"
-            part = database.execute(parts, (number, indexed, indexed + end)).lastrowid
+            part = database.execute(parts, (number, indexed, indexed - before + end)).lastrowid
             database.execute("INSERT INTO texts(rowid, text) VALUES (?, ?)", (part, words))
         # An unfinished last line counts as indexed up to the next change.
-        change = "UPDATE sessions SET indexed = ?, words_of = size WHERE number = ?"
-        database.execute(change, (indexed + end, number))
+        anchor = zlib.crc32(data[max(0, end - ANCHOR_BYTES) : end])
+        change = "UPDATE sessions SET indexed = ?, anchor = ?, words_of = size WHERE number = ?"
+        database.execute(change, (indexed - before + end, anchor, number))
 
     def _remove(self, database: sqlite3.Connection, name: str) -> None:
         self._forget_parts(database, name)
@@ -217,6 +236,15 @@ class SearchIndex(SessionIndex):
             text = _words_in(data[first:last])
             database.execute("INSERT INTO texts(texts, rowid, text) VALUES ('delete', ?, ?)", (number, text))
         database.execute(f"DELETE FROM parts WHERE {own}", (name,))
+
+    def erase(self) -> None:
+        """Overwrite what was removed, so that no word of it is left on the disk."""
+
+        def change(database: sqlite3.Connection) -> None:
+            database.execute("INSERT INTO texts(texts) VALUES ('optimize')")
+
+        self._write(change)
+        self._query("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _words_in(data: bytes) -> str:

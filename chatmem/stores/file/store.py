@@ -99,7 +99,8 @@ class FileStore(SessionStore):
         except (OSError, ValueError):
             key = canonical_key(name)
             if self.directory.is_large() and self.directory.knows_all_files():
-                return next(iter(self._index.names_of(key)), None)
+                names = self._index.names_of(key)
+                return next(iter(names), None) if names is not None else self._lookup_key(key)
             return self._lookup_key(key)
         raise not_a_file(self.path(name))
 
@@ -137,8 +138,8 @@ class FileStore(SessionStore):
         return str(store.path(name))
 
     def list_sessions(self) -> list[SessionInfo]:
-        if self.directory.is_large() and self.directory.knows_all_files():
-            return [info for _, info in self._index.latest(-1)]
+        if self.directory.is_large() and self.directory.knows_all_files() and (known := self._index.latest(-1)):
+            return [info for _, info in known]
         if self._index.has_too_many_stale_parts():
             self._index.delete()
         time = self.directory.time()
@@ -158,16 +159,16 @@ class FileStore(SessionStore):
         return newest_first(sessions)
 
     def recent_sessions(self, limit: int) -> list[SessionInfo]:
-        if self.directory.knows_all_files():
+        if self.directory.is_large() and self.directory.knows_all_files():
             recent = self._index.latest(limit)
             with contextlib.suppress(OSError):
-                if all(self.directory.stamp(info.name) == stamp for stamp, info in recent):
+                if recent and all(self.directory.stamp(info.name) == stamp for stamp, info in recent):
                     return [info for _, info in recent]
         return super().recent_sessions(limit)
 
     def matching_sessions(self, pattern: str, limit: int) -> list[SessionInfo]:
-        if self.directory.knows_all_files():
-            return self._index.matching(pattern, limit)
+        if self.directory.knows_all_files() and (found := self._index.matching(pattern, limit)) is not None:
+            return found
         return super().matching_sessions(pattern, limit)
 
     def search(self, query: Query, only: str | None = None) -> Iterator[Hit]:
@@ -176,7 +177,7 @@ class FileStore(SessionStore):
             yield from super().search(query, only)
             return
         self.refresh_index()
-        names = self._index.find(terms)
+        names = self._index.find(terms) if self._index.has_all_words(self.directory.time()) else None
         if names is None:
             yield from super().search(query)
             return
@@ -336,9 +337,10 @@ class FileStore(SessionStore):
         is_first = self.directory.time() == 0
         self.directory.make_dir()
         if is_first and self.directory.index:
+            self._index.delete()  # of a directory that was removed
             self._index.complete(self.directory.time(), others=0)
         self._check_free(name)
-        with self.directory.changing(), self.directory.lock(name), storage_errors(f"Cannot create session {name!r}"):
+        with self.directory.lock(name), self.directory.changing(), storage_errors(f"Cannot create session {name!r}"):
             self._check_free(name, ignoring_case=False)
             try:
                 descriptor = open_file(self.system, temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
@@ -443,6 +445,8 @@ class FileStore(SessionStore):
                     self.directory.move_torn_files(name, trash, name)
                 self.directory.sync()
                 self._update_index(removed={name: data})
+                if purge and self.directory.index:
+                    self._index.erase()
         except OSError as error:
             raise storage_error(f"Cannot delete session {name!r}", error) from error
         finally:
