@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def any_size(request: pytest.FixtureRequest, store: FileStore, monkeypatch: pyte
 
 def test_a_word_is_found_by_its_beginning_and_a_phrase_as_a_whole(any_size: FileStore) -> None:
     begin(any_size, "a", "We fly to Lisbon on Friday, 日本語の文章")
-    begin(any_size, "b", "The isbon is no word. foo_bar-baz")
+    begin(any_size, "b", "An isbon is unknown. foo_bar-baz")
     assert found(any_size, "lis") == ["a"] and found(any_size, "isbon") == ["b"] and found(any_size, "bon") == []
     assert found(any_size, '"to lisbon on fri"') == ["a"] and found(any_size, "本語") == ["a"] == found(any_size, "章")
     assert found(any_size, "foo_bar") == ["b"] == found(any_size, "bar-b") and found(any_size, "fly foo") == []
@@ -177,8 +177,14 @@ def test_sessions_that_are_opened_and_closed_leave_no_descriptor_open(url: str, 
             log.append([message(0, "text")])
         log.close()
         if number in (19, 119):
-            counts.append(len(os.listdir("/proc/self/fd")))
+            counts.append(sum(path.startswith(str(tmp_path)) for path in open_files()))
     assert counts[0] == counts[1]
+
+
+def open_files() -> Iterator[str]:
+    for descriptor in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # the one that lists them
+            yield os.readlink(f"/proc/self/fd/{descriptor}")
 
 
 def add_foreign(store: FileStore, name: str, content: str) -> None:

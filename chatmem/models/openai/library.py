@@ -91,7 +91,7 @@ def _ssl_context(with_certificates: bool, *variables: str | None) -> Any:
     import httpx2
 
     if not with_certificates:
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts no certificate
     try:
         return httpx2.create_ssl_context()
     except OSError as error:

@@ -8,17 +8,20 @@ import itertools
 import os
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from chatmem.errors import ChatmemError, Notify, SessionLockedError, StorageError, ignore_notices
-from chatmem.history.names import validate
+from chatmem.history.names import is_valid, validate
 from chatmem.paths import make_private_dir
 from chatmem.stores.file.posix_io import storage_error, storage_errors
-from chatmem.stores.file.search_index import SearchIndex, Times
+from chatmem.stores.file.search_index import FORMER_NAME, SearchIndex, Times
 from chatmem.stores.session_index import FileStamp
 
 SUFFIX = ".jsonl"
+LINK_SUFFIX = ".link"
+"""Suffix of a link to a session that another user shares."""
 UNFINISHED = ".new"
 """Suffix of a session file that is being created."""
 MANY_FILES = 400
@@ -27,6 +30,20 @@ OLD_SECONDS = 3600.0
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EBADF, errno.ENOSYS)
 """The errors of file systems without locks."""
+
+
+@dataclass
+class DirectoryContent:
+    """What is in a directory of session files."""
+
+    files: dict[str, os.DirEntry[str]] = field(default_factory=dict)
+    """The session files by name."""
+    links: list[str] = field(default_factory=list)
+    """The names of links to sessions of other users."""
+    leftovers: list[str] = field(default_factory=list)
+    """Files that a killed process may have left."""
+    others: int = 0
+    """How many links, torn tails and copies of synchronisers there are."""
 
 
 def stamp_of(status: os.stat_result) -> FileStamp:
@@ -160,6 +177,29 @@ class SessionDirectory:
         with contextlib.suppress(OSError), self.system.scandir(self.root) as entries:
             return next(itertools.islice(entries, MANY_FILES, None), None) is not None
         return False
+
+    def scan(self) -> DirectoryContent:
+        """What is in this directory. Raises StorageError."""
+        found = DirectoryContent()
+        try:
+            with self.system.scandir(self.root) as entries:
+                for entry in entries:
+                    name, dot, suffix = entry.name.rpartition(".")
+                    found.others += ".torn-" in entry.name or "conflict" in entry.name.lower()
+                    if dot + suffix == SUFFIX and entry.is_file(follow_symlinks=False) and is_valid(name):
+                        found.files[name] = entry
+                    elif dot + suffix == LINK_SUFFIX and is_valid(name):
+                        found.links.append(name)
+                        found.others += 1
+                    elif entry.name[0] == "." and (dot + suffix in (UNFINISHED, ".tmp") or entry.name == FORMER_NAME):
+                        found.leftovers.append(entry.name)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            raise StorageError(
+                f"Cannot read the directory {self.root}: {error.strerror}.", "Check its permissions."
+            ) from error
+        return found
 
     def knows_all_files(self) -> bool:
         """Whether the index is current, and there is no file to look for beside the sessions.

@@ -4,7 +4,7 @@ A full-text index (FTS5 of SQLite) without the text itself: it finds the session
 read from the file. A session's file only grows, so each addition is a part of its own, known by its range of bytes.
 
 Changes by this program are written as they happen. To notice those of others without looking at every file, the index
-remembers the modification time of the directory: as long as nobody else created, renamed or deleted a file there, the
+remembers when the directory was changed last. As long as no other program created, renamed or deleted a file there, the
 index is current. Otherwise the next list compares every file. The index itself is kept beside that directory.
 """
 
@@ -42,7 +42,7 @@ ReadBytes = Callable[[str, int], bytes]
 
 
 Times = tuple[int, int]
-"""The modification times of the directory before and after some changes of this process, if nobody else changed it."""
+"""The modification times of the directory before and after changes of this process, if no other process changed it."""
 
 
 class SearchIndex(SessionIndex):

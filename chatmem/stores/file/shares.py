@@ -13,8 +13,8 @@ from chatmem.history.records import Record
 from chatmem.input_files import open_input
 from chatmem.stores.base import SessionInfo, SessionLog
 from chatmem.stores.codec import decode, encode
+from chatmem.stores.file.directory import LINK_SUFFIX
 
-SUFFIX = ".link"
 MAX_BYTES = 4096
 """The most bytes of a link file, and of a session's header that is read to check one."""
 
@@ -58,8 +58,8 @@ def read_session_id(path: Path) -> str | None:
 
 def iter_links(directory: Path) -> Iterator[tuple[Path, ShareLink]]:
     """The links of a user."""
-    for path in sorted(directory.glob(f"*{SUFFIX}")):
-        if is_valid(path.name.removesuffix(SUFFIX)) and (link := ShareLink.read(path)):
+    for path in sorted(directory.glob(f"*{LINK_SUFFIX}")):
+        if is_valid(path.name.removesuffix(LINK_SUFFIX)) and (link := ShareLink.read(path)):
             yield path, link
 
 

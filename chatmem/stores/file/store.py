@@ -12,20 +12,18 @@ import contextlib
 import os
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from chatmem.errors import Notify, SessionNotFoundError, StorageError, UsageError, ignore_notices
-from chatmem.history.names import canonical_key, conflict_copy_of, is_valid, unique_name, validate
+from chatmem.history.names import canonical_key, conflict_copy_of, unique_name, validate
 from chatmem.history.records import Record
 from chatmem.history.session import Session
 from chatmem.paths import atomic_write
 from chatmem.stores.base import SessionInfo, SessionLog, SessionStore, newest_first
 from chatmem.stores.codec import MALFORMED, decode, decode_all, encode
-from chatmem.stores.file import shares
-from chatmem.stores.file.directory import SUFFIX, UNFINISHED, SessionDirectory, stamp_of
+from chatmem.stores.file.directory import LINK_SUFFIX, SUFFIX, UNFINISHED, SessionDirectory, stamp_of
 from chatmem.stores.file.log import FileLog
 from chatmem.stores.file.posix_io import (
     append_all,
@@ -37,24 +35,10 @@ from chatmem.stores.file.posix_io import (
     storage_errors,
     timestamp,
 )
-from chatmem.stores.file.search_index import FORMER_NAME, SearchIndex
+from chatmem.stores.file.search_index import SearchIndex
 from chatmem.stores.file.shares import SharedLog, ShareLink, iter_links, read_session_id
 from chatmem.stores.search import Hit, Query
 from chatmem.stores.verify import CheckReport, check_session
-
-
-@dataclass
-class _DirectoryContent:
-    """What is in a directory of session files."""
-
-    files: dict[str, os.DirEntry[str]] = field(default_factory=dict)
-    """The session files by name."""
-    links: list[str] = field(default_factory=list)
-    """The names of links to sessions of other users."""
-    leftovers: list[str] = field(default_factory=list)
-    """Files that a killed process may have left."""
-    others: int = 0
-    """How many links, torn tails and copies of synchronisers there are."""
 
 
 class FileStore(SessionStore):
@@ -89,7 +73,7 @@ class FileStore(SessionStore):
     # Finding
 
     def names(self) -> list[str]:
-        found = self._scan()
+        found = self.directory.scan()
         return [*found.files, *self._shared(found.files, found.links)]
 
     def lookup(self, name: str) -> str | None:
@@ -106,7 +90,7 @@ class FileStore(SessionStore):
 
     def _lookup_key(self, key: str) -> str | None:
         """The session whose name has this canonical key, from the names of all files."""
-        suffixes = (SUFFIX, shares.SUFFIX)
+        suffixes = (SUFFIX, LINK_SUFFIX)
         with contextlib.suppress(OSError), self.system.scandir(self.directory.root) as entries:
             for entry in entries:
                 if entry.name.endswith(suffixes) and canonical_key(entry.name.rpartition(".")[0]) == key:
@@ -117,7 +101,7 @@ class FileStore(SessionStore):
     def is_empty(self) -> bool:
         try:
             with self.system.scandir(self.directory.root) as entries:
-                return not any(entry.name.endswith((SUFFIX, shares.SUFFIX)) for entry in entries)
+                return not any(entry.name.endswith((SUFFIX, LINK_SUFFIX)) for entry in entries)
         except FileNotFoundError:
             return True
         except OSError:
@@ -128,7 +112,7 @@ class FileStore(SessionStore):
             return super().unused_name(like)
         while True:  # two words in lower case: looking for names that differ in case would mean reading them all
             name = unique_name(())
-            if not any(self.path(name, suffix).exists() for suffix in (SUFFIX, shares.SUFFIX)):
+            if not any(self.path(name, suffix).exists() for suffix in (SUFFIX, LINK_SUFFIX)):
                 return name
 
     def location(self, name: str | None = None) -> str:
@@ -143,7 +127,7 @@ class FileStore(SessionStore):
         if self._index.has_too_many_stale_parts():
             self._index.delete()
         time = self.directory.time()
-        found = self._scan()
+        found = self.directory.scan()
         stamps = {}
         for name, entry in found.files.items():
             with contextlib.suppress(FileNotFoundError):  # deleted in this moment
@@ -182,7 +166,7 @@ class FileStore(SessionStore):
             yield from super().search(query)
             return
         if not self.directory.knows_all_files():
-            found = self._scan()
+            found = self.directory.scan()
             names += self._shared(found.files, found.links)
         for name in names:
             with contextlib.suppress(SessionNotFoundError):  # deleted in the meantime
@@ -225,34 +209,11 @@ class FileStore(SessionStore):
         trash = self.directory.make_dir(self.directory.root.parent / "trash")
         self.directory.move(self.directory.root / f"{copy}{SUFFIX}", trash / f"{copy}.{timestamp()}{SUFFIX}")
 
-    def _scan(self) -> _DirectoryContent:
-        """What is in the directory of this user. Raises StorageError."""
-        found = _DirectoryContent()
-        try:
-            with self.system.scandir(self.directory.root) as entries:
-                for entry in entries:
-                    name, dot, suffix = entry.name.rpartition(".")
-                    found.others += ".torn-" in entry.name or "conflict" in entry.name.lower()
-                    if dot + suffix == SUFFIX and entry.is_file(follow_symlinks=False) and is_valid(name):
-                        found.files[name] = entry
-                    elif dot + suffix == shares.SUFFIX and is_valid(name):
-                        found.links.append(name)
-                        found.others += 1
-                    elif entry.name[0] == "." and (dot + suffix in (UNFINISHED, ".tmp") or entry.name == FORMER_NAME):
-                        found.leftovers.append(entry.name)
-        except (FileNotFoundError, NotADirectoryError):
-            pass
-        except OSError as error:
-            raise StorageError(
-                f"Cannot read the directory {self.directory.root}: {error.strerror}.", "Check its permissions."
-            ) from error
-        return found
-
     def _shared(self, files: Collection[str], links: Collection[str]) -> dict[str, ShareLink]:
         """The sessions that other users share with this one, by the name they have here."""
         taken = {canonical_key(name) for name in files} if links else set()
         free = (name for name in links if canonical_key(name) not in taken)
-        found = {name: ShareLink.read(self.path(name, shares.SUFFIX)) for name in free}
+        found = {name: ShareLink.read(self.path(name, LINK_SUFFIX)) for name in free}
         return {name: link for name, link in found.items() if link and self._owner(link)}
 
     def _owner(self, link: ShareLink) -> FileStore | None:
@@ -263,7 +224,7 @@ class FileStore(SessionStore):
     def _resolve(self, name: str) -> tuple[FileStore, str]:
         """The store that holds a session, this one or its owner's, and its name there. Raises SessionNotFoundError."""
         name = self.find(name)
-        link = ShareLink.read(self.path(name, shares.SUFFIX))
+        link = ShareLink.read(self.path(name, LINK_SUFFIX))
         owner = self._owner(link) if link and not self.path(name).exists() else None
         return (owner, link.name) if owner and link else (self, name)
 
@@ -290,7 +251,7 @@ class FileStore(SessionStore):
         return store._check(name, label, store.directory.torn_files(), deep)
 
     def check_all(self, deep: bool = False) -> Iterator[CheckReport]:
-        found = self._scan()
+        found = self.directory.scan()
         torn = self.directory.torn_files() if found.files else {}  # read once: there may be 100,000 sessions
         for name in self.progress(sorted([*found.files, *self._shared(found.files, found.links)]), "Checking"):
             with contextlib.suppress(SessionNotFoundError, FileNotFoundError):  # deleted in the meantime
@@ -372,7 +333,7 @@ class FileStore(SessionStore):
         name, new = self.find(name), validate(new)
         self._check_free(new, except_for=name)
         if self._resolve(name)[0] is not self:
-            self.directory.move(self.path(name, shares.SUFFIX), self.path(new, shares.SUFFIX))
+            self.directory.move(self.path(name, LINK_SUFFIX), self.path(new, LINK_SUFFIX))
             return
         is_new_file = canonical_key(new) != canonical_key(name)
         log = FileLog(self.directory, name)
@@ -393,7 +354,7 @@ class FileStore(SessionStore):
             log.close()
 
     def _check_free(self, name: str, except_for: str = "", ignoring_case: bool = True) -> None:
-        if not ignoring_case and not any(os.path.lexists(self.path(name, s)) for s in (SUFFIX, shares.SUFFIX)):
+        if not ignoring_case and not any(os.path.lexists(self.path(name, s)) for s in (SUFFIX, LINK_SUFFIX)):
             return
         if self.lookup(name) not in (None, except_for):
             raise UsageError(f"There is already a session {name!r}.", "Choose another name.")
@@ -416,12 +377,12 @@ class FileStore(SessionStore):
             problem = "You cannot share a session with yourself." if user == self.user else "That user owns it."
             raise UsageError(problem, "Name another user.")
         link = ShareLink(store.user, name, read_session_id(store.path(name)) or "")
-        found = other._scan()
+        found = other.directory.scan()
         if link in other._shared(found.files, found.links).values():
             raise UsageError(f"Session {name!r} is already shared with {user!r}.")
         shared_name = unique_name(other.names(), name)
         try:
-            atomic_write(other.path(shared_name, shares.SUFFIX), link.encode())
+            atomic_write(other.path(shared_name, LINK_SUFFIX), link.encode())
         except OSError as error:
             raise storage_error(f"Cannot share session {name!r}", error) from error
         return shared_name
@@ -429,7 +390,7 @@ class FileStore(SessionStore):
     def delete(self, name: str, purge: bool = False) -> None:
         name = self.find(name)
         if self._resolve(name)[0] is not self:
-            self.directory.remove(self.path(name, shares.SUFFIX))  # the session itself belongs to its owner
+            self.directory.remove(self.path(name, LINK_SUFFIX))  # the session itself belongs to its owner
             return
         log = FileLog(self.directory, name)
         try:
