@@ -184,7 +184,7 @@ def test_sessions_that_are_opened_and_closed_leave_no_descriptor_open(url: str, 
 def open_files() -> Iterator[str]:
     for descriptor in os.listdir("/proc/self/fd"):
         with suppress(OSError):  # the one that lists them
-            yield os.readlink(f"/proc/self/fd/{descriptor}")
+            yield str(Path(f"/proc/self/fd/{descriptor}").readlink())
 
 
 def add_foreign(store: FileStore, name: str, content: str) -> None:
