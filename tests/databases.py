@@ -51,9 +51,7 @@ class DatabaseServer:
     def suspended(self) -> Iterator[None]:
         """Stop the server and its child processes, so that connections are accepted but never answered."""
         assert self.process
-        command = ["pgrep", "-P", str(self.process.pid)]
-        children = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
-        processes = [self.process.pid, *map(int, children)]
+        processes = [self.process.pid, *self._children()]
         for pid in processes:
             os.kill(pid, signal.SIGSTOP)
         try:
@@ -63,10 +61,19 @@ class DatabaseServer:
                 os.kill(pid, signal.SIGCONT)
 
     def kill(self, signal_number: int = signal.SIGKILL) -> None:
+        """End the server. SIGKILL also goes to its child processes, which may answer for a while without it."""
         if self.process:
+            children = self._children() if signal_number == signal.SIGKILL else []
             self.process.send_signal(signal_number)
+            for pid in children:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             self.process.wait()
             self.process = None
+
+    def _children(self) -> list[int]:
+        command = ["pgrep", "-P", str(self.process.pid if self.process else 0)]
+        return list(map(int, subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()))
 
 
 @contextlib.contextmanager
