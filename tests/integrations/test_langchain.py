@@ -118,6 +118,7 @@ def test_an_invalid_name_and_an_unwritable_directory_are_errors(tmp_path: Path) 
 
 
 def test_many_histories_leave_no_file_open() -> None:
+    ChatmemHistory("work").add_messages([HumanMessage("hi")])  # the index of the sessions stays open
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(30):
         history = ChatmemHistory("work")
