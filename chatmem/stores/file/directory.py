@@ -202,7 +202,7 @@ class SessionDirectory:
         return found
 
     def knows_all_files(self) -> bool:
-        """Whether the index is current, and there is no file to look for beside the sessions.
+        """Whether the index is current, and the directory has no links, torn tails or conflict copies.
 
         Inside `changing()`, whether that was so before it.
         """

@@ -68,12 +68,11 @@ class SearchIndex(SessionIndex):
         super().__init__(path)
         self.read_bytes = read_bytes
 
-    def is_current(self, directory_time: int) -> bool:
-        """Whether the index knows every session, if this is the modification time of the directory now."""
-        return bool(self._query("SELECT 1 FROM state WHERE directory = ?", directory_time))
-
     def knows_all_files(self, directory_time: int) -> bool:
-        """The same, and there is no other file to look for: a link, a torn tail, the copy of a synchroniser."""
+        """Whether the index has every session, and the directory has no links, torn tails or conflict copies.
+
+        `directory_time` is when names in the directory were changed last.
+        """
         return bool(self._query("SELECT 1 FROM state WHERE directory = ? AND others = 0", directory_time))
 
     def has_all_words(self, directory_time: int) -> bool:
