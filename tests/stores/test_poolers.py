@@ -66,7 +66,7 @@ def settings_of(url: str) -> tuple[str, str, int]:
     """Two limits that hold in a transaction, and the number of statements that are prepared."""
     database = PostgresDatabase(url)
     try:
-        for _ in range(8):
+        for _ in range(40):
             database.rows("nobody")
         with database.session() as execute:
             rows, _ = execute(
