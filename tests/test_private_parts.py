@@ -55,19 +55,21 @@ def test_without_the_private_parts_of_typer_every_parameter_is_converted_by_type
     assert CliRunner().invoke(app, ["--name", "y", "--count", "2"]).stdout == "y 2\n"
 
 
-def test_the_key_table_of_prompt_toolkit_accepts_shift_enter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_table_of_prompt_toolkit_accepts_shift_enter_and_focus_events(monkeypatch: pytest.MonkeyPatch) -> None:
     from prompt_toolkit.input import ansi_escape_sequences
     from prompt_toolkit.input.vt100_parser import Vt100Parser
     from prompt_toolkit.keys import Keys
 
-    key_sequences.add_shift_enter()
-    for sequence in key_sequences.SHIFT_ENTER:
+    key_sequences.add_key_sequences()
+    expected = {key: [Keys.Escape, Keys.ControlM] for key in key_sequences.SHIFT_ENTER}
+    expected |= {key: [Keys.Ignore] for key in key_sequences.FOCUS_EVENTS}
+    for sequence, meant in expected.items():
         keys: list[object] = []
         parser = Vt100Parser(lambda press, keys=keys: keys.append(press.key))  # type: ignore[misc]
         parser.feed(sequence)
-        assert keys == [Keys.Escape, Keys.ControlM]
+        assert keys == meant
     monkeypatch.delattr(ansi_escape_sequences, "ANSI_SEQUENCES")
-    key_sequences.add_shift_enter()  # nothing happens without the table
+    key_sequences.add_key_sequences()  # nothing happens without the table
 
 
 def test_connection_wait_of_psycopg_has_the_expected_signature(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from chatmem.terminal import keyboard
+
 
 def plain_chat_options(arguments: Sequence[str]) -> dict[str, Any] | None:
     """What Typer makes of `chat`, `chat -c` and `chat -s NAME`. None for everything else, which is left to Typer."""
@@ -32,6 +34,8 @@ def main() -> None:
         if getattr(sys, name) is None:  # closed by the parent process
             setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115
     try:
+        if sys.argv[1:2] == ["chat"]:
+            keyboard.hold()
         options = plain_chat_options(sys.argv[1:])
         if options is not None:
             from chatmem.cli.runner import run_command
@@ -48,8 +52,11 @@ def main() -> None:
     except OSError as error:
         sys.exit(f"Cannot write the output: {error.strerror}.")
     except SystemExit as error:
+        keyboard.release()
         _exit_at_once(error.code)
         raise
+    finally:
+        keyboard.release()
 
 
 def _exit_at_once(status: object) -> None:

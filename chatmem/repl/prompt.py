@@ -9,12 +9,11 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 from prompt_toolkit import PromptSession
-from prompt_toolkit.application import run_in_terminal
+from prompt_toolkit.application import get_app_session, run_in_terminal
 from prompt_toolkit.auto_suggest import AutoSuggest, Suggestion
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import ThreadedCompleter
@@ -23,18 +22,21 @@ from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.filters import Condition, completion_is_selected, is_searching, vi_navigation_mode
 from prompt_toolkit.formatted_text import AnyFormattedText
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
-from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.input import Input
+from prompt_toolkit.input.typeahead import get_typeahead, store_typeahead
+from prompt_toolkit.key_binding import KeyBindings, KeyPress, KeyPressEvent
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.styles import Style
 
 from chatmem.errors import ChatmemError, UsageError
 from chatmem.paths import make_private_dir, open_private
-from chatmem.process import on_suspend
 from chatmem.repl import toolbar
 from chatmem.repl.attachments import PasteBuffer, mentioned_paths
 from chatmem.repl.completer import ReplCompleter
 from chatmem.repl.context import ReplContext
-from chatmem.repl.key_sequences import add_shift_enter
+from chatmem.repl.key_sequences import add_key_sequences
+from chatmem.repl.typed_ahead import key_presses, typed_text
+from chatmem.terminal import keyboard
 from chatmem.text import truncate
 
 STYLE = Style.from_dict({"bottom-toolbar": "noreverse", "auto-suggestion": "ansibrightblack"})
@@ -72,7 +74,11 @@ class Prompt:
         text, self._prefilled = self._prefilled, ""
         if not text:  # text that is edited and sent again may come from a paste
             self.pastes.named_files.clear()
-        typed = self._session.prompt("> ", default=text, pre_run=ready)
+        self._keep_for_prompt(keyboard.typed_early())
+        try:
+            typed = self._session.prompt("> ", default=text, pre_run=ready)
+        finally:
+            keyboard.prompt_ended()
         if not typed.isascii():  # undecodable bytes of the terminal were UTF-8 after all
             typed = typed.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         return self.pastes.expand(typed)
@@ -96,9 +102,33 @@ class Prompt:
         """Put a text into the next prompt, to be edited and sent."""
         self._prefilled = text
 
+    def prefill_typed_ahead(self) -> None:
+        """Put what was typed since the last prompt into the next one, without sending it."""
+        typed = typed_text(self._take_typed_ahead())
+        self._prefilled = "\n".join(filter(None, (self._prefilled, typed)))
+
+    def end_wait(self) -> bool:
+        """Whether the terminal lost the focus during a wait in which it reported that. Keys stay for the prompt."""
+        typed = keyboard.typed_ahead()
+        lost = typed.rfind(keyboard.FOCUS_LOST) > typed.rfind(keyboard.FOCUS_GAINED)
+        self._keep_for_prompt(typed)
+        return lost
+
+    def _keep_for_prompt(self, typed: bytes) -> None:
+        if typed:
+            store_typeahead(self._input, key_presses(typed))
+
+    def _take_typed_ahead(self) -> list[KeyPress]:
+        return [*get_typeahead(self._input), *key_presses(keyboard.typed_ahead())]
+
+    @property
+    def _input(self) -> Input:
+        return self._session.app.input if self._session else get_app_session().input
+
     def confirm(self, question: str) -> bool:
         """Whether the user says yes. Ctrl-C and Ctrl-D mean no."""
         question += " [y/N] "
+        earlier = self._take_typed_ahead() if keyboard.is_held() else []  # does not answer this question
         try:
             if os.environ.get("TERM", "") in ("", "dumb") and sys.stdin.isatty():
                 answer = input(question)
@@ -106,6 +136,9 @@ class Prompt:
                 answer = PromptSession[str](history=InMemoryHistory()).prompt(question)
         except (EOFError, KeyboardInterrupt):
             return False
+        finally:
+            keyboard.prompt_ended()
+            store_typeahead(self._input, earlier)
         return answer.strip().lower() in ("y", "yes")
 
     def edit_in_editor(self, text: str) -> str:
@@ -116,7 +149,8 @@ class Prompt:
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(text)
-            subprocess.run([*shlex.split(editor), name], check=True)
+            with keyboard.released():
+                subprocess.run([*shlex.split(editor), name], check=True)
             return path.read_text(encoding="utf-8", errors="replace")
         except subprocess.CalledProcessError as error:
             raise UsageError(
@@ -150,7 +184,7 @@ class Prompt:
         return True
 
     def _make_session(self) -> PromptSession[str]:
-        add_shift_enter()
+        add_key_sequences()
         if not os.environ.get("TERM"):
             os.environ["TERM"] = "dumb"  # nothing is known about this terminal
         screen = self.repl.app.config.settings.screen
@@ -297,29 +331,3 @@ def _open_history(directory: Path, pastes: PasteBuffer) -> History:
     except OSError:
         return InMemoryHistory()
     return PrivateHistory(str(directory / "history"), pastes)
-
-
-@contextlib.contextmanager
-def no_echo() -> Iterator[None]:
-    """While a reply arrives: typed keys are not shown and not lost, Enter stays Enter, and Ctrl-C stops the reply."""
-    try:
-        import termios
-
-        descriptor = sys.stdin.fileno()
-        before = termios.tcgetattr(descriptor)
-    except (ImportError, OSError, ValueError, termios.error):
-        yield
-        return
-    quiet: list[Any] = termios.tcgetattr(descriptor)
-    quiet[0] &= ~termios.ICRNL
-    quiet[3] &= ~(termios.ECHO | termios.ICANON)
-
-    def set_modes(modes: list[Any]) -> None:
-        termios.tcsetattr(descriptor, termios.TCSANOW, modes)
-
-    set_modes(quiet)
-    try:
-        with on_suspend(lambda: set_modes(before), lambda: set_modes(quiet)):
-            yield
-    finally:
-        set_modes(before)

@@ -12,13 +12,14 @@ from chatmem.app import App
 from chatmem.chat.chat import Chat
 from chatmem.errors import Action, ChatmemError, UsageError
 from chatmem.models.base import StreamChunk
-from chatmem.process import freeze_gc, switch_threads_often
+from chatmem.process import freeze_gc, on_suspend, switch_threads_often
 from chatmem.repl.actions import describe_action
 from chatmem.repl.attachments import attach_files
 from chatmem.repl.commands.base import is_command, unescape
-from chatmem.repl.prompt import Prompt, no_echo
+from chatmem.repl.prompt import Prompt
 from chatmem.stores.base import no_progress
 from chatmem.stores.database.address import redact_url
+from chatmem.terminal import keyboard
 from chatmem.terminal.conversation_view import print_last_turn
 from chatmem.terminal.reply import preload, print_reply
 from chatmem.terminal.tables import relative_time
@@ -48,26 +49,31 @@ class Repl:
 
     def run(self) -> int:
         """Run the prompt loop until exit. Returns the exit code."""
-        self.print_banner()
-        preloading = threading.Thread(target=self._preload, daemon=True, name="preload")
+        keyboard.hold()
         try:
-            while not self.should_exit:
-                if self._preloaded:
-                    self.prompt.refresh()
-                try:
-                    line = self.prompt.read(ready=preloading.start if preloading.ident is None else None)
-                except KeyboardInterrupt:
-                    self.terminal.info("Ctrl-D to quit. Ctrl-C stops a reply.")
-                    continue
-                except EOFError:
-                    self.exit()
-                    continue
-                except OSError:
-                    break
-                self.handle_line(line)
+            with on_suspend(keyboard.release, keyboard.hold):
+                self.print_banner()
+                self._loop()
         finally:
             self.close()
         return 7 if self.chat.save_error and self.chat.store.persistent else 0
+
+    def _loop(self) -> None:
+        preloading = threading.Thread(target=self._preload, daemon=True, name="preload")
+        while not self.should_exit:
+            if self._preloaded:
+                self.prompt.refresh()
+            try:
+                line = self.prompt.read(ready=preloading.start if preloading.ident is None else None)
+            except KeyboardInterrupt:
+                self.terminal.info("Ctrl-D to quit. Ctrl-C stops a reply.")
+                continue
+            except EOFError:
+                self.exit()
+                continue
+            except OSError:
+                return
+            self.handle_line(line)
 
     def print_banner(self) -> None:
         """Print one line about the session and its last turn, or an introduction for a new user."""
@@ -112,6 +118,7 @@ class Repl:
             else:
                 self.send(self._attach_files(line))
         except KeyboardInterrupt:
+            self.prompt.prefill_typed_ahead()
             outcome = "The part that arrived is saved" if self.chat.last_reply else "Nothing had arrived"
             self.terminal.notify(f"Stopped. {outcome}.", Action("retry"))
         except ChatmemError as error:
@@ -144,13 +151,14 @@ class Repl:
             self.prompt.prefill(text)
             if isinstance(error, ChatmemError):
                 raise
+            self.prompt.prefill_typed_ahead()
             self.terminal.info("Not sent. The message is back in the prompt.")
 
     def show_question(self, text: str) -> None:
         self.terminal.info(f"> {truncate(' '.join(text.split()), MAX_QUESTION_CHARS)}")
 
     def show_reply(self, chunks: Generator[StreamChunk]) -> None:
-        with no_echo(), contextlib.closing(chunks):
+        with contextlib.closing(chunks):
             print_reply(self.terminal, chunks)
         if self.terminal.interactive:
             self.terminal.raw("\n")

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 from collections.abc import Iterator
 
+from chatmem.terminal import keyboard
 from chatmem.terminal.terminal import Terminal
 
 
@@ -42,7 +43,11 @@ def _run_pager(text: str) -> bool:
         return False
     env = {"LESS": "-FIRX", **os.environ}
     try:
-        with subprocess.Popen(command, stdin=subprocess.PIPE, env=env) as pager, contextlib.suppress(BrokenPipeError):
+        with (
+            keyboard.released(),
+            subprocess.Popen(command, stdin=subprocess.PIPE, env=env) as pager,
+            contextlib.suppress(BrokenPipeError),
+        ):
             pager.communicate(text.encode("utf-8", "replace"))
     except (OSError, ValueError):
         return False
