@@ -356,6 +356,10 @@ class Chat:
 
     # Writing
 
+    def rename(self, name: str) -> None:
+        """Give the session another name. Raises UsageError if it is taken."""
+        self.journal.rename(name)
+
     def update_settings(self, **settings: Any) -> None:
         """Store settings in this session, and use them from now on. None resets a setting."""
         with self._transaction():

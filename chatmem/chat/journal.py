@@ -131,6 +131,16 @@ class Journal:
         else:
             self._apply(records)
 
+    def rename(self, name: str) -> None:
+        """Give the session another name. Raises UsageError if it is taken."""
+        if self._log:
+            self.store.rename(self.name, name)
+            with self.transaction():  # the log follows
+                return
+        if self.store.lookup(name) is not None:
+            raise UsageError(f"There is already a session {name!r}.", "Choose another name.")
+        self.name = self.session.name = name
+
     def open_draft(self, skeleton: Record) -> Callable[[str], None]:
         """Begin to keep a reply that is arriving. Returns a function that adds text to it."""
         return self._log.open_draft(skeleton) if self._log else lambda text: None

@@ -43,7 +43,10 @@ class CommandContext:
 
     @cached_property
     def app(self) -> App:
-        return App(self.flags, self.terminal.notify, self.wait, partial(progress, self.terminal))
+        app = App(self.flags, self.terminal.notify, self.wait, partial(progress, self.terminal))
+        with contextlib.suppress(ChatmemError):  # who needs the settings reports it
+            self.terminal.theme = app.config.settings.screen.theme
+        return app
 
     @property
     def settings(self) -> Settings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 import shlex
 import sys
 from typing import Annotated, Any, Literal
@@ -24,12 +25,12 @@ from chatmem.stores import SessionInfo
 from chatmem.stores.database.address import redact_url
 from chatmem.stores.search import Query
 from chatmem.stores.verify import CheckReport
-from chatmem.terminal.conversation_view import print_conversation, print_tree
+from chatmem.terminal.conversation_view import print_conversation, print_hits, print_tree
 from chatmem.terminal.pager import paged
 from chatmem.terminal.progress import progress
 from chatmem.terminal.sanitize import sanitize_line
 from chatmem.terminal.stats import Statistics, print_stats
-from chatmem.terminal.tables import print_sessions, relative_time
+from chatmem.terminal.tables import print_sessions, print_trash
 from chatmem.terminal.terminal import is_tty
 from chatmem.text import pluralize
 
@@ -55,16 +56,22 @@ def list_(
     limit: Annotated[
         int | None, typer.Option("--limit", "-n", metavar="N", min=1, help="At most this many.", show_default=False)
     ] = None,
+    trash: Annotated[
+        bool, typer.Option("--trash", help="List the deleted sessions, which restore brings back.", show_default=False)
+    ] = False,
     json_: Json = False,
 ) -> None:
     """List the sessions, the most recent one first."""
+    if trash:
+        _list_trash(context, limit, json_)
+        return
     store = context.app.store
     sessions = store.recent_sessions(limit) if sort == "used" and limit else store.list_sessions()
     if sort != "used":
         sessions.sort(key=lambda s: s.name.casefold() if sort == "name" else getattr(s, sort), reverse=sort != "name")
     sessions = sessions[:limit]
     if json_:
-        _print_json(context, [s.record() for s in sessions])
+        context.terminal.json([s.record() for s in sessions])
     elif sessions:
         print_sessions(context.terminal, sessions)
     else:
@@ -86,7 +93,7 @@ def show(
     if json_:
         body: dict[str, Any] = {"name": session.name, "id": session.id, "title": session.title}
         body |= {"created": session.created, "messages": [message_record(session, m) for m in session.path]}
-        _print_json(context, body)
+        context.terminal.json(body)
     else:
         with paged(context.terminal):
             (print_tree if tree else print_conversation)(context.terminal, session)
@@ -100,7 +107,7 @@ def show(
 
 @command(app, "rename")
 def rename(context: CommandContext, name: Name, new: New) -> None:
-    """Rename a session. Its title becomes the new name."""
+    """Rename a session. Its title stays."""
     store = context.app.store
     name = store.find(name)
     store.rename(name, new)
@@ -123,7 +130,31 @@ def delete(
     _confirm(context, f"{'Permanently delete' if purge else 'Delete'} {', '.join(map(repr, found))}?", yes)
     for name in found:
         store.delete(name, purge)
-        context.terminal.info(f"Session {name!r} is {'permanently deleted' if purge else store.deleted_note}.")
+        what = "permanently deleted" if purge else store.deleted_note
+        context.terminal.notify(
+            f"Session {name!r} is {what}.", Action("restore", name) if store.has_trash and not purge else None
+        )
+
+
+@command(app, "restore")
+def restore(
+    context: CommandContext,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name it had.", show_default=False)],
+    new: Annotated[str | None, typer.Argument(metavar="NEW", help="Another name.", show_default=False)] = None,
+) -> None:
+    """Take a session out of the trash: the one that was deleted last, if several had this name."""
+    restored = context.app.store.restore(name, new)
+    context.terminal.info(f"Restored session {restored!r}. Continue: chatmem chat -s {shlex.quote(restored)}")
+
+
+def _list_trash(context: CommandContext, limit: int | None, as_json: bool) -> None:
+    deleted = context.app.store.trash()[:limit]
+    if as_json:
+        context.terminal.json([entry.record() for entry in deleted])
+    elif deleted:
+        print_trash(context.terminal, deleted)
+    else:
+        context.terminal.info("The trash is empty.")
 
 
 @command(app, "fork")
@@ -174,21 +205,17 @@ def search(
 ) -> None:
     """Search all sessions for words."""
     query = Query.parse(" ".join(f'"{word}"' if " " in word and '"' not in word else word for word in words))
-    hits = []
-    for hit in context.app.store.search(query, session):
-        hits.append(hit)
-        if not json_:
-            where = f"turn {hit.turn}" if hit.turn else "another branch"
-            context.terminal.dim_line(f"{hit.session} · {where} · {hit.role} · {relative_time(hit.time)}")
-            context.terminal.write_highlighted(f"  {hit.excerpt}", query.spans(f"  {hit.excerpt}"))
-        if len(hits) == limit:
-            break
+    hits = itertools.islice(context.app.store.search(query, session), limit)
     if json_:
-        _print_json(context, [hit.record() for hit in hits])
-    elif not hits:
-        context.terminal.info("Nothing found.")
-    if not hits:
+        found = [hit.record() for hit in hits]
+        context.terminal.json(found)
+        count = len(found)
+    else:
+        count = print_hits(context.terminal, hits, query)
+    if not count:
         context.exit_code = SessionNotFoundError.exit_code
+        if not json_:
+            context.terminal.info("Nothing found.")
 
 
 @command(app, "prune")
@@ -222,7 +249,7 @@ def stats(context: CommandContext, name: AllOrName = None, json_: Json = False) 
     store, prices = context.app.store, context.settings.prices
     statistics = Statistics.collect((store.session(n) for n in ([name] if name else store.names())), prices)
     if json_:
-        _print_json(context, statistics.record())
+        context.terminal.json(statistics.record())
     else:
         print_stats(context.terminal, statistics)
 
@@ -240,7 +267,7 @@ def check(
     store = context.app.store
     reports = [store.check(name, deep)] if name else list(store.check_all(deep))
     if json_:
-        _print_json(context, [report.record() for report in reports])
+        context.terminal.json([report.record() for report in reports])
     else:
         for report in reports:
             context.terminal.write(_report_line(report))
@@ -359,7 +386,3 @@ def _confirm(context: CommandContext, question: str, yes: bool) -> None:
     context.terminal.err.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise UsageError("Cancelled. Nothing was changed.")
-
-
-def _print_json(context: CommandContext, body: Any) -> None:
-    context.terminal.json(body)

@@ -101,10 +101,17 @@ class RetentionSettings:
 class UISettings:
     """Appearance and key bindings."""
 
-    theme: Literal["auto", "plain"] = option_field("auto", "auto uses the terminal's own colors, plain uses none.")
+    theme: Literal["auto", "dark", "light", "plain"] = option_field(
+        "auto",
+        "Colors for a dark or a light background; auto suits both. plain is for screen readers: no colors, no frames, "
+        "and nothing on the screen changes.",
+    )
     toolbar: bool = option_field(True, "Show session, model and context usage below the prompt.")
     editing: Literal["emacs", "vi"] = option_field("emacs", "Key bindings of the prompt: emacs or vi.")
     multiline: bool = option_field(False, "Enter inserts a new line and Alt-Enter sends, instead of the reverse.")
+    bell: bool = option_field(
+        True, "Announce the end of a reply that took 10 seconds or more while another window had the focus."
+    )
     history: bool = option_field(True, "Remember what was typed, for Ctrl-R and suggestions.")
 
 

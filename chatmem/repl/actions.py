@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from chatmem.errors import Action, ActionKind
 
 ACTIONS: dict[ActionKind, str] = {
@@ -9,8 +11,11 @@ ACTIONS: dict[ActionKind, str] = {
     "edit_config": "chatmem config edit opens it.",
     "list_models": "chatmem models lists what is available.",
     "list_sessions": "/sessions lists them.",
+    "list_trash": "chatmem sessions list --trash shows what is there.",
     "new_session": "/new starts another session.",
     "pin": "/pin {} keeps it in the context.",
+    "restore": "chatmem sessions restore {} brings it back.",
+    "restore_as": "chatmem sessions restore {} NEW gives it another name.",
     "retry": "/retry asks again.",
     "save_elsewhere": "/save PATH writes it to another file.",
     "set_option": "/set {} changes it.",
@@ -22,4 +27,5 @@ ACTIONS: dict[ActionKind, str] = {
 
 
 def describe_action(action: Action) -> str:
-    return " ".join(ACTIONS[action.kind].format(action.argument).split())
+    argument = shlex.quote(action.argument) if action.kind in ("restore", "restore_as") else action.argument
+    return " ".join(ACTIONS[action.kind].format(argument).split())

@@ -21,6 +21,9 @@ class PromptControls(Protocol):
     def confirm(self, question: str) -> bool:
         """Whether the user says yes. Ctrl-C and Ctrl-D mean no."""
 
+    def ask(self, question: str) -> str:
+        """A line that the user types. Empty for Ctrl-C and Ctrl-D."""
+
     def edit_in_editor(self, text: str) -> str:
         """The text after the user edited it in $EDITOR. Raises UsageError."""
 
@@ -36,6 +39,9 @@ class ReplContext(Protocol):
     def terminal(self) -> Terminal: ...
     @property
     def prompt(self) -> PromptControls: ...
+
+    reasoning: str
+    """What the model thought before its last reply."""
 
     def open_session(self, name: str) -> None:
         """Continue with another session, or start it."""

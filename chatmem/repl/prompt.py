@@ -127,19 +127,20 @@ class Prompt:
 
     def confirm(self, question: str) -> bool:
         """Whether the user says yes. Ctrl-C and Ctrl-D mean no."""
-        question += " [y/N] "
+        return self.ask(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+
+    def ask(self, question: str) -> str:
+        """A line that the user types after the question has appeared. Empty for Ctrl-C and Ctrl-D."""
         earlier = self._take_typed_ahead() if keyboard.is_held() else []  # does not answer this question
         try:
             if os.environ.get("TERM", "") in ("", "dumb") and sys.stdin.isatty():
-                answer = input(question)
-            else:
-                answer = PromptSession[str](history=InMemoryHistory()).prompt(question)
+                return input(question)
+            return PromptSession[str](history=InMemoryHistory()).prompt(question)
         except (EOFError, KeyboardInterrupt):
-            return False
+            return ""
         finally:
             keyboard.prompt_ended()
             store_typeahead(self._input, earlier)
-        return answer.strip().lower() in ("y", "yes")
 
     def edit_in_editor(self, text: str) -> str:
         """The text after the user edited it in $VISUAL or $EDITOR. Raises UsageError."""

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import shlex
 import threading
+import time
 from collections.abc import Generator
 
 from chatmem.app import App
@@ -26,6 +27,8 @@ from chatmem.terminal.tables import relative_time
 from chatmem.terminal.terminal import Terminal
 from chatmem.text import pluralize, truncate
 
+LONG_REPLY_SECONDS = 10
+"""Seconds from which on the end of a reply is announced, if another window has the focus."""
 MAX_QUESTION_CHARS = 300
 """How much of a question that is asked again is shown."""
 
@@ -37,6 +40,8 @@ class Repl:
         self.chat, self.app, self.terminal = chat, app, terminal
         self.prompt = Prompt(self)
         self.should_exit = False
+        self.reasoning = ""
+        self.bell = app.config.settings.screen.bell
         self._preloaded = False
         self._warned = False
         terminal.describe_action = describe_action
@@ -158,10 +163,23 @@ class Repl:
         self.terminal.info(f"> {truncate(' '.join(text.split()), MAX_QUESTION_CHARS)}")
 
     def show_reply(self, chunks: Generator[StreamChunk]) -> None:
-        with contextlib.closing(chunks):
-            print_reply(self.terminal, chunks)
+        self.reasoning, started, has_left = "", time.monotonic(), False
+        keyboard.watch_focus(on=True)
+        try:
+            with contextlib.closing(chunks):
+                print_reply(self.terminal, self._with_reasoning_kept(chunks))
+        finally:
+            keyboard.watch_focus(on=False)
+            has_left = self.prompt.end_wait()
+        if has_left and self.bell and time.monotonic() - started >= LONG_REPLY_SECONDS:
+            self.terminal.notify_desktop(f"chatmem: the reply in {self.chat.name} is there")
         if self.terminal.interactive:
             self.terminal.raw("\n")
+
+    def _with_reasoning_kept(self, chunks: Generator[StreamChunk]) -> Generator[StreamChunk]:
+        for chunk in chunks:
+            self.reasoning += chunk.reasoning
+            yield chunk
 
     def open_session(self, name: str) -> None:
         self.chat.close()

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 from chatmem.errors import Notify, UsageError, ignore_notices
 from chatmem.history.names import validate
-from chatmem.stores.base import SessionInfo, SessionLog, SessionStore
+from chatmem.stores.base import DeletedSession, SessionInfo, SessionLog, SessionStore
 from chatmem.stores.file.store import FileStore
 from chatmem.stores.memory import MemoryStore
 from chatmem.text import truncate
 
-__all__ = ["SessionInfo", "SessionLog", "SessionStore", "open_store"]
+__all__ = ["DeletedSession", "SessionInfo", "SessionLog", "SessionStore", "open_store"]
 
 
 class DatabaseType(NamedTuple):

@@ -17,7 +17,7 @@ from chatmem.errors import (
     UsageError,
     ignore_notices,
 )
-from chatmem.history.names import canonical_key, unique_name
+from chatmem.history.names import canonical_key, unique_name, validate
 from chatmem.history.records import Record, header
 from chatmem.history.session import Session
 from chatmem.stores.codec import encode
@@ -76,6 +76,28 @@ class SessionInfo(NamedTuple):
         return {name: getattr(self, name) for name in names} | shared
 
 
+class DeletedSession(NamedTuple):
+    """A session in the trash."""
+
+    name: str
+    """The name it had."""
+    deleted: str
+    """When it was deleted, as an ISO time."""
+    key: str
+    """What the store finds it by."""
+    title: str = ""
+    turns: int = 0
+
+    def record(self) -> dict[str, Any]:
+        """The fields of `sessions list --trash --json`."""
+        return {field: getattr(self, field) for field in ("name", "title", "turns", "deleted")}
+
+    def with_content(self, records: Iterable[Record]) -> DeletedSession:
+        """The same with title and turns from the session's records."""
+        session = Session.replay(self.name, records)
+        return self._replace(title=fix_surrogates(session.title), turns=len(session.turns))
+
+
 def newest_first(sessions: Iterable[SessionInfo]) -> list[SessionInfo]:
     """The sessions, the most recently used one first."""
     return sorted(sessions, key=lambda s: (s.last_active, s.name), reverse=True)
@@ -129,6 +151,8 @@ class SessionStore(ABC):
     """Whether anything outlives the process."""
     expires = False
     """Whether unused sessions expire without anyone deleting them."""
+    has_trash: ClassVar[bool] = True
+    """Whether a deleted session can be restored for a while."""
     deleted_note: ClassVar[str] = "in the trash"
     """What became of a deleted session, for messages."""
 
@@ -159,6 +183,31 @@ class SessionStore(ABC):
     @abstractmethod
     def delete(self, name: str, purge: bool = False) -> None:
         """Move a session to the trash if the store has one, otherwise delete it. `purge` deletes it in either case."""
+
+    def trash(self) -> list[DeletedSession]:
+        """The sessions that can be restored, the last deleted one first."""
+        return []
+
+    def restore(self, name: str, new: str | None = None) -> str:
+        """Take the last deleted session with a name out of the trash. Returns the name it has now.
+
+        Raises SessionNotFoundError, and UsageError if there is a session with that name, or with the `new` one.
+        """
+        deleted = self.trash()
+        found = next((entry for entry in deleted if canonical_key(entry.name) == canonical_key(name)), None)
+        if found is None:
+            hint = self.not_found(name, {entry.name for entry in deleted}).hint
+            message = f"Session {truncate(name)!r} is not in the trash."
+            raise SessionNotFoundError(message, hint, None if hint else Action("list_trash"))
+        new = validate(new or found.name)
+        if self.lookup(new) is not None:
+            raise UsageError(f"There is already a session {new!r}.", action=Action("restore_as", found.name))
+        self._restore(found, new)
+        return new
+
+    def _restore(self, deleted: DeletedSession, name: str) -> None:
+        """Make a session from the trash a session with an unused name. Raises UsageError if it is taken meanwhile."""
+        raise NotImplementedError
 
     def session(self, name: str) -> Session:
         """The current state of a session. Raises SessionNotFoundError."""

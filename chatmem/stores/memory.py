@@ -17,6 +17,7 @@ class MemoryStore(SessionStore):
     """Keeps a list of records per session in memory."""
 
     persistent: ClassVar[bool] = False
+    has_trash: ClassVar[bool] = False
     deleted_note: ClassVar[str] = "deleted"
 
     def __init__(self, notify: Notify = ignore_notices) -> None:

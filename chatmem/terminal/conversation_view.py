@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from chatmem.errors import Action
 from chatmem.history.records import Message
 from chatmem.history.session import Session
+from chatmem.stores.search import Hit, Query
 from chatmem.terminal.sanitize import sanitize, sanitize_line
-from chatmem.terminal.tables import pad
+from chatmem.terminal.tables import pad, relative_time
 from chatmem.terminal.terminal import Terminal, cell_width
 
 PIPE_WIDTH = 120
@@ -52,6 +55,17 @@ def print_last_turn(terminal: Terminal, session: Session, max_lines: int = 12) -
             terminal.info(f"  ({message.status})")
     if session.unanswered:
         terminal.notify("This question has no reply yet.", Action("retry"))
+
+
+def print_hits(terminal: Terminal, hits: Iterable[Hit], query: Query) -> int:
+    """Print what a search found, with the words in bold. Returns the number of hits."""
+    count = 0
+    for hit in hits:
+        count += 1
+        where = f"turn {hit.turn}" if hit.turn else "another branch"
+        terminal.dim_line(f"{hit.session} · {where} · {hit.role} · {relative_time(hit.time)}")
+        terminal.write_highlighted(f"  {hit.excerpt}", query.spans(f"  {hit.excerpt}"))
+    return count
 
 
 def _speaker(session: Session, message: Message) -> str:

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Collection, Iterable, Sequence
 
 from chatmem.history.records import parse_time
-from chatmem.stores import SessionInfo
+from chatmem.stores import DeletedSession, SessionInfo
 from chatmem.terminal.sanitize import sanitize_line
 from chatmem.terminal.terminal import Terminal, cell_width
 
@@ -28,6 +28,13 @@ def print_sessions(terminal: Terminal, sessions: Sequence[SessionInfo]) -> None:
     used = relative_time if terminal.interactive else str
     rows = [(s.name, _title(s), used(s.last_active), str(s.turns), s.model or "", s.memory or "") for s in sessions]
     print_columns(terminal, headings, rows, numbers={3}, flexible=1)
+
+
+def print_trash(terminal: Terminal, deleted: Sequence[DeletedSession]) -> None:
+    """Print deleted sessions in columns, like `print_sessions`."""
+    time = relative_time if terminal.interactive else str
+    rows = [(entry.name, entry.title, time(entry.deleted), str(entry.turns)) for entry in deleted]
+    print_columns(terminal, ("name", "title", "deleted", "turns"), rows, numbers={3}, flexible=1)
 
 
 def print_columns(

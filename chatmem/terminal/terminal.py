@@ -102,6 +102,11 @@ class Terminal:
         coded = base64.b64encode(text.encode("utf-8", "replace")).decode()
         self.raw(f"\x1b]52;c;{coded}\x07" if is_tty(self.out) else "")
 
+    def notify_desktop(self, text: str) -> None:
+        """Ring the bell, and show a notification where the terminal can (OSC 9)."""
+        if is_tty(self.out):
+            self.raw(f"\x1b]9;{sanitize_line(text)}\x1b\\\x07")
+
     def error(self, error: ChatmemError) -> None:
         """Print a failure: what happened, and what to do about it."""
         message = sanitize_line(redact(error.message))

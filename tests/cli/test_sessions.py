@@ -71,11 +71,11 @@ def test_the_index_may_be_deleted_damaged_or_stale(run: Run, store: FileStore) -
     assert listed(run) == ["b"]
 
 
-def test_rename_changes_name_and_title(run: Run, store: FileStore) -> None:
+def test_rename_changes_the_name_and_keeps_the_title(run: Run, store: FileStore) -> None:
     begin(store, "a", "hello")
     assert run("sessions", "rename", "a", "Lisbon trip").returncode == 0
     (one,) = json.loads(run("sessions", "list", "--json").stdout)
-    assert (one["name"], one["title"]) == ("Lisbon trip", "Lisbon trip")
+    assert (one["name"], one["title"]) == ("Lisbon trip", "hello")
     assert run("sessions", "rename", "Lisbon trip", "../x").returncode == 2
 
 
@@ -88,6 +88,22 @@ def test_delete_asks_for_confirmation_and_moves_to_the_trash(run: Run, store: Fi
     begin(store, "b", "hello")
     run("sessions", "delete", "b", "--purge", "--yes")
     assert len(list((home / "data" / "trash").iterdir())) == 1
+
+
+def test_restore_takes_a_session_out_of_the_trash_which_list_shows(run: Run, store: FileStore) -> None:
+    assert run("sessions", "list", "--trash").stderr == "The trash is empty.\n"
+    begin(store, "a b", "hello", "hi")
+    deleted = run("sessions", "delete", "a b", "--yes")
+    assert "chatmem sessions restore 'a b' brings it back." in deleted.stderr
+    (entry,) = json.loads(run("sessions", "list", "--trash", "--json").stdout)
+    assert (entry["name"], entry["title"], entry["turns"]) == ("a b", "hello", 1)
+    assert run("sessions", "list", "--trash").stdout.startswith("a b\thello\t20")
+    begin(store, "A b", "another")
+    taken = run("sessions", "restore", "a b")
+    assert taken.returncode == 2 and "restore 'a b' NEW" in taken.stderr
+    assert run("sessions", "restore", "a b", "c").returncode == 0 and sorted(listed(run)) == ["A b", "c"]
+    missing = run("sessions", "restore", "a b")
+    assert missing.returncode == 9 and "is not in the trash" in missing.stderr
 
 
 def test_a_fork_has_the_turns_up_to_the_given_one(run: Run, store: FileStore) -> None:

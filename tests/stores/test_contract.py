@@ -137,6 +137,41 @@ def test_a_deleted_session_is_gone(open_: Open) -> None:
         open_().records("work")
 
 
+def test_a_deleted_session_can_be_restored_with_all_records(open_: Open) -> None:
+    if not open_().has_trash:
+        pytest.skip("this store has no trash")
+    records = [question("one"), question("two")]
+    begin(open_(), "Work", *records)
+    open_().delete("Work")
+    (deleted,) = open_().trash()
+    assert (deleted.name, deleted.title, deleted.turns) == ("Work", "one", 1) and deleted.deleted[:2] == "20"
+    assert open_().restore("work") == "Work"
+    assert open_().records("work")[1:] == records and open_().trash() == []
+    assert [info.name for info in open_().list_sessions()] == ["Work"]
+
+
+def test_restoring_takes_the_last_deleted_session_and_never_replaces_another(open_: Open) -> None:
+    if not open_().has_trash:
+        pytest.skip("this store has no trash")
+    for text in ("first", "second", "third"):
+        begin(open_(), "work", question(text))
+        if text != "third":
+            open_().delete("work")
+    with pytest.raises(UsageError, match="already"):
+        open_().restore("work")
+    with pytest.raises(SessionNotFoundError, match="not in the trash"):
+        open_().restore("other")
+    assert open_().restore("work", "again") == "again" and open_().restore("WORK", "first") == "first"
+    found = {name: open_().records(name)[1]["content"] for name in open_().names()}
+    assert found == {"work": "third", "again": "second", "first": "first"}
+
+
+def test_a_session_that_was_purged_is_not_in_the_trash(open_: Open) -> None:
+    begin(open_(), "work")
+    open_().delete("work", purge=True)
+    assert open_().trash() == []
+
+
 def test_one_writer_at_a_time(open_: Open) -> None:
     begin(open_(), "work")
     one, two = open_().open("work"), open_().open("work")

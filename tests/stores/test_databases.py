@@ -501,7 +501,9 @@ def test_a_deleted_session_is_kept_for_a_month_whatever_its_age(tmp_path: Path) 
             database.execute("UPDATE chatmem_sessions SET changed = changed - 40 * 86400")
         store.delete(name)
         with sqlite3.connect(tmp_path / "chats.db") as database:
-            assert database.execute("SELECT COUNT(*) FROM chatmem_sessions").fetchone() == (left,)
+            held = "SELECT COUNT(DISTINCT session) FROM chatmem_records WHERE number > 1"  # one record marks a deletion
+            assert database.execute(held).fetchone() == (left,)
+    assert [entry.name for entry in store.trash()] == ["older"]
 
 
 def test_completion_lists_the_sessions_of_the_given_user(tmp_path: Path) -> None:

@@ -14,23 +14,32 @@ CommandFunction = Callable[[ReplContext, str], None]
 
 
 class Command(NamedTuple):
-    """A slash command: its name, its arguments, its help text, and its function."""
+    """A slash command: its name, its arguments, its help text, an example, its function, and its group in the help."""
 
     name: str
     usage: str
     help: str
+    example: str
     run: CommandFunction
+    group: str
 
 
 COMMANDS: dict[str, Command] = {}
+GROUPS = {"conversation": "Chat", "memory": "Memory", "sessions": "Sessions", "settings": "Settings"}
+"""The groups of commands, by module. Commands of other modules are in `OTHER`."""
+OTHER = "More"
 
 
-def command(name: str, usage: str = "") -> Callable[[CommandFunction], CommandFunction]:
-    """Register a function as the command `/name`. The first line of its docstring is the help text."""
+def command(name: str, usage: str = "", example: str = "") -> Callable[[CommandFunction], CommandFunction]:
+    """Register a function as the command `/name`. The first line of its docstring is the help text.
+
+    `example` is a command line that the help shows.
+    """
 
     def register(function: CommandFunction) -> CommandFunction:
         help = (inspect.getdoc(function) or "").splitlines()[0]
-        COMMANDS[name] = Command(name, usage, help, function)
+        group = GROUPS.get(function.__module__.rpartition(".")[2], OTHER)
+        COMMANDS[name] = Command(name, usage, help, example, function, group)
         return function
 
     return register
@@ -49,14 +58,24 @@ def unescape(line: str) -> str:
 def run_command(repl: ReplContext, line: str) -> None:
     """Run a command line. Raises UsageError for an unknown command, with the nearest one."""
     name, _, argument = line[1:].strip().partition(" ")
-    found = COMMANDS.get(name.lower())
-    if found is None:
-        from difflib import get_close_matches  # imported lazily: slow
+    find_command(name).run(repl, argument.strip())
 
-        near = get_close_matches(name, COMMANDS, 1, 0.5)
-        hint = f"Did you mean /{near[0]}?" if near else "/help lists them; //text sends a message that begins with /."
-        raise UsageError(f"Unknown command /{name}.", hint)
-    found.run(repl, argument.strip())
+
+def find_command(name: str) -> Command:
+    """The command with a name, or with a name that only it begins with. Raises UsageError, with similar commands."""
+    name = name.lower()
+    if name in COMMANDS:
+        return COMMANDS[name]
+    begun = sorted(known for known in COMMANDS if name and known.startswith(name))
+    if len(begun) == 1:
+        return COMMANDS[begun[0]]
+    if begun:
+        raise UsageError(f"/{name} may be {', '.join(f'/{known}' for known in begun)}.", "Type one more letter.")
+    from difflib import get_close_matches  # imported lazily: slow
+
+    near = get_close_matches(name, COMMANDS, 1, 0.5)
+    hint = f"Did you mean /{near[0]}?" if near else "/help lists them; //text sends a message that begins with /."
+    raise UsageError(f"Unknown command /{name}.", hint)
 
 
 def parse_toggle(text: str, current: bool) -> bool:

@@ -19,7 +19,7 @@ MAX_LISTED_MATCHES = 12
 MAX_MATCH_CHARS = 100
 
 
-@command("context", "[--all] [QUESTION]")
+@command("context", "[--all] [QUESTION]", "/context What did I plan?")
 def context(repl: ReplContext, argument: str) -> None:
     """Show what would be sent next, and why; --all shows every turn on a line of its own."""
     repl.chat.refresh()
@@ -29,7 +29,7 @@ def context(repl: ReplContext, argument: str) -> None:
         print_context(repl.terminal, repl.chat.plan(question or None), repl.chat.session, every_turn)
 
 
-@command("compare", "[QUESTION]")
+@command("compare", "[QUESTION]", "/compare When do I fly?")
 def compare(repl: ReplContext, argument: str) -> None:
     """Compare the memory strategies on this session."""
     repl.chat.refresh()
@@ -39,7 +39,7 @@ def compare(repl: ReplContext, argument: str) -> None:
     print_comparison(repl.terminal, repl.chat.compare(argument or None, [current, *others]))
 
 
-@command("memory", "[SPEC]")
+@command("memory", "[SPEC]", "/memory window:6")
 def memory(repl: ReplContext, argument: str) -> None:
     """Show or change the memory strategy: buffer, window:6, token-trim:4000, summary:4000."""
     if argument:
@@ -48,7 +48,7 @@ def memory(repl: ReplContext, argument: str) -> None:
     repl.terminal.info(f"Memory: {format_spec(strategy)}. {(type(strategy).__doc__ or '').splitlines()[0]}")
 
 
-@command("why", "[N]")
+@command("why", "[N]", "/why 4")
 def why(repl: ReplContext, argument: str) -> None:
     """Explain what the model was sent for reply N, by default the last one."""
     repl.chat.refresh()
@@ -56,35 +56,35 @@ def why(repl: ReplContext, argument: str) -> None:
     print_why(repl.terminal, repl.chat.session, turn.number)
 
 
-@command("pin", "N")
+@command("pin", "N", "/pin 3")
 def pin(repl: ReplContext, argument: str) -> None:
     """Always send turn N verbatim."""
     turn = _set_flags(repl, argument, pinned=True)
     repl.terminal.info(f"Turn {turn.number} is pinned and always sent. /unpin {turn.number} removes the pin.")
 
 
-@command("unpin", "N")
+@command("unpin", "N", "/unpin 3")
 def unpin(repl: ReplContext, argument: str) -> None:
     """Remove the pin from turn N."""
     turn = _set_flags(repl, argument, pinned=False)
     repl.terminal.info(f"Unpinned turn {turn.number}.")
 
 
-@command("exclude", "N")
+@command("exclude", "N", "/exclude 5")
 def exclude(repl: ReplContext, argument: str) -> None:
     """Never send turn N. It stays in the session."""
     turn = _set_flags(repl, argument, excluded=True)
     repl.terminal.info(f"Turn {turn.number} is never sent. /include {turn.number} includes it again.")
 
 
-@command("include", "N")
+@command("include", "N", "/include 5")
 def include(repl: ReplContext, argument: str) -> None:
     """Include turn N again after /exclude."""
     turn = _set_flags(repl, argument, excluded=False)
     repl.terminal.info(f"Turn {turn.number} may be sent again.")
 
 
-@command("compact", "[FOCUS]")
+@command("compact", "[FOCUS]", "/compact the decisions")
 def compact(repl: ReplContext, argument: str) -> None:
     """Summarise everything but the newest turn now, and send the summary instead."""
     repl.chat.refresh()
@@ -122,7 +122,7 @@ def compact(repl: ReplContext, argument: str) -> None:
         repl.terminal.info("Discarded. Nothing was changed.")
 
 
-@command("summary", "[edit|redo]")
+@command("summary", "[edit|redo]", "/summary edit")
 def summary(repl: ReplContext, argument: str) -> None:
     """Show the summary of earlier turns. edit opens it in your editor, redo discards it."""
     repl.chat.refresh()
@@ -155,7 +155,7 @@ def summary(repl: ReplContext, argument: str) -> None:
                 repl.terminal.write_wrapped(f"{line}  [{turns}]" if turns else line)
 
 
-@command("forget", "[TEXT|undo TEXT]")
+@command("forget", "[TEXT|undo TEXT]", "/forget old address")
 def forget(repl: ReplContext, argument: str) -> None:
     """Never summarise or retrieve again what was said with these words. The history keeps it."""
     repl.chat.refresh()

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from chatmem.errors import SessionNotFoundError, UsageError
+import itertools
+
+from chatmem.errors import Action, SessionNotFoundError, UsageError
 from chatmem.history import names
 from chatmem.repl.commands.base import command, parse_number
 from chatmem.repl.context import ReplContext
-from chatmem.terminal.conversation_view import print_last_turn
+from chatmem.stores.search import Query
+from chatmem.terminal.conversation_view import print_hits, print_last_turn
+from chatmem.terminal.pager import paged
 from chatmem.terminal.stats import Statistics, print_stats
 from chatmem.terminal.tables import print_sessions, relative_time
 from chatmem.text import truncate
 
 DEFAULT_LIST_LENGTH = 10
+MAX_HITS = 50
 
 
-@command("new", "[NAME]")
+@command("new", "[NAME]", "/new trip")
 def new(repl: ReplContext, argument: str) -> None:
     """Start a new session."""
     store = repl.chat.store
@@ -23,7 +28,7 @@ def new(repl: ReplContext, argument: str) -> None:
     repl.open_session(names.validate(argument) if argument else store.unused_name())
 
 
-@command("open", "NAME")
+@command("open", "NAME", "/open work")
 def open(repl: ReplContext, argument: str) -> None:
     """Continue another session."""
     if not argument:
@@ -35,14 +40,60 @@ def open(repl: ReplContext, argument: str) -> None:
         raise SessionNotFoundError(error.message, hint) from error
 
 
-@command("sessions", "[N]")
+@command("sessions", "[N]", "/sessions 20")
 def sessions(repl: ReplContext, argument: str) -> None:
     """List the N most recent sessions, by default ten."""
     count = parse_number(argument, "number of sessions", "") if argument else DEFAULT_LIST_LENGTH
     print_sessions(repl.terminal, repl.chat.store.recent_sessions(count))
 
 
-@command("title", "[TEXT]")
+@command("search", "TEXT", '/search visa, /search "boarding pass"')
+def search(repl: ReplContext, argument: str) -> None:
+    """Search all sessions for words, or for a "whole phrase"."""
+    if not argument:
+        raise UsageError("Missing words to search for.", "/search visa finds them in all sessions.")
+    query = Query.parse(argument)
+    hits = itertools.islice(repl.chat.store.search(query), MAX_HITS)
+    with paged(repl.terminal):
+        found = print_hits(repl.terminal, hits, query)
+    if not found:
+        repl.terminal.info("Nothing found.")
+    elif found == MAX_HITS:
+        repl.terminal.info(f"These are the {MAX_HITS} newest. chatmem sessions search -n N shows more.")
+
+
+@command("rename", "NAME", "/rename lisbon")
+def rename(repl: ReplContext, argument: str) -> None:
+    """Rename this session. Its title stays."""
+    if not argument:
+        raise UsageError("Missing new name.", "/title TEXT changes the title instead.")
+    name = names.validate(argument)
+    is_new = not repl.chat.exists
+    repl.chat.rename(name)
+    if is_new:  # otherwise the store has said it
+        repl.terminal.info(f"This session is now {name!r}.")
+
+
+@command("delete", "[NAME]", "/delete old-trip")
+def delete(repl: ReplContext, argument: str) -> None:
+    """Delete this session, or another one, and start a new one."""
+    store = repl.chat.store
+    name = store.find(argument) if argument else repl.chat.name
+    if not argument and not repl.chat.exists:
+        raise UsageError("This session has no messages yet.", "/delete NAME deletes another one.")
+    if not repl.prompt.confirm(f"Delete {name!r}?"):
+        repl.terminal.info("Nothing was changed.")
+        return
+    is_open = names.canonical_key(name) == names.canonical_key(repl.chat.name)
+    if is_open:
+        repl.chat.close()
+    store.delete(name)
+    repl.terminal.notify(f"{name!r} is {store.deleted_note}.", Action("restore", name) if store.has_trash else None)
+    if is_open:
+        repl.open_session(store.unused_name())
+
+
+@command("title", "[TEXT]", "/title Trip to Lisbon")
 def title(repl: ReplContext, argument: str) -> None:
     """Show or set the title of the session; - resets it."""
     if argument:
@@ -50,7 +101,7 @@ def title(repl: ReplContext, argument: str) -> None:
     repl.terminal.info(f"Title: {repl.chat.session.title or '(none)'}")
 
 
-@command("fork", "[NAME]")
+@command("fork", "[NAME]", "/fork plan-b")
 def fork(repl: ReplContext, argument: str) -> None:
     """Copy this conversation to a new session, and continue there."""
     store = repl.chat.store
@@ -61,7 +112,7 @@ def fork(repl: ReplContext, argument: str) -> None:
     repl.open_session(name)
 
 
-@command("branches", "[N]")
+@command("branches", "[N]", "/branches 2")
 def branches(repl: ReplContext, argument: str) -> None:
     """List the branches of this session, or continue with branch N."""
     session = repl.chat.session

@@ -14,7 +14,7 @@ from chatmem.repl.context import ReplContext
 from chatmem.text import pluralize
 
 
-@command("model", "[NAME]")
+@command("model", "[NAME]", "/model gpt-6-luna")
 def model(repl: ReplContext, argument: str) -> None:
     """Show or change the model of this session; - resets it."""
     if argument:
@@ -25,7 +25,7 @@ def model(repl: ReplContext, argument: str) -> None:
     warn_if_not_listed(repl)
 
 
-@command("profile", "[NAME]")
+@command("profile", "[NAME]", "/profile local")
 def profile(repl: ReplContext, argument: str) -> None:
     """List the profiles of the config, or use one in this session; - resets it."""
     profiles = repl.app.config.settings.profiles
@@ -36,7 +36,7 @@ def profile(repl: ReplContext, argument: str) -> None:
         repl.terminal.info(f"Profiles: {', '.join(profiles) or 'none; add [profiles.NAME] to the config'}")
 
 
-@command("system", "[TEXT|@FILE]")
+@command("system", "[TEXT|@FILE]", "/system You are brief.")
 def system(repl: ReplContext, argument: str) -> None:
     """Show or change the system prompt of this session; - resets it."""
     if argument:
@@ -44,7 +44,7 @@ def system(repl: ReplContext, argument: str) -> None:
     repl.terminal.info(f"System prompt: {repl.chat.turn_config.system or '(none)'}")
 
 
-@command("set", "[NAME VALUE]")
+@command("set", "[NAME VALUE]", "/set temperature 0.7")
 def set_(repl: ReplContext, argument: str) -> None:
     """Show the sampling options, or set one in this session (/set temperature 0.7); - resets it."""
     name, _, value = argument.replace("=", " ", 1).partition(" ")
@@ -74,7 +74,7 @@ def tokens(repl: ReplContext, argument: str) -> None:
     repl.terminal.info(f"{context.tokens:,} of {context.budget:,} tokens ({context.counter.method}): {parts}")
 
 
-@command("multiline", "[on|off]")
+@command("multiline", "[on|off]", "/multiline on")
 def multiline(repl: ReplContext, argument: str) -> None:
     """Swap Enter and Alt-Enter: one sends, the other inserts a new line."""
     repl.prompt.multiline = parse_toggle(argument, repl.prompt.multiline)
@@ -85,7 +85,7 @@ def multiline(repl: ReplContext, argument: str) -> None:
     )
 
 
-@command("toolbar", "[on|off]")
+@command("toolbar", "[on|off]", "/toolbar off")
 def toolbar(repl: ReplContext, argument: str) -> None:
     """Show or hide the line below the prompt."""
     repl.prompt.show_toolbar = parse_toggle(argument, repl.prompt.show_toolbar)

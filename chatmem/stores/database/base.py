@@ -21,6 +21,8 @@ TRASH_SECONDS = 30 * 86_400
 """Seconds for which the records of a deleted session are kept, for a chat that is in the middle of it."""
 PENDING_USER = "*"
 """Owns a session while its first records are still being written. Not a valid user name."""
+TRASH_USER = "*trash*"
+"""With a user's name after it, owns the markers of the sessions that the user deleted. Not a valid user name."""
 TIMEOUT = 4
 """Seconds to wait for a connection, and for an answer."""
 SLOW_FAILURE = 0.5

@@ -20,12 +20,13 @@ from chatmem.errors import (
 from chatmem.history.names import canonical_key, is_valid, unique_name, validate
 from chatmem.history.records import Record
 from chatmem.history.session import Session
-from chatmem.stores.base import SessionInfo, SessionLog, SessionStore, newest_first
+from chatmem.stores.base import DeletedSession, SessionInfo, SessionLog, SessionStore, newest_first
 from chatmem.stores.database.base import TRASH_SECONDS, Database, SessionRow
 from chatmem.stores.database.catalog import Catalog
 from chatmem.stores.database.log import DatabaseLog
 from chatmem.stores.database.outbox import Outbox
 from chatmem.stores.database.row_codec import encode_lines
+from chatmem.stores.database.trash import DatabaseTrash
 from chatmem.stores.session_index import FileStamp, SessionIndex
 
 
@@ -38,6 +39,7 @@ class DatabaseStore(SessionStore):
         super().__init__(notify)
         self.database, self.user = database, user
         self.catalog = Catalog(database, user, notify)
+        self._trash = DatabaseTrash(database, user)
         self.outbox = Outbox(path, notify)
         self._index = SessionIndex(path / ".database.sqlite")
         self.expires = database.expires
@@ -167,11 +169,9 @@ class DatabaseStore(SessionStore):
 
     def rename(self, name: str, new: str) -> None:
         row, new = self._require_row(name), validate(new)
-        with self._exclusive(row) as log:
+        with self._exclusive(row):
             if not self.database.rename(self.user, row.id, canonical_key(new), new):
                 raise UsageError(f"There is already a session {new!r}.", "Choose another name.")
-            if row.owner is None:
-                log.append([{"type": "settings", "title": new}])
 
     def delete(self, name: str, purge: bool = False) -> None:
         """Remove a session's name, with `purge` its records too. Of a shared session only this user's name."""
@@ -183,7 +183,16 @@ class DatabaseStore(SessionStore):
             if purge:
                 self.database.purge(row.id)
             else:
+                self._trash.add(row)
                 self.database.unlink(row.id)
+
+    def trash(self) -> list[DeletedSession]:
+        return self._trash.entries()
+
+    def _restore(self, deleted: DeletedSession, name: str) -> None:
+        if not self.database.link(self.user, canonical_key(name), name, deleted.key, None):
+            raise UsageError(f"There is already a session {name!r}.", "Choose another name.")
+        self._trash.remove(deleted.key)
 
     def share(self, name: str, user: str) -> str:
         row, user = self._require_row(name), validate(user, "user") if user else ""

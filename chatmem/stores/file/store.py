@@ -17,12 +17,13 @@ from types import MappingProxyType
 from typing import Any
 
 from chatmem.errors import Notify, SessionNotFoundError, StorageError, UsageError, ignore_notices
-from chatmem.history.names import canonical_key, conflict_copy_of, unique_name, validate
+from chatmem.history.names import canonical_key, unique_name, validate
 from chatmem.history.records import Record
 from chatmem.history.session import Session
 from chatmem.paths import atomic_write
-from chatmem.stores.base import SessionInfo, SessionLog, SessionStore, newest_first
+from chatmem.stores.base import DeletedSession, SessionInfo, SessionLog, SessionStore, newest_first
 from chatmem.stores.codec import MALFORMED, decode, decode_all, encode
+from chatmem.stores.file.conflict_copies import find_conflict_copies, read_conflict_copy
 from chatmem.stores.file.directory import LINK_SUFFIX, SUFFIX, UNFINISHED, SessionDirectory, stamp_of
 from chatmem.stores.file.log import FileLog
 from chatmem.stores.file.posix_io import (
@@ -33,10 +34,10 @@ from chatmem.stores.file.posix_io import (
     read_from,
     storage_error,
     storage_errors,
-    timestamp,
 )
 from chatmem.stores.file.search_index import SearchIndex
 from chatmem.stores.file.shares import SharedLog, ShareLink, iter_links, read_session_id
+from chatmem.stores.file.trash import Trash
 from chatmem.stores.search import Hit, Query
 from chatmem.stores.verify import CheckReport, check_session
 
@@ -57,6 +58,7 @@ class FileStore(SessionStore):
         self.directory = SessionDirectory(path, notify, system)
         self.system = system
         self.user, self.data = user, data or path.parent
+        self._trash = Trash(self.directory)
         self._index = SearchIndex(path.with_name(f"{path.name}.index.sqlite"), self.read_bytes)
         self.directory.index = self._index if has_index else None
 
@@ -182,32 +184,13 @@ class FileStore(SessionStore):
         self.list_sessions()
 
     def conflict_copies(self) -> dict[str, str]:
-        if self.directory.knows_all_files():
-            return {}
-        try:
-            found = [file for file in self.system.listdir(self.directory.root) if "conflict" in file.lower()]
-        except OSError:
-            return {}
-        stems = sorted(file.removesuffix(SUFFIX) for file in found if file.endswith(SUFFIX))
-        copies = {stem: name for stem in stems if (name := conflict_copy_of(stem)) and self.path(name).is_file()}
-        return {stem: name for stem, name in copies.items() if self._is_plain_file(stem)}
-
-    def _is_plain_file(self, stem: str) -> bool:
-        with contextlib.suppress(OSError):
-            return stat.S_ISREG(self.system.lstat(self.directory.root / f"{stem}{SUFFIX}").st_mode)
-        return False
+        return find_conflict_copies(self.directory)
 
     def read_conflict_copy(self, copy: str) -> list[Record]:
-        try:
-            data = (self.directory.root / f"{copy}{SUFFIX}").read_bytes()
-        except OSError as error:
-            raise storage_error(f"Cannot read {copy!r}", error) from error
-        *lines, rest = data.split(b"\n")
-        return [*decode_all(lines), *([record] if (record := decode(rest)) else [])]
+        return read_conflict_copy(self.directory, copy)
 
     def discard_conflict_copy(self, copy: str) -> None:
-        trash = self.directory.make_dir(self.directory.root.parent / "trash")
-        self.directory.move(self.directory.root / f"{copy}{SUFFIX}", trash / f"{copy}.{timestamp()}{SUFFIX}")
+        self._trash.add(self.directory.root / f"{copy}{SUFFIX}", copy)
 
     def _shared(self, files: Collection[str], links: Collection[str]) -> dict[str, ShareLink]:
         """The sessions that other users share with this one, by the name they have here."""
@@ -343,8 +326,7 @@ class FileStore(SessionStore):
                 log.exclusive(wait=False),
                 self.directory.lock(new, wait=False) if is_new_file else contextlib.nullcontext(),
             ):
-                records = [*log.read()[0], {"type": "settings", "title": new}]
-                log.append(records[-1:])
+                records = log.read()[0]
                 self.directory.move(self.path(name), self.path(new))
                 self.directory.move_torn_files(name, self.directory.root, new)
                 self._update_links(name, new)
@@ -401,9 +383,8 @@ class FileStore(SessionStore):
                     for torn in self.directory.torn_files().get(name, ()):
                         self.directory.remove(torn)
                 else:
-                    trash = self.directory.make_dir(self.directory.root.parent / "trash")
-                    self.directory.move(self.path(name), trash / f"{name}.{timestamp()}{SUFFIX}")
-                    self.directory.move_torn_files(name, trash, name)
+                    self._trash.add(self.path(name), name)
+                    self.directory.move_torn_files(name, self._trash.root, name)
                 self.directory.sync()
                 self._update_index(removed={name: data})
                 if purge and self.directory.index:
@@ -412,3 +393,15 @@ class FileStore(SessionStore):
             raise storage_error(f"Cannot delete session {name!r}", error) from error
         finally:
             log.close()
+
+    def trash(self) -> list[DeletedSession]:
+        return self._trash.entries()
+
+    def _restore(self, deleted: DeletedSession, name: str) -> None:
+        self.directory.make_dir()
+        with self.directory.lock(name, wait=False), self.directory.changing():
+            self._check_free(name, ignoring_case=False)
+            self.directory.move(self._trash.root / deleted.key, self.path(name))
+            self.directory.sync()
+            if info := self._read_info(name):
+                self._update_index([info])

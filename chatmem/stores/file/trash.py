@@ -1,0 +1,48 @@
+"""The trash of a directory of sessions: files that were moved there, with the time in their names."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import re
+from pathlib import Path
+
+from chatmem.stores.base import DeletedSession
+from chatmem.stores.codec import decode_all
+from chatmem.stores.file.directory import SUFFIX, SessionDirectory
+from chatmem.stores.file.posix_io import timestamp
+
+_FILE = re.compile(r"(?P<name>.+)\.(?P<time>\d{8}T\d{6}Z)-[\d-]+" + re.escape(SUFFIX), re.DOTALL)
+
+
+class Trash:
+    """Deleted sessions, one file each: `NAME.TIME-PROCESS.jsonl`."""
+
+    def __init__(self, directory: SessionDirectory) -> None:
+        self.directory = directory
+        self.root = directory.root.parent / "trash"
+
+    def add(self, path: Path, name: str) -> None:
+        """Move a file there. Raises StorageError."""
+        self.directory.make_dir(self.root)
+        stem, number = f"{name}.{timestamp()}", 1
+        while (target := self.root / f"{stem}{f'-{number}' * (number > 1)}{SUFFIX}").exists():
+            number += 1  # this process deleted another session with this name in the same second
+        self.directory.move(path, target)
+
+    def entries(self) -> list[DeletedSession]:
+        """The deleted sessions, the last deleted one first."""
+        found = []
+        with contextlib.suppress(OSError):
+            for file in self.directory.system.listdir(self.root):
+                if match := _FILE.fullmatch(file):
+                    time = datetime.datetime.strptime(match["time"], "%Y%m%dT%H%M%SZ").isoformat() + "Z"
+                    found.append(DeletedSession(match["name"], time, file))
+        return [self._with_content(entry) for entry in sorted(found, key=lambda e: (e.deleted, e.key), reverse=True)]
+
+    def _with_content(self, entry: DeletedSession) -> DeletedSession:
+        try:
+            lines = (self.root / entry.key).read_bytes().split(b"\n")
+        except OSError:
+            return entry
+        return entry.with_content(decode_all(lines))
