@@ -3,51 +3,46 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import os
 import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import get_app_session, run_in_terminal
-from prompt_toolkit.auto_suggest import AutoSuggest, Suggestion
-from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import ThreadedCompleter
-from prompt_toolkit.document import Document
 from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.filters import Condition, completion_is_selected, is_searching, vi_navigation_mode
 from prompt_toolkit.formatted_text import AnyFormattedText
-from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.input import Input
 from prompt_toolkit.input.typeahead import get_typeahead, store_typeahead
 from prompt_toolkit.key_binding import KeyBindings, KeyPress, KeyPressEvent
 from prompt_toolkit.keys import Keys
+from prompt_toolkit.lexers import SimpleLexer
+from prompt_toolkit.output.vt100 import Vt100_Output
+from prompt_toolkit.shortcuts import CompleteStyle
 from prompt_toolkit.styles import Style
 
 from chatmem.errors import ChatmemError, UsageError
-from chatmem.paths import make_private_dir, open_private
 from chatmem.repl import toolbar
 from chatmem.repl.attachments import PasteBuffer, mentioned_paths
 from chatmem.repl.completer import ReplCompleter
 from chatmem.repl.context import ReplContext
+from chatmem.repl.input_history import RecentSuggestions, open_history
 from chatmem.repl.key_sequences import add_key_sequences
 from chatmem.repl.typed_ahead import key_presses, typed_text
 from chatmem.terminal import keyboard
+from chatmem.terminal.colors import Colors, ansi_color
 from chatmem.text import truncate
 
-STYLE = Style.from_dict({"bottom-toolbar": "noreverse", "auto-suggestion": "ansibrightblack"})
-"""The terminal's own colors: readable on light and dark."""
-MAX_HISTORY_BYTES = 1 << 20
-"""How much of the history is read, from its end."""
-MAX_ENTRY_CHARS = 100_000
-"""Longer messages are not stored in the history."""
-MAX_SUGGESTIONS = 2_000
-"""How many of the newest entries are searched for a suggestion."""
-MAX_SUGGESTED_CHARS = 2_000
+MAX_MENU_ROWS = 8
+"""The most rows of the menu of completions."""
+MENU_CLOSE_SECONDS = 0.2
+"""For how long the rows of a menu that was closed are kept: the next key often opens it again."""
 VI_ESCAPE_TIMEOUT = 0.1
 """Seconds. In vi mode Esc is a key of its own, so a key that belongs to it must follow at once."""
 
@@ -59,7 +54,7 @@ class Prompt:
         self.repl = repl
         screen = repl.app.config.settings.screen
         self.multiline = screen.multiline
-        self.show_toolbar = screen.toolbar
+        self.show_toolbar = screen.toolbar and not repl.terminal.plain
         self.pastes = PasteBuffer()
         self._session: PromptSession[str] | None = None
         self._prefilled = ""
@@ -188,23 +183,29 @@ class Prompt:
         add_key_sequences()
         if not os.environ.get("TERM"):
             os.environ["TERM"] = "dumb"  # nothing is known about this terminal
-        screen = self.repl.app.config.settings.screen
+        screen, terminal = self.repl.app.config.settings.screen, self.repl.terminal
         saves_history = screen.history and self.repl.chat.store.persistent
-        session: PromptSession[str] = PromptSession(
+        output = get_app_session().output
+        if isinstance(output, Vt100_Output):
+            output.enable_cpr = False  # so that the toolbar stands below the prompt, not at the end of the screen
+        session = _GrowingPromptSession(
             multiline=True,
+            lexer=SimpleLexer("class:question"),
             prompt_continuation="  ",
             key_bindings=self._key_bindings(),
-            history=_open_history(self.repl.app.paths.state, self.pastes) if saves_history else InMemoryHistory(),
-            auto_suggest=RecentSuggestions(),
+            history=open_history(self.repl.app.paths.state, self.pastes) if saves_history else InMemoryHistory(),
+            auto_suggest=None if terminal.plain else RecentSuggestions(),
             search_ignore_case=True,
             completer=ThreadedCompleter(ReplCompleter(self.repl)),
-            complete_while_typing=True,
+            complete_while_typing=not terminal.plain,
+            complete_style=CompleteStyle.READLINE_LIKE if terminal.plain else CompleteStyle.COLUMN,
             editing_mode=EditingMode.VI if screen.editing == "vi" else EditingMode.EMACS,
             bottom_toolbar=self._toolbar,
             enable_suspend=True,
-            style=STYLE,
+            style=prompt_style(terminal.colors),
             include_default_pygments_style=False,
         )
+        session.close_menu_when_idle()
         if screen.editing == "vi":
             session.app.timeoutlen = session.app.ttimeoutlen = VI_ESCAPE_TIMEOUT
         return session
@@ -267,68 +268,52 @@ class Prompt:
         return toolbar.fit_to_width(items, self.repl.terminal.width)
 
 
-class RecentSuggestions(AutoSuggest):
-    """Suggests the end of a line from the newest entries of the history. Looking through all would delay each key."""
+class _GrowingPromptSession(PromptSession[str]):
+    """A prompt that takes rows for a menu while one is open, and none otherwise."""
 
-    def get_suggestion(self, buffer: Buffer, document: Document) -> Suggestion | None:
-        text = document.text.rpartition("\n")[2]
-        if not text.strip():
-            return None
-        for entry in reversed(buffer.history.get_strings()[-MAX_SUGGESTIONS:]):
-            if text in entry and len(entry) <= MAX_SUGGESTED_CHARS:
-                for line in reversed(entry.split("\n")):
-                    if line.startswith(text):
-                        return Suggestion(line[len(text) :])
-        return None
+    @property
+    def reserve_space_for_menu(self) -> int:
+        state = self.default_buffer.complete_state
+        return 1 + min(len(state.completions), MAX_MENU_ROWS) if state else 0
 
+    @reserve_space_for_menu.setter
+    def reserve_space_for_menu(self, rows: int) -> None:
+        pass
 
-class PrivateHistory(FileHistory):
-    """A history file with mode 0600, of which the end is read. Errors are ignored.
+    def close_menu_when_idle(self) -> None:
+        """Give the rows of a menu back soon after it was closed: the renderer never becomes smaller by itself."""
+        self.default_buffer.on_completions_changed += lambda buffer: self._shrink_later()
 
-    Lines that begin with a space are not stored, and neither are very long messages.
-    """
+    def _shrink_later(self) -> None:
+        app = self.app
+        if self.default_buffer.complete_state is None and app.loop is not None and app.is_running:
+            app.loop.call_later(MENU_CLOSE_SECONDS, self._shrink)
 
-    def __init__(self, filename: str, pastes: PasteBuffer) -> None:
-        super().__init__(filename)
-        self._pastes = pastes
-
-    def store_string(self, string: str) -> None:
-        text = self._pastes.expand(string)
-        if string.startswith(" ") or len(text) > MAX_ENTRY_CHARS:
-            return
-        lines = "".join(f"+{line}\n" for line in text.split("\n"))
-        entry = f"\n# {datetime.datetime.now()}\n{lines}".encode("utf-8", "replace")
-        with contextlib.suppress(OSError):
-            descriptor = open_private(Path(str(self.filename)), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            try:
-                os.write(descriptor, entry)  # one write, since other chats append here too
-            finally:
-                os.close(descriptor)
-
-    def load_history_strings(self) -> Iterable[str]:
-        """The newest entries, newest first. An entry is a comment, then its lines, each after a plus."""
-        try:
-            with Path(str(self.filename)).open("rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(max(0, size - MAX_HISTORY_BYTES))
-                lines = file.read().decode("utf-8", "replace").split("\n")
-        except OSError:
-            return
-        entry: list[str] = []
-        for line in reversed(lines):
-            if line.startswith("+"):
-                entry.append(line[1:])
-            elif entry:
-                yield "\n".join(reversed(entry))
-                entry = []
-        if entry and size <= MAX_HISTORY_BYTES:  # otherwise its first lines were not read
-            yield "\n".join(reversed(entry))
+    def _shrink(self) -> None:
+        if self.default_buffer.complete_state is None and self.app.is_running and not self.app.is_done:
+            self.app.renderer.erase(leave_alternate_screen=False)
+            self.app.invalidate()
 
 
-def _open_history(directory: Path, pastes: PasteBuffer) -> History:
-    try:
-        make_private_dir(directory)
-        os.close(open_private(directory / "history", os.O_WRONLY | os.O_CREAT | os.O_APPEND))
-    except OSError:
-        return InMemoryHistory()
-    return PrivateHistory(str(directory / "history"), pastes)
+def prompt_style(colors: Colors) -> Style:
+    """The prompt in the terminal's own colors. The question is bold, so that it stands out from the reply."""
+    return Style.from_dict(
+        {
+            "prompt": f"bold {ansi_color(colors.accent)}",
+            "question": "bold",
+            "bottom-toolbar": "noreverse",
+            "auto-suggestion": "ansibrightblack",
+            "completion-menu": "noinherit",
+            "completion-menu.completion": "noinherit",
+            "completion-menu.completion.current": "noinherit reverse",
+            "completion-menu.meta.completion": f"noinherit {ansi_color(colors.faint)}",
+            "completion-menu.meta.completion.current": "noinherit reverse",
+            "completion-menu.completion fuzzymatch.outside": "",
+            "completion-menu.completion fuzzymatch.inside": "bold",
+            "completion-menu.completion fuzzymatch.inside.character": f"bold {ansi_color(colors.accent)}",
+            "completion-menu.completion.current fuzzymatch.inside.character": "bold",
+            "completion-menu group": f"bold {ansi_color(colors.accent)}",
+            "scrollbar.background": "noinherit",
+            "scrollbar.button": "noinherit reverse",
+        }
+    )

@@ -46,6 +46,10 @@ class MarkdownPart:
     language: str = ""
     blank_before: bool = False
     """Whether an empty line precedes it."""
+    begins_code: bool = False
+    """Whether a fenced code block begins with it."""
+    ends_code: bool = False
+    """Whether a fenced code block ends with it."""
 
 
 @dataclass
@@ -55,7 +59,6 @@ class _Fence:
     mark: str
     indent: int
     language: str
-    begun: bool = False
     blanks: int = 0
 
 
@@ -115,7 +118,9 @@ class IncrementalMarkdown:
         if self._rest and not self._rest.endswith("\n"):
             self._rest += "\n"
         yield from self._parse_lines()
-        if self._rest.strip() and not self._fence:
+        if self._fence:
+            yield MarkdownPart(code="", ends_code=True)
+        elif self._rest.strip():
             yield from self._final(self._rest)
         self._rest, self._fence = "", None
 
@@ -178,7 +183,7 @@ class IncrementalMarkdown:
         words = opening[2].split()
         self._fence = _Fence(opening[1], indent, words[0] if words else "")
         self._is_continued = False
-        yield MarkdownPart(code="", language=self._fence.language, blank_before=self._blank_before)
+        yield MarkdownPart(code="", language=self._fence.language, blank_before=self._blank_before, begins_code=True)
 
     def _code_lines(self) -> Iterator[MarkdownPart]:
         fence = self._fence
@@ -197,9 +202,8 @@ class IncrementalMarkdown:
             else:
                 fence.blanks += 1  # blank lines at the end of code are not shown
         self._rest = rest
-        if done:
-            fence.begun = True
-            yield MarkdownPart(code="\n".join(done), language=fence.language)
+        if done or not self._fence:
+            yield MarkdownPart(code="\n".join(done), language=fence.language, ends_code=not self._fence)
 
     def _code_line(self, line: str) -> str:
         assert self._fence is not None

@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import ClassVar
+from functools import cache
+from typing import ClassVar, Self
 
 from markdown_it.token import Token
 from pygments.token import Comment, Generic, Keyword, Name, Number, Operator, String
@@ -24,46 +25,12 @@ from rich.table import Table
 from rich.text import Text
 from rich.theme import Theme
 
+from chatmem.terminal.colors import THEMES, Colors
 from chatmem.terminal.incremental_markdown import MarkdownPart, parser
+from chatmem.terminal.sanitize import sanitize_line
 
-THEME = Theme(
-    {
-        "markdown.code": "cyan",
-        "markdown.code_block": "none",
-        "markdown.block_quote": "dim",
-        "markdown.h1": "bold underline",
-        "markdown.h2": "bold underline",
-        "markdown.h3": "bold",
-        "markdown.h4": "bold",
-        "markdown.h5": "bold italic",
-        "markdown.h6": "italic",
-        "markdown.hr": "dim",
-        "markdown.item.bullet": "bold",
-        "markdown.item.number": "bold",
-        "markdown.link": "underline",
-        "markdown.link_url": "dim",
-        "markdown.table.border": "dim",
-        "markdown.table.header": "bold",
-    }
-)
-
-_CODE = ANSISyntaxTheme(
-    {
-        Comment: Style(dim=True, italic=True),
-        Keyword: Style(color="magenta"),
-        Operator.Word: Style(color="magenta"),
-        Name.Function: Style(bold=True),
-        Name.Class: Style(bold=True),
-        Name.Builtin: Style(color="cyan"),
-        Name.Decorator: Style(color="cyan"),
-        Name.Tag: Style(color="magenta"),
-        String: Style(color="green"),
-        Number: Style(color="cyan"),
-        Generic.Deleted: Style(color="red"),
-        Generic.Inserted: Style(color="green"),
-        Generic.Heading: Style(bold=True),
-    }
-)
+MAX_FRAME_WIDTH = 60
+"""Columns that the lines above and below code take at most."""
 UNLIMITED_WIDTH = 1 << 20
 """The width at which code is rendered: the terminal wraps it, so that copied lines are complete."""
 _RESET = "\x1b[0m"
@@ -73,11 +40,89 @@ _ASCII |= dict.fromkeys(map(ord, "━─╸╺"), "-") | dict.fromkeys(map(ord, 
 _ASCII |= dict.fromkeys(range(9484, 9552), "+")
 
 
+@cache
+def _markdown_theme(colors: Colors) -> Theme:
+    return Theme(
+        {
+            "markdown.code": colors.accent or "bold",
+            "markdown.code_block": "none",
+            "markdown.block_quote": "dim",
+            "markdown.h1": "bold underline",
+            "markdown.h2": "bold underline",
+            "markdown.h3": "bold",
+            "markdown.h4": "bold",
+            "markdown.h5": "bold italic",
+            "markdown.h6": "italic",
+            "markdown.hr": "dim",
+            "markdown.item.bullet": "bold",
+            "markdown.item.number": "bold",
+            "markdown.link": "underline",
+            "markdown.link_url": "dim",
+            "markdown.table.border": "dim",
+            "markdown.table.header": "bold",
+        }
+    )
+
+
+@cache
+def _code_theme(colors: Colors) -> ANSISyntaxTheme:
+    accent, good, error, keyword = (
+        Style(color=color or None) for color in (colors.accent, colors.good, colors.error, colors.keyword)
+    )
+    return ANSISyntaxTheme(
+        {
+            Comment: Style(dim=True, italic=True),
+            Keyword: keyword,
+            Operator.Word: keyword,
+            Name.Function: Style(bold=True),
+            Name.Class: Style(bold=True),
+            Name.Builtin: accent,
+            Name.Decorator: accent,
+            Name.Tag: keyword,
+            String: good,
+            Number: accent,
+            Generic.Deleted: error,
+            Generic.Inserted: good,
+            Generic.Heading: Style(bold=True),
+        }
+    )
+
+
 class HighlightedCode(CodeBlock):
-    """A code block as lines of highlighted text, without a frame."""
+    """A code block: highlighted lines between two rules, without padding. `/copy N` copies the one with number N."""
+
+    def __init__(self, renderer: MarkdownRenderer, language: str) -> None:
+        super().__init__(language or "text", "")
+        self.renderer, self.language, self.number = renderer, language, renderer.next_code_number()
+
+    @classmethod
+    def create(cls, markdown: Markdown, token: Token) -> Self:
+        assert isinstance(markdown, MarkdownDocument)
+        return cls(markdown.renderer, token.info.partition(" ")[0])
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield from code_lines(str(self.text).rstrip(), self.lexer_name, wrap_lines=options.max_width < UNLIMITED_WIDTH)
+        is_nested = options.max_width < UNLIMITED_WIDTH
+        width = options.max_width if is_nested else self.renderer.width
+        yield code_head(self.number, self.language, width)
+        yield from self.renderer.code_lines(str(self.text).rstrip(), self.lexer_name, wrap_lines=is_nested)
+        if self.renderer.closes_code:
+            yield code_foot(width)
+
+
+def code_head(number: int, language: str, width: int) -> Text:
+    """The rule above a code block, with its number and language."""
+    width = min(width, MAX_FRAME_WIDTH)
+    label = f"── {number}" + (f" · {sanitize_line(language)}" if language else "") + " "
+    return _rule(label.ljust(width, "─")[:width])
+
+
+def code_foot(width: int) -> Text:
+    """The rule below a code block."""
+    return _rule("─" * min(width, MAX_FRAME_WIDTH))
+
+
+def _rule(text: str) -> Text:
+    return Text(text, style="dim", no_wrap=True, overflow="ignore", justify="left", end="\n")
 
 
 class WrappingTable(TableElement):
@@ -106,20 +151,9 @@ class MarkdownDocument(Markdown):
         "table_open": WrappingTable,
     }
 
-    def __init__(self, tokens: Sequence[Token]) -> None:
+    def __init__(self, tokens: Sequence[Token], renderer: MarkdownRenderer) -> None:
         super().__init__("", hyperlinks=False)
-        self.parsed = list(tokens)
-
-
-def code_lines(code: str, language: str, wrap_lines: bool = False) -> Iterator[Text]:
-    """Highlighted lines of code. With `wrap_lines`, for code inside another block, long lines are wrapped."""
-    syntax = Syntax(code, language or "text", theme=_CODE)
-    text = syntax.highlight(code)
-    text.rstrip()
-    for line in text.split("\n", allow_blank=True) if code else ():
-        line.overflow, line.no_wrap, line.end = "fold" if wrap_lines else "ignore", not wrap_lines, "\n"
-        line.justify = "left"
-        yield line
+        self.parsed, self.renderer = list(tokens), renderer
 
 
 def plain_text(line: str) -> str:
@@ -144,15 +178,19 @@ def visible_width(line: str) -> int:
 class MarkdownRenderer:
     """Renders parts of Markdown as lines of a terminal of a given width."""
 
-    def __init__(self, width: int, color: bool = True, ascii_only: bool = False) -> None:
-        self.width, self.ascii_only = width, ascii_only
+    def __init__(self, width: int, colors: Colors = THEMES["auto"], ascii_only: bool = False) -> None:
+        self.width, self.colors, self.ascii_only = width, colors, ascii_only
+        self.code_count = 0
+        """How many code blocks were rendered."""
+        self.closes_code = True
+        """Whether a rule is drawn below code inside another block."""
         self.console = Console(
             file=io.StringIO(),
             force_terminal=True,
             width=width,
             color_system="standard",
-            no_color=not color,
-            theme=THEME,
+            no_color=not colors.accent,
+            theme=_markdown_theme(colors),
             highlight=False,
             emoji=False,
             markup=False,
@@ -167,14 +205,28 @@ class MarkdownRenderer:
                 lines.append("")
             if part.code is None:
                 lines += self.render_tokens(part.tokens)
-            elif part.code:
-                for line in code_lines(part.code, part.language):
-                    lines += self._render_lines(line, UNLIMITED_WIDTH)
+                continue
+            if part.begins_code:
+                self.code_count += 1
+                lines += self._render_lines(code_head(self.code_count, part.language, self.width))
+            for line in self.code_lines(part.code, part.language):
+                lines += self._render_lines(line, UNLIMITED_WIDTH)
+            if part.ends_code:
+                lines += self._render_lines(code_foot(self.width))
         return lines
 
     def render(self, text: str) -> list[str]:
-        """A whole Markdown text as styled lines."""
+        """A whole Markdown text as styled lines. Its code blocks are numbered from 1."""
+        self.code_count = 0
         return self.render_tokens(parser().parse(text))
+
+    def render_open(self, tokens: Sequence[Token], codes_before: int) -> list[str]:
+        """Blocks that are not final, with this many code blocks before them that are not final either."""
+        count, self.code_count, self.closes_code = self.code_count, self.code_count + codes_before, False
+        try:
+            return self.render_tokens(tokens)
+        finally:
+            self.code_count, self.closes_code = count, True
 
     def render_tokens(self, tokens: Sequence[Token]) -> list[str]:
         """Blocks with one empty line between them. Rich's own spacing depends on the content of a block."""
@@ -183,14 +235,28 @@ class MarkdownRenderer:
         for index, token in enumerate(tokens):
             if token.level == 0 and token.nesting <= 0:
                 width = UNLIMITED_WIDTH if token.type in ("fence", "code_block") else None
-                block = self._render_lines(MarkdownDocument(tokens[start : index + 1]), width)
+                block = self._render_lines(MarkdownDocument(tokens[start : index + 1], self), width)
                 start = index + 1
                 while block and not block[-1]:
                     block.pop()
-                while block and not block[0] and token.type not in ("fence", "code_block"):
+                while block and not block[0]:
                     block.pop(0)
                 lines += ["", *block] if index and lines else block
         return lines
+
+    def next_code_number(self) -> int:
+        self.code_count += 1
+        return self.code_count
+
+    def code_lines(self, code: str, language: str, wrap_lines: bool = False) -> Iterator[Text]:
+        """Highlighted lines of code. With `wrap_lines`, for code inside another block, long lines are wrapped."""
+        syntax = Syntax(code, language or "text", theme=_code_theme(self.colors))
+        text = syntax.highlight(code)
+        text.rstrip()
+        for line in text.split("\n", allow_blank=True) if code else ():
+            line.overflow, line.no_wrap, line.end = "fold" if wrap_lines else "ignore", not wrap_lines, "\n"
+            line.justify = "left"
+            yield line
 
     def _render_lines(self, what: MarkdownDocument | Text, width: int | None = None) -> list[str]:
         options = self.console.options.update(width=width) if width else self.console.options

@@ -136,7 +136,7 @@ class MarkdownStream:
         size = self.terminal.size()
         is_resized = size.columns != self._renderer.width
         if is_resized:
-            self._set_renderer()
+            self._set_renderer(self._renderer.code_count)
         self._take_arrived()
         lines = [*above, *self._reasoning_lines(final)]
         unparsed, self._unparsed = self._unparsed, ""
@@ -248,11 +248,11 @@ class MarkdownStream:
     def _dim(self, text: str) -> str:
         return self.terminal.styled(text, "dim", self.terminal.out)
 
-    def _set_renderer(self) -> None:
+    def _set_renderer(self, code_count: int = 0) -> None:
         encoding = (getattr(self.terminal.out, "encoding", "") or "utf-8").lower().replace("-", "")
-        self._renderer = MarkdownRenderer(
-            max(MIN_WIDTH, self.terminal.width), self.terminal.color, encoding not in ("utf8", "utf16")
-        )
+        is_ascii = encoding not in ("utf8", "utf16")
+        self._renderer = MarkdownRenderer(max(MIN_WIDTH, self.terminal.width), self.terminal.colors, is_ascii)
+        self._renderer.code_count = code_count
         self._open_block = OpenBlock(self._blocks, self._renderer)
 
 

@@ -73,6 +73,10 @@ class _Tail:
     context: str = ""
     text: str = ""
     context_rows: int | None = None
+    codes_before: int = 0
+    """How many code blocks of the open part stand before it."""
+    codes: int = 0
+    """How many code blocks it has, as far as it was rendered."""
 
 
 @dataclass
@@ -148,10 +152,14 @@ class OpenBlock:
 
     def _render(self, tail: _Tail, tokens: Sequence[Token] | None = None) -> list[str]:
         """The rows of a tail, without those of its context."""
-        rows = self.renderer.render_tokens(tokens or self.blocks.parse_open(tail.context + tail.text))
+        tokens = tokens or self.blocks.parse_open(tail.context + tail.text)
+        tail.codes = sum(token.type in ("fence", "code_block") for token in tokens)
+        if tail is not self._tail:
+            tail.codes_before = self._tail.codes_before + self._tail.codes - tail.codes
+        rows = self.renderer.render_open(tokens, tail.codes_before)
         if tail.context_rows is None:
             context = self.blocks.parse_open(tail.context)
-            tail.context_rows = len(self.renderer.render_tokens(context)) if tail.context else 0
+            tail.context_rows = len(self.renderer.render_open(context, 0)) if tail.context else 0
         return rows[tail.context_rows :]
 
     def _cut(self, tail: _Tail, only_if_same: bool = False) -> bool:
@@ -178,7 +186,7 @@ class OpenBlock:
             filler = f"{indent}| " + " | ".join("x " * (width // 2) + "x" * (width % 2) for width in widths) + " |"
             header = [*_context(lines, table).split("\n")[:-1], *lines[table.line : table.line + 2], filler]
             context = "\n".join(header) + "\n"
-            rows = self.renderer.render_tokens(self.blocks.parse_open(context))
+            rows = self.renderer.render_open(self.blocks.parse_open(context), 0)
             rule = next((n for n, row in enumerate(rows) if set(plain_text(row)) <= {" ", "─", "-"}), 0)
             shown.widths, shown.line_count = widths, len(header)
             rows = rows[: rule + 1] if len(shown.lines) < height else []

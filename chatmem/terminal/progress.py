@@ -14,11 +14,11 @@ MIN_ITEMS = 20
 
 def progress(terminal: Terminal, items: Sequence[T], task: str) -> Iterator[T]:
     """Iterate over the items of a task, with a progress bar on `err`."""
-    if not is_tty(terminal.err) or len(items) < MIN_ITEMS:
+    if not is_tty(terminal.err) or terminal.plain or len(items) < MIN_ITEMS:
         yield from items
         return
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(file=terminal.err, no_color=not terminal.color), transient=True) as bar:
+    with Progress(console=Console(file=terminal.err, no_color=not terminal.colors.accent), transient=True) as bar:
         yield from bar.track(items, description=task)

@@ -24,7 +24,7 @@ def preload() -> None:
 
 def print_reply(terminal: Terminal, chunks: Generator[StreamChunk]) -> str:
     """Print a reply while it arrives, and return its text. Notices are printed on stderr."""
-    if terminal.interactive and terminal.width >= MIN_WIDTH:
+    if terminal.interactive and not terminal.plain and terminal.width >= MIN_WIDTH:
         with _IMPORTING:  # imported lazily: slow
             from chatmem.terminal.markdown_stream import MarkdownStream
 

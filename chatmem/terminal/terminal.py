@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterable
 from typing import IO
 
 from chatmem.errors import Action, ChatmemError, Notice
+from chatmem.terminal.colors import Colors, colors_of, sgr
 from chatmem.terminal.sanitize import escape_json, sanitize, sanitize_line
 from chatmem.text import redact
 
 DescribeAction = Callable[[Action], str]
 """Puts an action in the words of a front end. Empty if the front end does not offer it."""
 
-_STYLES = {"dim": "2", "bold": "1", "error": "31", "warn": "33", "good": "32", "accent": "36"}
+_ATTRIBUTES = {"dim": "2", "bold": "1"}
 MIN_WIDTH = 20
 """On narrower terminals replies are shown as plain text instead of Markdown."""
 
@@ -52,8 +53,13 @@ class Terminal:
         return is_tty(self.out) and os.environ.get("TERM", "") not in ("", "dumb")
 
     @property
-    def color(self) -> bool:
-        return self.theme != "plain" and not os.environ.get("NO_COLOR")
+    def plain(self) -> bool:
+        """Whether to write for a screen reader: no colors, no frames, and what was printed never changes."""
+        return self.theme == "plain"
+
+    @property
+    def colors(self) -> Colors:
+        return colors_of(self.theme)
 
     @property
     def width(self) -> int:
@@ -85,9 +91,10 @@ class Terminal:
         """Trusted text with a style, if the stream (by default `err`) shows styles."""
         if not is_tty(stream or self.err) or os.environ.get("TERM", "") in ("", "dumb"):
             return text
-        if style in ("dim", "bold") or self.color:
-            return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
-        return text
+        if self.plain:
+            return text
+        code = _ATTRIBUTES.get(style) or sgr(getattr(self.colors, style))
+        return f"\x1b[{code}m{text}\x1b[0m" if code else text
 
     def info(self, text: str, style: str = "dim") -> None:
         """Print one line on `err`."""

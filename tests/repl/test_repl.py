@@ -23,7 +23,7 @@ from chatmem.history.records import Record
 from chatmem.repl.attachments import PasteBuffer
 from chatmem.repl.commands.table import COMMANDS
 from chatmem.repl.completer import MAX_PATHS
-from chatmem.repl.prompt import MAX_ENTRY_CHARS, MAX_HISTORY_BYTES, PrivateHistory, RecentSuggestions
+from chatmem.repl.input_history import MAX_ENTRY_CHARS, MAX_HISTORY_BYTES, PrivateHistory, RecentSuggestions
 from chatmem.repl.repl import Repl
 from chatmem.stores.file.directory import SessionDirectory
 from chatmem.stores.file.log import FileLog
@@ -662,7 +662,7 @@ def test_the_end_of_a_long_history_is_read_and_very_long_messages_are_not_stored
 
 
 def test_suggestions_come_from_the_newest_entries_of_usual_length(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chatmem.repl.prompt.MAX_SUGGESTIONS", 3)
+    monkeypatch.setattr("chatmem.repl.input_history.MAX_SUGGESTIONS", 3)
     history = InMemoryHistory(["hello old", "hello " + "x" * 3000, "say hello\nhello world", "bye"])
     buffer = Buffer(history=history)
 

@@ -15,6 +15,7 @@ from markdown_it.token import Token
 
 from chatmem.models.base import StreamChunk
 from chatmem.terminal import incremental_markdown, markdown_stream
+from chatmem.terminal.colors import THEMES
 from chatmem.terminal.incremental_markdown import IncrementalMarkdown
 from chatmem.terminal.markdown_renderer import MarkdownRenderer
 from chatmem.terminal.markdown_stream import MarkdownStream
@@ -240,7 +241,7 @@ def test_a_terminal_without_unicode_gets_ascii() -> None:
 
 
 def test_without_color_bold_text_stays_bold() -> None:
-    text = "\n".join(MarkdownRenderer(60, color=False).render("**bold** `code`\n\n```python\nx = 'y'\n```\n"))
+    text = "\n".join(MarkdownRenderer(60, THEMES["plain"]).render("**bold** `code`\n\n```python\nx = 'y'\n```\n"))
     assert "\x1b[1m" in text and not re.search(r"\x1b\[[0-9;]*3\dm", text)
 
 
@@ -304,7 +305,7 @@ def test_the_preview_of_a_long_block_equals_its_last_rows(kind: str) -> None:
     preview = OpenBlock(blocks, renderer)
     for start in range(0, len(text), 7):
         list(blocks.feed(text[start : start + 7]))
-        whole = renderer.render_tokens(blocks.parse_open(blocks.rest))
+        whole = renderer.render_open(blocks.parse_open(blocks.rest), 0)
         whole = [""] * (blocks.blank_before_rest and bool(whole)) + whole
         assert without_color(preview.rows(24)) == without_color(whole[-24:])
 

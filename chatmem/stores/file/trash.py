@@ -37,8 +37,9 @@ class Trash:
             for file in self.directory.system.listdir(self.root):
                 if match := _FILE.fullmatch(file):
                     time = datetime.datetime.strptime(match["time"], "%Y%m%dT%H%M%SZ").isoformat() + "Z"
-                    found.append(DeletedSession(match["name"], time, file))
-        return [self._with_content(entry) for entry in sorted(found, key=lambda e: (e.deleted, e.key), reverse=True)]
+                    moved = (self.root / file).stat().st_ctime_ns  # in one second, several may be deleted
+                    found.append((time, moved, DeletedSession(match["name"], time, file)))
+        return [self._with_content(entry) for _, _, entry in sorted(found, reverse=True)]
 
     def _with_content(self, entry: DeletedSession) -> DeletedSession:
         try:
