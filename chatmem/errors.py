@@ -35,6 +35,7 @@ ActionKind = Literal[
     "save_elsewhere",
     "set_option",
     "show_context",
+    "show_reasoning",
     "start_session",
     "unpin",
     "use_offline_model",

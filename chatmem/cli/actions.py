@@ -20,6 +20,7 @@ ACTIONS: dict[ActionKind, str] = {
     "save_elsewhere": "",
     "set_option": "Options are set under [options] in the config.",
     "show_context": "chatmem context shows it.",
+    "show_reasoning": "",
     "start_session": "chatmem chat starts one.",
     "unpin": "Unpin another turn first.",
     "use_offline_model": "-m offline uses the built-in model.",

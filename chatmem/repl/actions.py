@@ -20,6 +20,7 @@ ACTIONS: dict[ActionKind, str] = {
     "save_elsewhere": "/save PATH writes it to another file.",
     "set_option": "/set {} changes it.",
     "show_context": "/context shows it.",
+    "show_reasoning": "/thinking shows it.",
     "start_session": "/new NAME starts one.",
     "unpin": "/unpin another turn first.",
     "use_offline_model": "/model offline uses the built-in model.",

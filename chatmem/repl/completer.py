@@ -10,6 +10,7 @@ from functools import cached_property
 
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, FuzzyCompleter
 from prompt_toolkit.document import Document
+from prompt_toolkit.formatted_text import AnyFormattedText
 
 from chatmem.errors import ChatmemError
 from chatmem.memory.strategies import STRATEGIES
@@ -51,16 +52,27 @@ class ReplCompleter(Completer):
         elif not line.startswith("/") or line.startswith("//") or "\n" in line:
             return
         elif " " not in line:
-            words = (
-                (f"/{command.name}", f"{command.usage}  {command.help}".strip()) for command in self._commands.values()
-            )
-            yield from self._fuzzy(words, document, complete_event)
+            yield from self._command_names(document, complete_event)
         else:
             name, _, argument = line[1:].partition(" ")
             if name in ("save", "export"):
                 yield from self._files(argument)
             elif name in self._arguments and not (name == "set" and " " in argument):
                 yield from self._fuzzy(self._arguments[name](argument), Document(argument), complete_event)
+
+    def _command_names(self, document: Document, event: CompleteEvent) -> Iterable[Completion]:
+        """Commands by group, each group with its name at its first command."""
+        from chatmem.repl.commands.table import by_group  # imported lazily: slow
+
+        known = [one for commands in by_group().values() for one in commands]
+        completions = self._fuzzy(((f"/{one.name}", "") for one in known), document, event)
+        group = ""
+        for completion in completions:
+            one = self._commands[completion.text[1:]]
+            label = one.group if one.group != group else ""
+            group = one.group
+            meta: AnyFormattedText = [("class:group", f"{label:<9}"), ("", f"{one.usage}  {one.help}".strip())]
+            yield Completion(completion.text, completion.start_position, completion.display, meta)
 
     @cached_property
     def _commands(self) -> dict[str, Command]:

@@ -15,13 +15,13 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.application import get_app_session, run_in_terminal
 from prompt_toolkit.completion import ThreadedCompleter
 from prompt_toolkit.enums import EditingMode
-from prompt_toolkit.filters import Condition, completion_is_selected, is_searching, vi_navigation_mode
-from prompt_toolkit.formatted_text import AnyFormattedText
+from prompt_toolkit.filters import Condition, completion_is_selected, is_done, is_searching, vi_navigation_mode
 from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.input import Input
 from prompt_toolkit.input.typeahead import get_typeahead, store_typeahead
 from prompt_toolkit.key_binding import KeyBindings, KeyPress, KeyPressEvent
 from prompt_toolkit.keys import Keys
+from prompt_toolkit.layout import ConditionalContainer, FormattedTextControl, HSplit, Window
 from prompt_toolkit.lexers import SimpleLexer
 from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.shortcuts import CompleteStyle
@@ -200,12 +200,12 @@ class Prompt:
             complete_while_typing=not terminal.plain,
             complete_style=CompleteStyle.READLINE_LIKE if terminal.plain else CompleteStyle.COLUMN,
             editing_mode=EditingMode.VI if screen.editing == "vi" else EditingMode.EMACS,
-            bottom_toolbar=self._toolbar,
             enable_suspend=True,
             style=prompt_style(terminal.colors),
             include_default_pygments_style=False,
         )
         session.close_menu_when_idle()
+        session.add_toolbar(self._toolbar)
         if screen.editing == "vi":
             session.app.timeoutlen = session.app.ttimeoutlen = VI_ESCAPE_TIMEOUT
         return session
@@ -259,7 +259,7 @@ class Prompt:
 
         return keys
 
-    def _toolbar(self) -> AnyFormattedText:
+    def _toolbar(self) -> str | None:
         if not self.show_toolbar:
             return None
         items = list(self._items or [(self.repl.chat.name,)])
@@ -271,6 +271,8 @@ class Prompt:
 class _GrowingPromptSession(PromptSession[str]):
     """A prompt that takes rows for a menu while one is open, and none otherwise."""
 
+    _has_menu = False
+
     @property
     def reserve_space_for_menu(self) -> int:
         state = self.default_buffer.complete_state
@@ -280,14 +282,22 @@ class _GrowingPromptSession(PromptSession[str]):
     def reserve_space_for_menu(self, rows: int) -> None:
         pass
 
+    def add_toolbar(self, text: Callable[[], str | None]) -> None:
+        """Show a line below the prompt. The one of prompt-toolkit is only shown where cursor queries are answered."""
+        window = Window(FormattedTextControl(lambda: text() or ""), height=1, style="class:bottom-toolbar")
+        assert isinstance(self.layout.container, HSplit)
+        self.layout.container.children.append(
+            ConditionalContainer(window, filter=Condition(lambda: text() is not None) & ~is_done)
+        )
+
     def close_menu_when_idle(self) -> None:
         """Give the rows of a menu back soon after it was closed: the renderer never becomes smaller by itself."""
-        self.default_buffer.on_completions_changed += lambda buffer: self._shrink_later()
+        self.app.after_render += lambda app: self._after_render()
 
-    def _shrink_later(self) -> None:
-        app = self.app
-        if self.default_buffer.complete_state is None and app.loop is not None and app.is_running:
-            app.loop.call_later(MENU_CLOSE_SECONDS, self._shrink)
+    def _after_render(self) -> None:
+        had_menu, self._has_menu = self._has_menu, self.default_buffer.complete_state is not None
+        if had_menu and not self._has_menu and self.app.loop is not None and self.app.is_running:
+            self.app.loop.call_later(MENU_CLOSE_SECONDS, self._shrink)
 
     def _shrink(self) -> None:
         if self.default_buffer.complete_state is None and self.app.is_running and not self.app.is_done:

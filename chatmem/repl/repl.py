@@ -89,10 +89,7 @@ class Repl:
         if not session.path and not self.chat.exists:
             self.terminal.info(f"New session {self.chat.name!r}. /help lists the commands, Ctrl-D to quit.")
             if not self._has_sessions():
-                self.terminal.info(
-                    "Enter sends, Alt-Enter inserts a new line, Ctrl-C stops a reply and keeps its text."
-                )
-                self.terminal.info("/context shows what the model is sent, /memory changes it.")
+                self.terminal.info("Enter sends, Alt-Enter starts a new line. /context shows what is sent.")
             return
         turns = pluralize(len(session.turns), "turn")
         title = f" · {session.title}" if session.title else ""

@@ -18,12 +18,14 @@ import time
 from collections import deque
 from typing import Self
 
+from chatmem.errors import Action, Notice
 from chatmem.process import on_suspend
 from chatmem.terminal.incremental_markdown import IncrementalMarkdown
 from chatmem.terminal.markdown_renderer import MarkdownRenderer, appended_text, visible_width
 from chatmem.terminal.open_block import OpenBlock
 from chatmem.terminal.sanitize import sanitize, sanitize_line
-from chatmem.terminal.terminal import MIN_WIDTH, Terminal, wrap
+from chatmem.terminal.tables import pad
+from chatmem.terminal.terminal import MIN_WIDTH, Terminal, cell_width, wrap
 
 FRAME_SECONDS = 0.016
 """The least seconds between two frames."""
@@ -34,8 +36,13 @@ MAX_SCROLL = 8
 """The most rows by which the open block is scrolled instead of being drawn again."""
 MIN_SCROLLED = 4
 """The fewest rows that are worth it."""
-WAITING_NOTICE_SECONDS = 2
-"""Seconds without output after which a waiting notice is shown."""
+SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+SPINNER_SECONDS = 0.1
+"""Seconds between two pictures of the spinner."""
+WAITING_SECONDS = 0.3
+"""Seconds without output after which the spinner is shown."""
+MAX_THOUGHT_CHARS = 1_000
+"""How much of the end of the model's reasoning is kept to show its last line."""
 STALL_NOTICE_SECONDS = 5
 """Seconds without new text in the middle of a reply after which a notice is shown."""
 
@@ -50,8 +57,9 @@ class MarkdownStream:
         """Text and reasoning that no frame has taken yet."""
         self._texts: list[str] = []
         self._unparsed = ""
-        self._reasoning = ""
-        self._is_reasoning = False
+        self._thoughts = ""
+        """The end of the model's reasoning, while there is no text after it."""
+        self._thinking_since: float | None = None
         self._live: list[str] = []
         self._live_width = 0
         self._set_renderer()
@@ -86,7 +94,8 @@ class MarkdownStream:
             raise self._failed
         if text or reasoning:
             self._last_arrival = time.monotonic()
-            self._texts.append(text)
+            if text:
+                self._texts.append(text)
             self._arrived.append((text, reasoning))
             self._changed.set()
 
@@ -104,7 +113,8 @@ class MarkdownStream:
 
     def _paint(self) -> None:
         while not self._ended:
-            self._changed.wait(1.0)  # to count the seconds of a wait
+            is_spinning = self._thinking_since or not self._texts
+            self._changed.wait(SPINNER_SECONDS if is_spinning else 1.0)  # to count the seconds of a wait
             self._changed.clear()
             started = time.thread_time()
             try:
@@ -138,7 +148,7 @@ class MarkdownStream:
         if is_resized:
             self._set_renderer(self._renderer.code_count)
         self._take_arrived()
-        lines = [*above, *self._reasoning_lines(final)]
+        lines = [*above, *self._thought_lines(final)]
         unparsed, self._unparsed = self._unparsed, ""
         if unparsed and unparsed[-1] == "\r" and not final:
             unparsed, self._unparsed = unparsed[:-1], "\r"
@@ -160,7 +170,9 @@ class MarkdownStream:
         while self._arrived:
             text, reasoning = self._arrived.popleft()
             texts.append(text)
-            self._reasoning += reasoning
+            if reasoning:
+                self._thoughts = (self._thoughts + reasoning)[-MAX_THOUGHT_CHARS:]
+                self._thinking_since = self._thinking_since or self._last_arrival
         self._unparsed += "".join(texts)
 
     def _difference(self, lines: list[str], live: list[str]) -> str:
@@ -211,39 +223,33 @@ class MarkdownStream:
 
     def _open(self, size: os.terminal_size) -> list[str]:
         height = max(1, size.lines - 1)
-        reasoning = self._reasoning.rpartition("\n")[2] if self._is_reasoning else ""
-        lines = [self._dim(sanitize(reasoning)[-self._renderer.width + 1 :])] if reasoning else []
+        lines = []
         lines += self._open_block.rows(height)
-        if notice := self._waiting_notice(bool(lines)):
-            lines = [*lines, self._dim(notice[: size.columns - 1])]
+        if notice := self._waiting_notice():
+            lines = [*lines, self._dim(pad(notice, size.columns - 1).rstrip())]
         return lines[-height:]
 
-    def _waiting_notice(self, shows_something: bool) -> str:
-        """What says how long nothing has arrived. Empty if that is not long."""
-        waited = int(time.monotonic() - self._last_arrival)
+    def _waiting_notice(self) -> str:
+        """What says that the model thinks, or how long nothing has arrived. Empty if that is not long."""
+        now = time.monotonic()
+        waited = now - self._last_arrival
+        picture = "" if self._renderer.ascii_only else SPINNER[int(now / SPINNER_SECONDS) % len(SPINNER)] + " "
+        if self._thinking_since:
+            thought = sanitize_line(self._thoughts.rstrip("\n").rpartition("\n")[2])
+            notice = f"{picture}thinking, {int(now - self._thinking_since)} s: "
+            return notice + _end_that_fits(thought, self._renderer.width - cell_width(notice) - 1)
         if not self._texts:
-            is_long = waited >= WAITING_NOTICE_SECONDS and not shows_something
-            return f"waiting for the first token: {waited} s, Ctrl-C to stop" if is_long else ""
-        return f"no new text for {waited} s, Ctrl-C to stop" if waited >= STALL_NOTICE_SECONDS else ""
+            return f"{picture}{int(waited)} s, Ctrl-C stops" if waited >= WAITING_SECONDS else ""
+        return f"{picture}no new text for {int(waited)} s, Ctrl-C stops" if waited >= STALL_NOTICE_SECONDS else ""
 
-    def _reasoning_lines(self, final: bool) -> list[str]:
-        """The complete lines of the model's reasoning, dimmed. Empty once the reply has text."""
-        if not self._reasoning:
+    def _thought_lines(self, final: bool) -> list[str]:
+        """One line about the model's reasoning, once it has ended."""
+        if not self._thinking_since or not (self._unparsed or final):
             return []
-        self._is_reasoning = not (self._unparsed or final)
-        complete, newline, rest = self._reasoning.rpartition("\n")
-        if not self._is_reasoning:
-            complete, newline, rest = self._reasoning, "", ""
-        self._reasoning = rest
-        lines = (
-            [self._dim(row) for line in complete.split("\n") for row in self._rows_of(line)]
-            if complete or newline
-            else []
-        )
-        return lines if self._is_reasoning or not lines else [*lines, ""]
-
-    def _rows_of(self, line: str) -> list[str]:
-        return wrap(sanitize(line), self._renderer.width).split("\n")
+        seconds = self._last_arrival - self._thinking_since
+        self._thoughts, self._thinking_since = "", None
+        notice = Notice(f"Thought for {max(1, round(seconds))} s.", Action("show_reasoning"))
+        return [*map(self._dim, wrap(self.terminal.notice_text(notice), self.terminal.width).split("\n")), ""]
 
     def _dim(self, text: str) -> str:
         return self.terminal.styled(text, "dim", self.terminal.out)
@@ -254,6 +260,13 @@ class MarkdownStream:
         self._renderer = MarkdownRenderer(max(MIN_WIDTH, self.terminal.width), self.terminal.colors, is_ascii)
         self._renderer.code_count = code_count
         self._open_block = OpenBlock(self._blocks, self._renderer)
+
+
+def _end_that_fits(text: str, width: int) -> str:
+    """The end of a line in at most `width` columns."""
+    while text and cell_width(text) > width:
+        text = text[max(1, len(text) - width) :] if cell_width(text) == len(text) else text[1:]
+    return text
 
 
 def _move(rows: int) -> str:

@@ -352,10 +352,10 @@ def test_waiting_is_shown_after_a_while_and_erased(start: Start, server: Server)
     one = start("-s", "t")
     ready(one)
     one.type("go\r")
-    one.until("waiting for the first token: 2 s", 20)
+    one.until(" 2 s, Ctrl-C stops", 20)
     gate.go.set()
     one.until("The rest.")
-    assert "waiting" not in one.everything and one.everything.count("What arrived. The rest.") == 1
+    assert "Ctrl-C stops" not in one.everything and one.everything.count("What arrived. The rest.") == 1
 
 
 @pytest.mark.parametrize("columns", [1, 5, 12, 20])

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prompt_toolkit.application import create_app_session
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import InMemoryHistory
-from prompt_toolkit.input import PipeInput, create_pipe_input
-from prompt_toolkit.output import DummyOutput
+from prompt_toolkit.input import PipeInput
 
 from chatmem.app import App
 from chatmem.errors import StorageError
@@ -28,31 +26,10 @@ from chatmem.repl.repl import Repl
 from chatmem.stores.file.directory import SessionDirectory
 from chatmem.stores.file.log import FileLog
 from chatmem.terminal.terminal import Terminal
+from tests.repl.conftest import TypeKeys
 from tests.server import OK, Answer, Request, Server, asked, delta, stream
 
 ENTER, ALT_ENTER, CTRL_C, CTRL_D, CTRL_J, CTRL_R = "\r", "\x1b\r", "\x03", "\x04", "\n", "\x12"
-TypeKeys = Callable[..., str]
-
-
-@pytest.fixture
-def keys() -> Iterator[PipeInput]:
-    with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
-        yield keys
-
-
-@pytest.fixture
-def type_keys(keys: PipeInput, server: Server) -> TypeKeys:
-    """Types keys into a new chat on session 'work' until it exits, and returns the output."""
-
-    def type_keys(*typed: str, name: str = "work", **settings: Any) -> str:
-        screen = io.StringIO()
-        app = App(offline=True)
-        repl = Repl(app.chat(name, settings), app, Terminal(screen, screen))
-        keys.send_text("".join(typed) + CTRL_D)
-        type_keys.code = repl.run()  # type: ignore[attr-defined]
-        return screen.getvalue()
-
-    return type_keys
 
 
 def system(chat: Any) -> str:

@@ -7,6 +7,7 @@ import os
 import random
 import re
 import threading
+import time
 from collections.abc import Generator
 
 import pyte
@@ -18,7 +19,7 @@ from chatmem.terminal import incremental_markdown, markdown_stream
 from chatmem.terminal.colors import THEMES
 from chatmem.terminal.incremental_markdown import IncrementalMarkdown
 from chatmem.terminal.markdown_renderer import MarkdownRenderer
-from chatmem.terminal.markdown_stream import MarkdownStream
+from chatmem.terminal.markdown_stream import SPINNER, MarkdownStream
 from chatmem.terminal.open_block import OpenBlock
 from chatmem.terminal.reply import print_reply
 from chatmem.terminal.terminal import Terminal
@@ -210,17 +211,34 @@ def test_the_screen_is_never_cleared_as_a_whole(monkeypatch: pytest.MonkeyPatch)
     assert not any(re.search(r"A\r?\x1b\[J", text) for text in written)
 
 
-def test_reasoning_is_shown_before_the_reply() -> None:
+def test_the_last_line_of_reasoning_is_shown_until_it_collapses_to_its_seconds() -> None:
     screen = EmulatedTerminal(60, 24)
-    screen.out.isatty = lambda: True  # type: ignore[method-assign]
     with MarkdownStream(screen, frame=0) as stream:
         for reasoning in ("Let me ", "think.\nSo: ", "yes."):
             stream.feed("", reasoning)
             stream.draw()
-        stream.feed("The answer.")
+        (shown,) = [row for row in screen.everything if row]
+        assert re.fullmatch(rf"[{SPINNER}] thinking, 0 s: So: yes\.", shown)
+        stream._thinking_since = time.monotonic() - 12
+        stream.feed("Yes, it is.")
         stream.draw()
-    assert [row for row in screen.everything if row] == ["Let me think.", "So: yes.", "The answer."]
-    assert stream.text == "The answer."
+    assert [row for row in screen.everything if row] == ["Thought for 12 s.", "Yes, it is."]
+
+
+def test_reasoning_wider_than_the_screen_takes_one_row() -> None:
+    screen = EmulatedTerminal(40, 24)
+    with MarkdownStream(screen, frame=0) as stream:
+        stream.feed("", "漢字" * 200 + "\x1b[31m the end")
+        stream.draw()
+        rows = [row for row in screen.everything if row]
+        assert len(rows) == 1 and rows[0].endswith("the end")
+
+
+def test_code_blocks_are_numbered_in_order_wherever_they_stand() -> None:
+    text = "- a\n\n  ```py\n  x\n  ```\n\n```\ny\n```\n\n    z\n\n> ```sh\n> q\n> ```\n"
+    rows = without_color(MarkdownRenderer(40).render(text))
+    heads = [row.strip("▌ ").rstrip("─ ") for row in rows if re.search(r"── \d", row)]
+    assert heads == ["── 1 · py", "── 2", "── 3", "── 4 · sh"]
 
 
 def test_links_show_their_target() -> None:
@@ -350,7 +368,8 @@ def test_a_stall_in_the_middle_of_a_reply_is_shown_until_text_arrives() -> None:
         assert not any("no new text" in row for row in screen.everything)
         stream._last_arrival -= 7
         stream.draw()
-        assert [row for row in screen.everything if row] == ["Some text", "no new text for 7 s, Ctrl-C to stop"]
+        text, notice = (row for row in screen.everything if row)
+        assert (text, notice.lstrip(SPINNER + " ")) == ("Some text", "no new text for 7 s, Ctrl-C stops")
         stream.feed(" and more")
         stream.draw()
     assert [row for row in screen.everything if row] == ["Some text and more"]

@@ -30,6 +30,13 @@ GROUPS = {"conversation": "Chat", "memory": "Memory", "sessions": "Sessions", "s
 OTHER = "More"
 
 
+def by_group() -> dict[str, list[Command]]:
+    """The commands of each group, in the order of the help."""
+    titles = [*GROUPS.values(), OTHER]
+    groups = {title: [one for one in COMMANDS.values() if one.group == title] for title in titles}
+    return {title: commands for title, commands in groups.items() if commands}
+
+
 def command(name: str, usage: str = "", example: str = "") -> Callable[[CommandFunction], CommandFunction]:
     """Register a function as the command `/name`. The first line of its docstring is the help text.
 

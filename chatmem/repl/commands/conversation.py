@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from chatmem.errors import StorageError, UsageError
 from chatmem.paths import create_exclusive
-from chatmem.repl.commands.base import COMMANDS, Command, command, find_command, parse_number
+from chatmem.repl.commands.base import Command, by_group, command, find_command, parse_number
 from chatmem.repl.commands.settings import warn_if_not_listed
 from chatmem.repl.context import ReplContext
 from chatmem.terminal.pager import paged
@@ -32,9 +32,7 @@ HELP_KEYS = (
 @command("help", "[COMMAND|GROUP]", "/help retry, /help memory")
 def help(repl: ReplContext, argument: str) -> None:
     """List the commands, or explain one, or a group of them."""
-    groups: dict[str, list[Command]] = {}
-    for known in COMMANDS.values():
-        groups.setdefault(known.group, []).append(known)
+    groups = by_group()
     if argument and (group := argument.capitalize()) in groups:
         _explain(repl, groups[group])
     elif argument:
