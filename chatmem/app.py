@@ -207,7 +207,7 @@ class App:
         if settings.discover and (model := self._local_model(settings)):
             return model
         if settings.model is None and self.offline:
-            self.notify(f"No model configured; using the built-in offline model. {HOW_TO_CONNECT}")
+            self.notify("No model configured: a built-in one answers. Set OPENAI_API_KEY or start Ollama.")
             return _offline_model()
         wanted = f" for {settings.model!r}" if settings.model else ""
         raise AuthenticationError(f"No model configured{wanted}.", HOW_TO_CONNECT, Action("use_offline_model"))
