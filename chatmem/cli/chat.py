@@ -19,6 +19,9 @@ def register(app: typer.Typer) -> None:
 
 def chat(
     context: CommandContext,
+    text: Annotated[
+        str | None, typer.Argument(metavar="TEXT", help="A first question, asked at once.", show_default=False)
+    ] = None,
     session: Session = None,
     continue_: Continue = False,
     model: Model = None,
@@ -30,4 +33,4 @@ def chat(
 
     The session stores the model, memory, system prompt and profile that are given here.
     """
-    start_chat(context, session, continue_, model, memory, system, ephemeral)
+    start_chat(context, text, session, continue_, model, memory, system, ephemeral)

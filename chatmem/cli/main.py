@@ -14,17 +14,22 @@ from chatmem.terminal import keyboard
 
 
 def plain_chat_options(arguments: Sequence[str]) -> dict[str, Any] | None:
-    """What Typer makes of `chat`, `chat -c` and `chat -s NAME`. None for everything else, which is left to Typer."""
-    if "_CHATMEM_COMPLETE" in os.environ:  # a shell asks for completions
+    """What Typer makes of `chat` with at most TEXT, `-c` and `-s NAME`. None for the rest, which is left to Typer."""
+    if "_CHATMEM_COMPLETE" in os.environ or arguments[:1] != ["chat"]:  # or a shell asks for completions
         return None
-    match list(arguments):
-        case ["chat"]:
-            return {}
-        case ["chat", "-c" | "--continue"]:
-            return {"continue_": True}
-        case ["chat", "-s" | "--session", name] if name and not name.startswith("-"):
-            return {"session": name}
-    return None
+    options: dict[str, Any] = {}
+    words = iter(arguments[1:])
+    for word in words:
+        if word in ("-c", "--continue"):
+            name, value = "continue_", "yes"
+        elif word in ("-s", "--session"):
+            name, value = "session", next(words, "")
+        else:
+            name, value = "text", word
+        if name in options or not value or value.startswith("-"):
+            return None
+        options[name] = True if name == "continue_" else value
+    return options
 
 
 def main() -> None:
@@ -34,19 +39,7 @@ def main() -> None:
         if getattr(sys, name) is None:  # closed by the parent process
             setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115
     try:
-        if sys.argv[1:2] == ["chat"]:
-            keyboard.hold()
-        options = plain_chat_options(sys.argv[1:])
-        if options is not None:
-            from chatmem.cli.runner import run_command
-            from chatmem.cli.start_chat import start_chat
-
-            run_command(start_chat, options)
-            sys.exit()
-        else:
-            from chatmem.cli.typer_app import build_app
-
-            build_app(sys.argv[1:])(prog_name="chatmem")
+        _run(sys.argv[1:])
     except KeyboardInterrupt:  # before the command could handle it
         sys.exit(130)
     except OSError as error:
@@ -57,6 +50,23 @@ def main() -> None:
         raise
     finally:
         keyboard.release()
+
+
+def _run(arguments: list[str]) -> None:
+    picks = not arguments and sys.stdin.isatty() and sys.stdout.isatty()
+    if picks or arguments[:1] == ["chat"]:
+        keyboard.hold()
+    options = {} if picks else plain_chat_options(arguments)
+    if options is None:
+        from chatmem.cli.typer_app import build_app
+
+        build_app(arguments)(prog_name="chatmem")
+        return
+    from chatmem.cli.runner import run_command
+    from chatmem.cli.start_chat import pick_chat, start_chat
+
+    run_command(pick_chat if picks else start_chat, options)
+    sys.exit()
 
 
 def _exit_at_once(status: object) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
+from collections.abc import Iterator
+from typing import IO
 
 from chatmem.chat.chat import Chat
 from chatmem.cli.runner import CommandContext
@@ -11,12 +14,14 @@ from chatmem.errors import ChatmemError, StorageError
 from chatmem.history.names import validate
 from chatmem.process import pause_gc
 from chatmem.stores.memory import MemoryStore
+from chatmem.terminal import keyboard
 from chatmem.terminal.reply import print_reply
 from chatmem.terminal.terminal import is_tty
 
 
 def start_chat(
     context: CommandContext,
+    text: str | None = None,
     session: str | None = None,
     continue_: bool = False,
     model: str | None = None,
@@ -45,24 +50,47 @@ def start_chat(
     for stored in settings:  # from now on they are settings of the session, which can be changed there
         del context.flags[stored]
     if is_tty(sys.stdin) and is_tty(sys.stdout):
-        with pause_gc():
-            from chatmem.repl.repl import Repl  # imported lazily: slow
-        context.exit_code = Repl(conversation, context.app, context.terminal).run()
+        run_repl(context, conversation, text)
     else:
-        run_piped(context, conversation)
+        run_piped(context, conversation, text)
 
 
-def run_piped(context: CommandContext, conversation: Chat) -> None:
-    """Send each line of stdin as a turn. A failed line does not end the run.
+def run_repl(context: CommandContext, conversation: Chat, text: str | None = None) -> None:
+    """Chat on a terminal, after a first question if there is one."""
+    with pause_gc():
+        from chatmem.repl.repl import Repl  # imported lazily: slow
+    context.exit_code = Repl(conversation, context.app, context.terminal).run(text)
+
+
+def pick_chat(context: CommandContext) -> None:
+    """Let the user choose the session to continue. Without any session, a new one starts."""
+    store = context.app.store
+    if store.is_empty():
+        start_chat(context)
+        return
+    from chatmem.repl.picker import pick_session  # imported lazily: slow
+
+    def ask(question: str) -> str:
+        with keyboard.released(), contextlib.suppress(EOFError):
+            return input(question)
+        return ""
+
+    if picked := pick_session(store, context.terminal, ask):
+        context.app.offline = True
+        conversation = context.app.chat(picked.name)
+        if picked.head and picked.head != conversation.session.head:
+            conversation.checkout(picked.head)
+        run_repl(context, conversation)
+
+
+def run_piped(context: CommandContext, conversation: Chat, text: str | None = None) -> None:
+    """Send `text`, then each line of stdin, as a turn. A failed line does not end the run.
 
     The exit code is 7 if something is not saved in the end, otherwise that of the first failure.
     """
     failures: list[int] = []
     try:
-        for data in sys.stdin.buffer:
-            line = data.decode("utf-8", "replace").rstrip("\r\n")
-            if not line.strip():
-                continue
+        for line in filter(str.strip, itertools.chain([text or ""], _lines(sys.stdin.buffer))):
             try:
                 with contextlib.closing(conversation.send(line)) as chunks:
                     print_reply(context.terminal, chunks)
@@ -78,3 +106,7 @@ def run_piped(context: CommandContext, conversation: Chat) -> None:
         context.exit_code = StorageError.exit_code
     else:
         context.exit_code = failures[0] if failures else 0
+
+
+def _lines(stream: IO[bytes]) -> Iterator[str]:
+    return (data.decode("utf-8", "replace").rstrip("\r\n") for data in stream)

@@ -43,8 +43,8 @@ class ReplContext(Protocol):
     reasoning: str
     """What the model thought before its last reply."""
 
-    def open_session(self, name: str) -> None:
-        """Continue with another session, or start it."""
+    def open_session(self, name: str, head: str | None = None) -> None:
+        """Continue with another session, or start it. `head` is the end of the branch to continue, if not the last."""
 
     def show_question(self, text: str) -> None:
         """Print a question that is asked again."""

@@ -7,7 +7,7 @@ import importlib
 import shlex
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 from chatmem.app import App
 from chatmem.chat.chat import Chat
@@ -52,12 +52,15 @@ class Repl:
         """Print a notice above the prompt. From any thread."""
         self.prompt.print_above(lambda: self.terminal.notify(text, action))
 
-    def run(self) -> int:
-        """Run the prompt loop until exit. Returns the exit code."""
+    def run(self, question: str | None = None) -> int:
+        """Run the prompt loop until exit, after a first question if there is one. Returns the exit code."""
         keyboard.hold()
         try:
             with on_suspend(keyboard.release, keyboard.hold):
                 self.print_banner()
+                if question and question.strip():
+                    self.show_question(question)
+                    self.run_safely(lambda: self.send(self._attach_files(question)))
                 self._loop()
         finally:
             self.close()
@@ -111,14 +114,21 @@ class Repl:
             return
         if self.prompt.multiline and line.strip() not in self.prompt.pastes.pasted_texts:
             line = line.rstrip("\n")  # in multiline mode, Enter was pressed before the key that sends
+        if is_command(line):
+            self.run_safely(lambda: self._run_command(line))
+        else:
+            self.run_safely(lambda: self.send(self._attach_files(unescape(line))))
+
+    def _run_command(self, line: str) -> None:
+        from chatmem.repl.commands.table import run_command  # imported lazily: slow
+
+        run_command(self, line)
+
+    def run_safely(self, work: Callable[[], None]) -> None:
+        """Do what the user asked for. An error or Ctrl-C ends that, but not the chat."""
         self.chat.last_reply = None
         try:
-            if is_command(line):
-                from chatmem.repl.commands.table import run_command
-
-                run_command(self, line)
-            else:
-                self.send(self._attach_files(line))
+            work()
         except KeyboardInterrupt:
             self.prompt.prefill_typed_ahead()
             outcome = "The part that arrived is saved" if self.chat.last_reply else "Nothing had arrived"
@@ -137,7 +147,7 @@ class Repl:
     def _attach_files(self, line: str) -> str:
         """The message with its files. If one cannot be attached, the line is put back into the prompt."""
         try:
-            return attach_files(unescape(line), self.notify, self.prompt.pastes.named_files)
+            return attach_files(line, self.notify, self.prompt.pastes.named_files)
         except UsageError:
             self.prompt.prefill(line)
             raise
@@ -157,7 +167,7 @@ class Repl:
             self.terminal.info("Not sent. The message is back in the prompt.")
 
     def show_question(self, text: str) -> None:
-        self.terminal.info(f"> {truncate(' '.join(text.split()), MAX_QUESTION_CHARS)}")
+        self.terminal.info(f"> {truncate(' '.join(text.split()), MAX_QUESTION_CHARS)}", "bold")
 
     def show_reply(self, chunks: Generator[StreamChunk]) -> None:
         self.reasoning, started, has_left = "", time.monotonic(), False
@@ -178,9 +188,11 @@ class Repl:
             self.reasoning += chunk.reasoning
             yield chunk
 
-    def open_session(self, name: str) -> None:
+    def open_session(self, name: str, head: str | None = None) -> None:
         self.chat.close()
         self.chat = self.app.chat(name, store=self.chat.store)
+        if head and head != self.chat.session.head:
+            self.chat.checkout(head)
         self.print_banner()
 
     def exit(self) -> None:

@@ -13,7 +13,18 @@ from chatmem.cli.main import plain_chat_options
 from chatmem.cli.start_chat import start_chat
 from chatmem.cli.typer_app import build_app
 
-ACCEPTED = [["chat"], ["chat", "-c"], ["chat", "--continue"], ["chat", "-s", "work"], ["chat", "--session", "über uns"]]
+ACCEPTED = [
+    ["chat"],
+    ["chat", "-c"],
+    ["chat", "--continue"],
+    ["chat", "-s", "work"],
+    ["chat", "--session", "über uns"],
+    ["chat", "When do I fly?"],
+    ["chat", "chat"],
+    ["chat", "hello", "-s", "work"],
+    ["chat", "-c", "hello"],
+    ["chat", "-s", "work", "-c", "hello"],
+]
 WORDS = ["chat", "ask", "-s", "--session", "-c", "--continue", "work", "", "-", "--", "-h", "--session=work", "-swork"]
 
 
@@ -37,13 +48,16 @@ def test_a_plain_form_means_what_typer_makes_of_it(arguments: list[str], monkeyp
     assert as_typer_reads(arguments, monkeypatch) == defaults | options
 
 
-def test_every_other_form_is_left_to_typer() -> None:
+def test_every_form_is_left_to_typer_or_means_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    defaults = {p.name: p.default for p in list(inspect.signature(start_chat).parameters.values())[1:]}
+    counts = [0, 0]
     for count in range(4):
         for words in map(list, itertools.product(WORDS, repeat=count)):
-            is_plain = words in ACCEPTED or (words[:2] in (["chat", "-s"], ["chat", "--session"]) and len(words) == 3)
-            name = words[2] if len(words) == 3 else "x"
-            expected = is_plain and name != "" and not name.startswith("-")
-            assert (plain_chat_options(words) is not None) == expected, words
+            options = plain_chat_options(words)
+            counts[options is None] += 1
+            if options is not None:
+                assert as_typer_reads(words, monkeypatch) == defaults | options, words
+    assert counts[0] > 20 and counts[1] > counts[0]
 
 
 def test_a_shell_that_asks_for_completions_is_answered_by_typer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from chatmem.errors import Action, SessionNotFoundError, UsageError
 from chatmem.history import names
 from chatmem.repl.commands.base import command, parse_number
 from chatmem.repl.context import ReplContext
+from chatmem.repl.picker import pick_session
 from chatmem.stores.search import Query
 from chatmem.terminal.conversation_view import print_hits, print_last_turn
 from chatmem.terminal.pager import paged
@@ -28,15 +29,19 @@ def new(repl: ReplContext, argument: str) -> None:
     repl.open_session(names.validate(argument) if argument else store.unused_name())
 
 
-@command("open", "NAME", "/open work")
+@command("open", "[NAME]", "/open work")
 def open(repl: ReplContext, argument: str) -> None:
-    """Continue another session."""
+    """Continue another session; without a name, choose one from all."""
+    store = repl.chat.store
     if not argument:
-        raise UsageError("Missing session name.", "/sessions lists them.")
+        picked = pick_session(store, repl.terminal, repl.prompt.ask)
+        if picked:
+            repl.open_session(picked.name, picked.head)
+        return
     try:
-        repl.open_session(repl.chat.store.find(argument))
+        repl.open_session(store.find(argument))
     except SessionNotFoundError as error:
-        hint = error.hint or "/sessions lists them, /new NAME starts one."
+        hint = error.hint or "/open chooses from all, /new NAME starts one."
         raise SessionNotFoundError(error.message, hint) from error
 
 
