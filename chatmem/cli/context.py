@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -10,10 +11,11 @@ from chatmem.chat.chat import Chat
 from chatmem.cli.command import command
 from chatmem.cli.options import Json, MaybeName, Memory, Model, System
 from chatmem.cli.runner import CommandContext
-from chatmem.errors import ignore_notices
+from chatmem.errors import UsageError, ignore_notices
 from chatmem.memory.strategies import format_spec
 from chatmem.terminal.context_view import print_comparison, print_context
 from chatmem.terminal.pager import paged
+from chatmem.terminal.terminal import is_tty
 
 Ask = Annotated[
     str | None, typer.Option("--ask", metavar="TEXT", help="The question that would be asked.", show_default=False)
@@ -36,9 +38,16 @@ def show_context(
     all_: Annotated[
         bool, typer.Option("--all", help="Show every turn on a line of its own.", show_default=False)
     ] = False,
+    interactive: Annotated[
+        bool,
+        typer.Option("--interactive", "-i", help="A screen with keys to pin and exclude.", show_default=False),
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Show what would be sent next, and why. --json prints the exact messages."""
+    if interactive:
+        _show_screen(context, name, ask, memory, model, system)
+        return
     chat = _open_read_only(context, name, memory, model, system)
     plan = chat.plan(ask)
     if not json_:
@@ -50,6 +59,30 @@ def show_context(
     body |= {"notices": [notice.text for notice in plan.notices]}
     body |= {"decisions": [decision._asdict() for decision in plan.decisions()]}
     context.terminal.json(body)
+
+
+def _show_screen(
+    context: CommandContext,
+    name: str | None,
+    ask: str | None,
+    memory: str | None,
+    model: str | None,
+    system: str | None,
+) -> None:
+    terminal = context.terminal
+    if not (is_tty(sys.stdin) and terminal.interactive) or terminal.plain:
+        raise UsageError("--interactive needs a terminal with cursor movement.", "Leave it out to print the context.")
+    from chatmem.repl.context_screen import show_context_screen  # imported lazily: slow
+    from chatmem.repl.editor import edit_text
+
+    context.apply_flags(memory=memory, model=model, system=system)
+    context.app.offline = True
+    store = context.app.store
+    chat = context.app.chat(store.find(name) if name else context.latest())
+    try:
+        show_context_screen(chat, terminal, edit_text, ask or "")
+    finally:
+        chat.close()
 
 
 def compare(

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import get_app_session, run_in_terminal
@@ -32,6 +28,7 @@ from chatmem.repl import toolbar
 from chatmem.repl.attachments import PasteBuffer, mentioned_paths
 from chatmem.repl.completer import ReplCompleter
 from chatmem.repl.context import ReplContext
+from chatmem.repl.editor import edit_text
 from chatmem.repl.input_history import RecentSuggestions, open_history
 from chatmem.repl.key_sequences import add_key_sequences
 from chatmem.repl.typed_ahead import key_presses, typed_text
@@ -139,23 +136,7 @@ class Prompt:
 
     def edit_in_editor(self, text: str) -> str:
         """The text after the user edited it in $VISUAL or $EDITOR. Raises UsageError."""
-        editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
-        descriptor, name = tempfile.mkstemp(suffix=".md")
-        path = Path(name)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-            with keyboard.released():
-                subprocess.run([*shlex.split(editor), name], check=True)
-            return path.read_text(encoding="utf-8", errors="replace")
-        except subprocess.CalledProcessError as error:
-            raise UsageError(
-                f"The editor {editor!r} exited with code {error.returncode}.", "Nothing was changed."
-            ) from error
-        except (OSError, ValueError) as error:
-            raise UsageError(f"Cannot run the editor {editor!r}.", "Set EDITOR to one that is installed.") from error
-        finally:
-            path.unlink(missing_ok=True)
+        return edit_text(text)
 
     def refresh(self) -> None:
         """Compute the toolbar and draw it. From any thread."""

@@ -2,48 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 from chatmem.history.records import Message
 from chatmem.history.session import Session
 from chatmem.memory.compare import ComparisonRow
-from chatmem.memory.plan import ContextPlan, Decision
+from chatmem.memory.plan import ContextPlan
 from chatmem.memory.strategies import format_spec
-from chatmem.terminal.sanitize import sanitize_line
+from chatmem.terminal.context_rows import MARKS, PARTS, as_one, bar_cells, runs, turn_rows
 from chatmem.terminal.tables import pad, print_columns
 from chatmem.terminal.terminal import Terminal, cell_width, wrap
 from chatmem.text import pluralize, truncate
 
-MARKS = {
-    "sent": "●",
-    "shortened": "◒",
-    "pinned": "◆",
-    "summarised": "◐",
-    "recalled": "↩",
-    "dropped": "○",
-    "excluded": "✕",
-}
 PIPE_WIDTH = 100
 MAX_BAR_WIDTH = 72
 MIN_TITLE_WIDTH = 8
-MIN_RUN = 4
-"""How many turns in a row become one line."""
-MAX_RUN_TITLE = 24
 MAX_QUOTED_CHARS = 64
-
-_PARTS = (
-    ("system", "█", "accent"),
-    ("summary", "▓", "good"),
-    ("date", "▪", "accent"),
-    ("pins", "◆", "warn"),
-    ("tail", "▒", "accent"),
-    ("recalled", "↩", "good"),
-    ("question", "?", "bold"),
-    ("free", "·", "dim"),
-)
-"""The parts of the bar: name, character and style."""
 
 
 def print_context(terminal: Terminal, context: ContextPlan, session: Session, every_turn: bool = False) -> None:
@@ -52,14 +26,22 @@ def print_context(terminal: Terminal, context: ContextPlan, session: Session, ev
     messages = pluralize(len(context.messages), "message")
     terminal.write_wrapped(f"{session.name} · {format_spec(context.strategy)} · {usage} · {messages}")
     breakdown = context.token_breakdown
-    terminal.raw(_bar(terminal, breakdown, max(10, min(terminal.width - 2, MAX_BAR_WIDTH))) + "\n")
-    legend = (f"{mark} {name} {breakdown[name]:,}" for name, mark, _ in _PARTS if breakdown[name])
-    terminal.write_wrapped("  ".join(legend) + "\n")
+    cells = bar_cells(breakdown, max(10, min(terminal.width - 2, MAX_BAR_WIDTH)))
+    bar = "".join(
+        terminal.styled(text, style if style == "dim" else f"{style} reverse", terminal.out) for text, style in cells
+    )
+    terminal.raw(bar + "\n")
+    terminal.write_wrapped(legend(breakdown) + "\n")
     for notice in context.notices:
         is_shown_here = notice.action and notice.action.kind == "show_context"
         terminal.write_wrapped(f"! {notice.text if is_shown_here else terminal.notice_text(notice)}")
     for line in _turn_lines(context, terminal.width if terminal.interactive else PIPE_WIDTH, every_turn):
         terminal.write(line)
+
+
+def legend(breakdown: dict[str, int]) -> str:
+    """What the letters of the bar mean, with the tokens of each part."""
+    return "  ".join(f"{letter} {name} {breakdown[name]:,}" for name, letter, _ in PARTS if breakdown.get(name))
 
 
 def limit_reason(context: ContextPlan) -> str:
@@ -153,57 +135,12 @@ def _quoted(session: Session, passages: object) -> Iterator[tuple[str, str]]:
             yield ident, truncate(text, MAX_QUOTED_CHARS)
 
 
-def _bar(terminal: Terminal, breakdown: dict[str, int], width: int) -> str:
-    """The parts of the budget as one line. Every part that is not empty has at least one character."""
-    total = max(1, sum(breakdown.values()))
-    cells = {name: max(1, round(breakdown[name] * width / total)) if breakdown[name] else 0 for name, _, _ in _PARTS}
-    widest = max(cells, key=lambda name: cells[name])
-    cells[widest] = max(1, cells[widest] + width - sum(cells.values()))
-    return "".join(
-        terminal.styled(mark * cells[name], style, terminal.out) for name, mark, style in _PARTS if cells[name]
-    )
-
-
-class _TurnRow(NamedTuple):
-    """What the view says of a turn, or of several turns in a row of which it says the same."""
-
-    first: int
-    last: int
-    decision: str
-    tokens: int
-    title: str
-    reason: str
-
-
-def _turn_rows(context: ContextPlan, every_turn: bool) -> Iterator[_TurnRow]:
-    """A row per turn, or per run of at least `MIN_RUN` turns with the same decision and reason."""
-    by_turn: dict[int, list[Decision]] = {}
-    for decision in context.decisions():
-        by_turn.setdefault(decision.turn, []).append(decision)
-    rows = []
-    for number, decisions in by_turn.items():
-        turn = context.session.turn(number)
-        main = next((d for d in decisions if d.decision == "recalled"), decisions[0])
-        title = sanitize_line(turn.question.content[:200]) if turn else "(before the first question)"
-        tokens = sum(d.tokens for d in decisions)
-        rows.append(_TurnRow(number, number, main.decision, tokens, title, main.reason))
-    for _, group in itertools.groupby(rows, lambda row: (row.decision, row.reason)):
-        run = list(group)
-        if every_turn or len(run) < MIN_RUN:
-            yield from run
-        else:
-            tokens = sum(row.tokens for row in run)
-            title = f"{run[0].title[:MAX_RUN_TITLE]} … {run[-1].title[:MAX_RUN_TITLE]}"
-            yield run[0]._replace(last=run[-1].last, tokens=tokens, title=title)
-
-
 def _turn_lines(context: ContextPlan, width: int, every_turn: bool) -> Iterator[str]:
     """The rows of the view as lines: decision, numbers, tokens, first words and reason."""
-    rows = list(_turn_rows(context, every_turn))
-    numbers = [f"{row.first}–{row.last}" if row.first != row.last else str(row.first) for row in rows]
-    widest = max(map(len, [*numbers, "    "]))
-    for row, number in zip(rows, numbers, strict=True):
-        head = f"{MARKS[row.decision]} {number:>{widest}} {row.tokens:>6,}  "
+    rows = list(turn_rows(context) if every_turn else map(as_one, runs(turn_rows(context))))
+    widest = max((len(row.numbers) for row in rows), default=4)
+    for row in rows:
+        head = f"{MARKS[row.decision]} {row.numbers:>{max(4, widest)}} {row.tokens:>6,}  "
         reason = f"  {row.reason}"
         title_width = width - cell_width(head) - cell_width(reason)
         if title_width < MIN_TITLE_WIDTH:  # too narrow for both: the reason gets a line of its own

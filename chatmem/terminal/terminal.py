@@ -23,7 +23,7 @@ from chatmem.text import redact
 DescribeAction = Callable[[Action], str]
 """Puts an action in the words of a front end. Empty if the front end does not offer it."""
 
-_ATTRIBUTES = {"dim": "2", "bold": "1"}
+_ATTRIBUTES = {"dim": "2", "bold": "1", "reverse": "7"}
 MIN_WIDTH = 20
 """On narrower terminals replies are shown as plain text instead of Markdown."""
 
@@ -88,12 +88,13 @@ class Terminal:
         return os.terminal_size((80, 24))
 
     def styled(self, text: str, style: str, stream: IO[str] | None = None) -> str:
-        """Trusted text with a style, if the stream (by default `err`) shows styles."""
+        """Trusted text with a style, or several separated by spaces, if the stream (by default `err`) shows styles."""
         if not is_tty(stream or self.err) or os.environ.get("TERM", "") in ("", "dumb"):
             return text
         if self.plain:
             return text
-        code = _ATTRIBUTES.get(style) or sgr(getattr(self.colors, style))
+        codes = (_ATTRIBUTES.get(name) or sgr(getattr(self.colors, name)) for name in style.split())
+        code = ";".join(filter(None, codes))
         return f"\x1b[{code}m{text}\x1b[0m" if code else text
 
     def info(self, text: str, style: str = "dim") -> None:

@@ -21,10 +21,15 @@ MAX_MATCH_CHARS = 100
 
 @command("context", "[--all] [QUESTION]", "/context What did I plan?")
 def context(repl: ReplContext, argument: str) -> None:
-    """Show what would be sent next, and why; --all shows every turn on a line of its own."""
+    """Show what would be sent next, and why, with keys to pin and exclude. --all prints every turn instead."""
     repl.chat.refresh()
     every_turn = argument == "--all" or argument.startswith("--all ")
     question = argument.removeprefix("--all").strip() if every_turn else argument
+    if repl.terminal.interactive and not repl.terminal.plain and not every_turn:
+        from chatmem.repl.context_screen import show_context_screen  # imported lazily: slow
+
+        show_context_screen(repl.chat, repl.terminal, repl.prompt.edit_in_editor, question)
+        return
     with paged(repl.terminal):
         print_context(repl.terminal, repl.chat.plan(question or None), repl.chat.session, every_turn)
 
