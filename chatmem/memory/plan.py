@@ -18,6 +18,7 @@ from chatmem.memory.passages import Passage
 from chatmem.memory.strategies import format_spec
 from chatmem.memory.strategies.base import Strategy
 from chatmem.memory.summaries import SummaryBlock
+from chatmem.memory.summary_lines import Line
 from chatmem.text import truncate
 from chatmem.tokens.counter import REQUEST_OVERHEAD, Counter
 
@@ -69,6 +70,8 @@ class ContextPlan:
     """What it is told in the system message."""
     days: str = ""
     """The block before the question that says when the messages of the tail were written."""
+    further: tuple[Line, ...] = ()
+    """Lines that found no place in the summary, for a question that no passage was found for."""
 
     @property
     def tail_id(self) -> str | None:
@@ -111,6 +114,8 @@ class ContextPlan:
         if self.retrieved:
             digest["recalled"] = list(dict.fromkeys(passage.message.id for passage in self.retrieved))
             digest["passages"] = [[passage.message.id, passage.start, passage.end] for passage in self.retrieved]
+        if self.further:
+            digest["further"] = list(dict.fromkeys(ident for line in self.further for ident in line.ids))
         if self.shortened:
             digest["shortened"] = dict(self.shortened)
         if self.now:
@@ -247,7 +252,7 @@ class ContextPlan:
     @cached_property
     def _turns_with_lines(self) -> set[str]:
         """The ids of the turns that a line of the summary stems from, and of those of segments that do not tell."""
-        found: set[str] = set()
+        found = {ident for line in self.further for ident in line.ids}
         for segment in self.summary.segments:
             known = {ident for ids in segment.sources for ident in ids}
             index = self.session.turn_index

@@ -32,6 +32,7 @@ from chatmem.memory.summaries import (
     summary_block,
     valid_spans,
 )
+from chatmem.memory.summary_lines import Line
 from chatmem.memory.words import is_question
 from chatmem.tokens.counter import Counter
 
@@ -160,6 +161,7 @@ def plan(
         used_tokens += counter.count_message(system) - prompt_tokens if system else 0
 
     passages: list[Passage] = []
+    further: list[Line] = []
     asked, quotes, days = question_text(question), "", ""
     if retriever and question is not None and start > 0 and retrieval_share:
         candidates = is_retrievable(session, turns, pinned | {turns[i].id for i in block.copies}, start)
@@ -167,6 +169,10 @@ def plan(
         if not is_question(asked):
             max_tokens = min(max_tokens, int(budget.tokens * STATEMENT_SHARE))
         passages, quotes = retrieve(session, asked, candidates, counter, max_tokens, retriever, calendar)
+        if block.text and not passages and is_question(asked):
+            from chatmem.memory.further import further_lines  # imported lazily: rarely needed
+
+            further, quotes = further_lines(spans, block, asked, counter, max_tokens)
         used_tokens += counter.count_message(quotes + asked) - question_tokens
     if date and question is not None:
         max_tokens = min(int(budget.tokens * DAY_LINES_SHARE), ceiling - used_tokens - JOIN_TOKENS)
@@ -205,6 +211,7 @@ def plan(
         now if date else None,
         date,
         days,
+        tuple(further),
     )
 
 

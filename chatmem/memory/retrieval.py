@@ -97,7 +97,7 @@ class PassageIndex:
             scores = self._scores(terms) if terms else self._of_days(days)
             for number in skipped:
                 scores.pop(number, None)
-            scores = self._weighed(scores, question, days)
+            scores = self._weighed(scores, question, days, _with_all(terms))
         asked_before = set(skipped)
         return self._rank(
             scores,
@@ -179,8 +179,13 @@ class PassageIndex:
             if any(first <= self._messages[position].time <= last for first, last in spans)
         }
 
-    def _weighed(self, scores: dict[int, float], question: str, days: Sequence[NamedDays]) -> dict[int, float]:
-        """The best scores, raised for what the asked speaker said, and for what was said around the named days."""
+    def _weighed(
+        self, scores: dict[int, float], question: str, days: Sequence[NamedDays], complete: set[int]
+    ) -> dict[int, float]:
+        """The best scores, raised for what the asked speaker said, and for what was said around the named days.
+
+        Passages with all words of the question are never put behind others for their speaker.
+        """
         role = speaker_asked_about(question)
         spans = [_around(named) for named in days]
         if not role and not spans:
@@ -188,7 +193,7 @@ class PassageIndex:
         weighed = {}
         for number in heapq.nlargest(MAX_WEIGHED, scores, key=scores.__getitem__):
             message, score = self._messages[self._places[number][0]], scores[number]
-            if message.role == role:
+            if message.role == role or number in complete:
                 score *= SPEAKER_WEIGHT
             if any(first <= message.time <= last for first, last in spans):
                 score *= DATE_WEIGHT
@@ -212,6 +217,11 @@ class PassageIndex:
                 return
             position, start, end = self._places[number]
             yield Passage(self._messages[position], start, end)
+
+
+def _with_all(terms: Sequence[tuple[float, array[int]]]) -> set[int]:
+    """The passages with all of some terms. None if there is only one: it says too little."""
+    return set(terms[0][1]).intersection(*(found for _, found in terms[1:])) if len(terms) > 1 else set()
 
 
 def _around(named: NamedDays) -> tuple[str, str]:

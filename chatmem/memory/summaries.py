@@ -146,8 +146,9 @@ def _copies(
     """Copies of the newest turns that fit into `space`, oldest first, and what each leaves out, by the turn's index."""
     texts: list[str] = []
     left_out: dict[int, int] = {}
+    least = 2 * (MIN_MESSAGE_TOKENS + counter.message_overhead) + COPY_FRAME_TOKENS
     for remaining, turn in zip(range(len(pending), 0, -1), reversed(pending), strict=True):
-        share = max(space // remaining, min(space, 2 * MIN_MESSAGE_TOKENS + COPY_FRAME_TOKENS))
+        share = max(space // remaining, min(space, least))
         shortened = shorten_turn(turn, counter, share - COPY_FRAME_TOKENS)
         if shortened is None:
             break

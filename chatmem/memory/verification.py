@@ -117,6 +117,25 @@ def verified(text: str, sources: Sequence[Source], max_tokens: int, count: Calla
     return sorted(lines, key=lambda line: order.get(line.ids[:1], -1))
 
 
+def lacking(shown: Iterable[str], lines: Iterable[Line]) -> Iterator[Line]:
+    """The lines, newest first, that neither those shown nor newer ones say already, or replace."""
+    known: defaultdict[str, list[_Statement]] = defaultdict(list)
+
+    def is_known(line: Line) -> bool:
+        facts = _facts(line.text)
+        kinds, words = _topic(line.text, facts)
+        rivals = {id(other): other for word in words for other in known[word][:MAX_RIVALS]}
+        if any(other.covers(facts, words, kinds) for other in rivals.values()):
+            return True
+        for word in words:
+            known[word].append(_Statement(line.text, facts, kinds, words, 0, Source(line.ids, line.day, line.text)))
+        return not words
+
+    for text in shown:
+        is_known(Line("", text))
+    yield from (line for line in lines if not is_known(line))
+
+
 class _Statement(NamedTuple):
     """A sentence of a source with a value."""
 
@@ -133,6 +152,10 @@ class _Statement(NamedTuple):
         common = len(self.words & words)
         return common >= max(2, len(words) * SAME_THING, len(self.words) / 2) and not kinds.isdisjoint(self.kinds)
 
+    def covers(self, facts: set[str], words: set[str], kinds: set[str]) -> bool:
+        """Whether this statement says the same, or replaces it."""
+        return (words <= self.words and facts <= self.facts) or self.replaces(words, kinds)
+
 
 def _statements(source: Source, number: int) -> Iterator[_Statement]:
     for sentence, facts in itertools.islice(sentences_with_facts(source.text), MAX_STATEMENTS):
@@ -146,7 +169,7 @@ def _facts(line: str) -> set[str]:
 
 def _topic(sentence: str, facts: set[str]) -> tuple[set[str], set[str]]:
     """The kind of the last value of a sentence, and the words that say what it is about: all but this value."""
-    last = max(facts, key=sentence.rfind, default="")
+    last = max(facts, key=lambda fact: (sentence.rfind(fact), len(fact)), default="")
     words = {word for word in _WORD.findall(normalize(sentence)) if word not in STOP_WORDS}
     return fact_kinds(last) or fact_kinds(sentence), words - set(_WORD.findall(normalize(last)))
 
@@ -170,16 +193,19 @@ def _with_restored(
 ) -> list[Line]:
     """The lines and what they lack of the statements. The lines give way to it, down to a third of the space."""
 
+    def tokens(line: Line) -> int:
+        return count(f"{line.day}: {line.text}\n" if line.day else f"{line.text}\n")
+
     def fitting(candidates: Iterable[Line], space: int) -> list[Line]:
         found = []
         for line in candidates:
-            if (tokens := count(f"{line.day}: {line.text}") + 1) <= space:
+            if (needed := tokens(line)) <= space:
                 found.append(line)
-                space -= tokens
+                space -= needed
         return found
 
     def size(some: Iterable[Line]) -> int:
-        return sum(count(f"{line.day}: {line.text}") + 1 for line in some)
+        return sum(map(tokens, some))
 
     needed = size(_missing(lines, statements))
     space = max(max_tokens - needed, int(max_tokens * (1 - RESTORED_SHARE)))

@@ -101,6 +101,8 @@ def _digest_lines(session: Session, reply: Message, number: int) -> Iterator[str
             yield f"  {label}: {turns}"
     for ident, text in _quoted(session, sent.get("passages")):
         yield f"  ↩ turn {index[ident] + 1}: {text}"
+    if turns := turns_text(session, _ids(sent.get("further"))):
+        yield f"  ◐ further lines of the summary, from {turns}"
     if dated := sent.get("now"):
         yield f"  ▪ told the date: {str(dated)[:10]}"
     if shortened := session.shortened_turn(reply):

@@ -291,6 +291,16 @@ def test_nothing_older_is_shown_once_a_segment_is_clipped() -> None:
     assert "tiny" not in plan_with(session, "summary:220", LARGE).messages[0]["content"]
 
 
+@pytest.mark.parametrize("count", [3, 20, 60, 200])
+def test_the_newest_turns_are_copied_however_many_wait_to_be_summarised(count: int) -> None:
+    session = make_session(*[100] * count)
+    context = plan_with(session, "summary:1200", LARGE)
+    left_out = [turn.number - 1 for turn in context.evicted]
+    copied = sorted(context.summary.copies)
+    assert copied == left_out[len(left_out) - len(copied) :]
+    assert len(copied) >= min(len(left_out), 5)
+
+
 def test_copies_and_segments_together_stay_within_the_share() -> None:
     for size in range(200, 2000, 100):
         session = make_session(*[300] * 12)

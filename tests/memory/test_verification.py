@@ -390,7 +390,7 @@ def test_a_value_that_came_back_after_it_was_replaced_stays() -> None:
 def test_lines_without_values_take_at_most_a_third_of_an_answer_that_is_too_long() -> None:
     answer = "\n".join(f"Some remark about the {name} that says nothing." for name in NAMES)
     lines = texts(answer, "remarks", tokens=120)
-    used = sum(estimate_tokens(f": {line}") + 1 for line in lines)
+    used = sum(estimate_tokens(f"{line}\n") for line in lines)
     assert 20 < used <= 40 and lines == answer.split("\n")[: len(lines)]
 
 
