@@ -110,7 +110,7 @@ def test_a_slash_command_is_one_function() -> None:
 
         try:
             repl.handle_line("/hello Nemo")
-            repl.handle_line("/help")
+            repl.handle_line("/help hello")
             found = [c.text for c in ReplCompleter(repl).get_completions(Document("/hel"), CompleteEvent())]
         finally:
             del COMMANDS["hello"]

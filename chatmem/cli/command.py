@@ -11,32 +11,22 @@ import typer
 from chatmem.cli.fast_params import FastParamsCommand
 from chatmem.cli.runner import run_command
 
-StoreOption = Annotated[
-    str | None,
-    typer.Option(
-        "--store",
-        metavar="URL",
-        help="file, or sqlite:///PATH, redis://…, postgresql://…, mongodb://…",
-        show_default=False,
-    ),
-]
-UserOption = Annotated[
-    str | None,
-    typer.Option(
-        "--user",
-        metavar="NAME",
-        help="Whose sessions to use (users are separated, not authenticated).",
-        show_default=False,
-    ),
-]
-ProfileOption = Annotated[
-    str | None,
-    typer.Option("--profile", metavar="NAME", help="A [profiles.NAME] of the config.", show_default=False),
-]
-NoWaitOption = Annotated[
-    bool, typer.Option("--no-wait", help="Exit with code 8 if the session is in use.", show_default=False)
-]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", show_default=False)]
+StoreOption = Annotated[str | None, typer.Option("--store", metavar="URL", hidden=True)]
+UserOption = Annotated[str | None, typer.Option("--user", metavar="NAME", hidden=True)]
+ProfileOption = Annotated[str | None, typer.Option("--profile", metavar="NAME", hidden=True)]
+NoWaitOption = Annotated[bool, typer.Option("--no-wait", hidden=True)]
+DebugOption = Annotated[bool, typer.Option("--debug", hidden=True)]
+
+COMMON_HELP = """\b
+Options of every command:
+  --store URL     file, or sqlite:///PATH, redis://, postgresql://, mongodb://
+  --user NAME     Whose sessions to use (users are separated, not authenticated).
+  --profile NAME  A [profiles.NAME] of the config.
+  --no-wait       Exit with code 8 if the session is in use.
+  --debug         Show tracebacks.
+"""
+"""Stands once in `chatmem --help` instead of in the help of each command."""
+SHORT_COMMON_HELP = "Also: --store, --user, --profile, --no-wait, --debug (see chatmem --help)."
 
 _COMMON_OPTIONS = {
     "store": StoreOption,
@@ -71,7 +61,7 @@ def command(
         vars(run)["__signature__"] = inspect.Signature(parameters)
         run.__annotations__ = {p.name: p.annotation for p in (*own, *shared)}
         run.__name__, run.__doc__ = function.__name__, function.__doc__
-        app.command(name, cls=FastParamsCommand, **options)(run)
+        app.command(name, cls=FastParamsCommand, epilog=SHORT_COMMON_HELP, **options)(run)
         return function
 
     return register

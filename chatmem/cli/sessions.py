@@ -119,7 +119,7 @@ def delete(
     context: CommandContext,
     names: Annotated[
         list[str],
-        typer.Argument(metavar="NAME…", help="The sessions.", autocompletion=session_names, show_default=False),
+        typer.Argument(metavar="NAME", help="The sessions.", autocompletion=session_names, show_default=False),
     ],
     purge: Purge = False,
     yes: Yes = False,
@@ -195,7 +195,7 @@ def merge(
 def search(
     context: CommandContext,
     words: Annotated[
-        list[str], typer.Argument(metavar="WORDS…", help='All of them, or a "whole phrase".', show_default=False)
+        list[str], typer.Argument(metavar="WORDS", help='All of them, or a "whole phrase".', show_default=False)
     ],
     session: Annotated[
         str | None, typer.Option("--session", "-s", metavar="NAME", help="Only in this session.", show_default=False)
@@ -320,9 +320,7 @@ def copy(
     context: CommandContext,
     from_: Annotated[str, typer.Option("--from", metavar="URL", help="The store to read.", show_default=False)],
     to: Annotated[str, typer.Option("--to", metavar="URL", help="The store to write.", show_default=False)],
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME…", help="The sessions.", show_default=False)
-    ] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="The sessions.", show_default=False)] = None,
     all_: Annotated[bool, typer.Option("--all", help="All sessions.", show_default=False)] = False,
 ) -> None:
     """Copy sessions from one store to another. Continues where an earlier copy stopped."""

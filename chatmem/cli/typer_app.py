@@ -6,6 +6,7 @@ import importlib
 
 import typer
 
+from chatmem.cli.command import COMMON_HELP
 from chatmem.cli.fast_params import FastParamsGroup
 
 GROUPS = {
@@ -26,7 +27,7 @@ def build_app(arguments: list[str]) -> typer.Typer:
         name="chatmem",
         cls=FastParamsGroup,
         help="A terminal chat whose memory you can see, steer and trust.",
-        epilog="Most used: chatmem chat -s work · chatmem sessions list · chatmem export",
+        epilog=f"{COMMON_HELP}\n\nMost used: chatmem chat -s work · chatmem sessions list · chatmem export",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},

@@ -32,7 +32,7 @@ _EXAMPLE_PRICE = Price(prompt=0.1, completion=0.5, cached=0.01)
 def example_config(schema: ConfigSchema) -> str:
     """A config file with every setting, its help text and its default, all commented out."""
     lines = [
-        "# Configuration of chatmem. Every setting is optional. Lines show the default, or an example.",
+        "# Configuration of chatmem. Every setting is optional. Lines show the default, if they are not called an example.",
         "# chatmem config path prints where this file belongs. chatmem config show --origin prints current settings.",
         "# Flags, the settings of a session and environment variables take precedence over this file.",
         "",
@@ -72,8 +72,8 @@ def _table_lines(settings: Any, prefix: str) -> list[str]:
             inner = _table_lines(value, f"{prefix}{name}.")
             tables += ["", f"# {field.metadata['help']}", f"# [{prefix}{name}]", *inner]
         elif not isinstance(value, dict):
-            shown = field.metadata["example"] if value is None else value
-            lines += [f"# {field.metadata['help']}", f"# {name} = {_to_toml(shown)}"]
+            shown = _to_toml(field.metadata["example"]) + "    # an example" if value is None else _to_toml(value)
+            lines += [f"# {field.metadata['help']}", f"# {name} = {shown}"]
     return lines + tables
 
 

@@ -286,3 +286,33 @@ def test_ask_prints_its_error_as_json_with_the_exit_code(server: Server, run: Ru
 def test_ask_prints_a_mistake_in_its_arguments_as_json(run: Run) -> None:
     done = run("ask", "--json", "hello", "--memory", "nothing")
     assert done.returncode == 2 == json.loads(done.stdout)["error"]["exit_code"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["sessions"], ["config"], ["sessions", "search"], ["sessions", "delete"], ["ask"]]
+)
+def test_help_cuts_no_sentence_shows_no_python_types_and_common_options_once(run: Run, arguments: list[str]) -> None:
+    shown = run(*arguments, "--help").stdout
+    without_usage = shown.partition("\n")[2]
+    assert "..." not in without_usage and "<" not in shown
+    assert ("Show tracebacks." in shown) == (arguments == []) and shown.count("--debug") <= 1
+
+
+def test_every_setting_of_a_new_config_is_its_default_or_called_an_example() -> None:
+    import tomllib
+
+    from chatmem.app import SCHEMA
+    from chatmem.config.example import example_config, iter_settings
+
+    defaults = {name: value for name, value, _ in iter_settings(SCHEMA.settings_class())}
+    table, checked = "", 0
+    for line in example_config(SCHEMA).partition("# [options]")[0].splitlines():
+        text = line.removeprefix("# ")
+        if text.startswith("["):
+            table = text.strip("[]") + "."
+        elif " = " in text and text.split(" = ")[0].isidentifier():
+            ((name, value),) = tomllib.loads(text).items()
+            default = defaults[f"{table}{name}".replace("token-trim", "token_trim")]
+            assert text.endswith("# an example") == (default is None) and default in (None, value), text
+            checked += 1
+    assert checked > 30
