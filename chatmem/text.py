@@ -28,8 +28,13 @@ def redact(text: str) -> str:
 
 
 def truncate(text: str, length: int = 40) -> str:
-    """The text, or its first `length` - 1 characters and an ellipsis."""
-    return text if len(text) <= length else text[: length - 1] + "…"
+    """The text, or as many of its first words as fit into `length` characters with an ellipsis."""
+    if len(text) <= length:
+        return text
+    head = text[: length - 1]
+    if not text[length - 1].isspace() and (space := head.rfind(" ")) > length // 2:
+        head = head[:space]
+    return head.rstrip() + "…"
 
 
 def span_text(first: int, last: int) -> str:

@@ -32,7 +32,7 @@ _EXAMPLE_PRICE = Price(prompt=0.1, completion=0.5, cached=0.01)
 def example_config(schema: ConfigSchema) -> str:
     """A config file with every setting, its help text and its default, all commented out."""
     lines = [
-        "# Configuration of chatmem. Every setting is optional. Lines show the default, if they are not called an example.",
+        "# Configuration of chatmem. Every setting is optional. Lines show the default, or are marked as an example.",
         "# chatmem config path prints where this file belongs. chatmem config show --origin prints current settings.",
         "# Flags, the settings of a session and environment variables take precedence over this file.",
         "",

@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 from chatmem.history.records import MAX_TOKENS, VERSION, Message, Record, Summary
 from chatmem.process import pause_gc
+from chatmem.text import truncate
 
-TITLE_WORDS = 8
-"""How many words of the first question become the title."""
+MAX_TITLE_CHARS = 80
+"""How much of the first question becomes the title."""
 
 
 class Forgotten(NamedTuple):
@@ -162,8 +163,7 @@ class Session:
         first = next((m for m in self.messages.values() if m.role == "user" and m.content.strip()), None)
         if first is None:
             return ""
-        words = first.content[:400].split()
-        return " ".join(words[:TITLE_WORDS])[:80] + ("…" if len(words) > TITLE_WORDS else "")
+        return truncate(" ".join(first.content[:400].split()), MAX_TITLE_CHARS)
 
     @property
     def last_active(self) -> str:

@@ -15,21 +15,29 @@ MAX_FILE_BYTES = 4 << 20
 LONG_PASTE_CHARS = 2_000
 """Longer pastes are shown in the prompt as their number of lines."""
 
+_BINARY_SIGNATURES = (b"%PDF-", b"%!PS", b"{\\rtf")
+"""How files begin that are not meant to be read as text, although they may be valid text."""
 _MENTION = re.compile(r"(?<!\S)@(?:\"([^\"\n]+)\"|(\S+))")
 
 
 def attach_files(text: str, notify: Notify = ignore_notices, pasted: Container[str] = frozenset()) -> str:
     """The message with the text of each file it names as `@path` appended.
 
-    A word that names no file stays a word. So does a path in `pasted`: text that was pasted must not be able to send
-    files. `notify` is told about each file. Raises UsageError for paths that do not exist and files that are not text.
+    A word that names no file stays a word, with a notice if it looks like a path. So does a path in `pasted`: text that
+    was pasted must not be able to send files. `notify` is told about each file. Raises UsageError for directories, for
+    files that do not exist and files that are not text.
     """
     attached = []
     for quoted, bare in _MENTION.findall(text):
         mention = quoted or bare
+        if re.match(r"[a-z][a-z0-9+.-]*://", mention, re.IGNORECASE):
+            notify(f"Sent as words: @{truncate(mention, 60)}. Web pages are not fetched.")
+            continue
         try:
             path = _find_file(mention, is_quoted=bool(quoted), is_pasted=mention in pasted)
             if path is None:
+                if re.search(r"\.\w{1,5}$", mention) and mention not in pasted:
+                    notify(f"Sent as words: @{truncate(mention)}. There is no such file here.")
                 continue
             if mention in pasted:
                 notify(f"{path.name} is named in pasted text and was not attached. Type @ and its path to attach it.")
@@ -50,22 +58,32 @@ def mentioned_paths(text: str) -> set[str]:
 
 def _find_file(mention: str, is_quoted: bool, is_pasted: bool) -> Path | None:
     """The file that a mention names, or None if it is just a word. Raises UsageError for a path without a file."""
-    path = Path(mention).expanduser()
-    if not path.is_file():
-        path = Path(mention.rstrip(".,;:!?)")).expanduser()
-    if path.is_file():
-        return path
-    if ("/" in mention or is_quoted) and not is_pasted:
-        problem = "is a directory" if path.is_dir() else "does not exist"
-        raise UsageError(f"{truncate(str(path))!r} {problem}.", 'Quote a path that contains spaces: @"my notes.txt"')
+    trimmed = mention.rstrip(".,;:!?)")
+    for path in (Path(mention).expanduser(), Path(trimmed).expanduser()):
+        if path.is_file():
+            return path
+    if is_pasted:
+        return None
+    if trimmed.strip(".") and Path(trimmed).expanduser().is_dir():
+        raise UsageError(f"{truncate(trimmed)!r} is a directory.", "Name one of its files.")
+    if "/" in mention or is_quoted or _is_file_name(trimmed):
+        missing = mention if is_quoted else trimmed
+        raise UsageError(f"{truncate(missing)!r} does not exist.", 'Quote a path that contains spaces: @"my notes.txt"')
     return None
+
+
+def _is_file_name(word: str) -> bool:
+    """Whether a word ends like the name of a file: `notes.txt`, but not `example.org`."""
+    import mimetypes  # imported lazily: rarely used
+
+    return mimetypes.MimeTypes().guess_type(word)[0] is not None
 
 
 def _read_text(path: Path) -> str:
     data = read_input(path, MAX_FILE_BYTES)
     try:
-        if b"\0" in data:
-            raise UnicodeDecodeError("utf-8", data, 0, 1, "NUL")
+        if b"\0" in data or data.startswith(_BINARY_SIGNATURES):
+            raise UnicodeDecodeError("utf-8", data, 0, 1, "binary")
         return data.decode()
     except UnicodeDecodeError:
         raise UsageError(f"{truncate(str(path))!r} is not a text file.", "Only text can be attached.") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from chatmem.errors import Action
 from chatmem.history.records import Message
@@ -10,16 +10,31 @@ from chatmem.history.session import Session
 from chatmem.stores.search import Hit, Query
 from chatmem.terminal.sanitize import sanitize, sanitize_line
 from chatmem.terminal.tables import pad, relative_time
-from chatmem.terminal.terminal import Terminal, cell_width
+from chatmem.terminal.terminal import MIN_WIDTH, Terminal, cell_width, wrap
 
 PIPE_WIDTH = 120
 
 
 def print_conversation(terminal: Terminal, session: Session) -> None:
-    """Print all messages of the path, each under a line with its speaker."""
+    """Print all messages of the path, each under a line with its speaker. On a terminal, replies are rendered."""
+    render = _markdown_renderer(terminal)
     for message in session.path:
         terminal.dim_line(_speaker(session, message))
-        terminal.write(sanitize(message.content.rstrip("\n")) + "\n")
+        text = message.content.rstrip("\n")
+        if render and message.role == "assistant":
+            terminal.raw("\n".join([*render(sanitize(text)), "", ""]))
+        else:
+            terminal.write(wrap(sanitize(text), terminal.width) if render else sanitize(text))
+            terminal.raw("\n")
+
+
+def _markdown_renderer(terminal: Terminal) -> Callable[[str], list[str]] | None:
+    """What renders Markdown as lines of the terminal. None if text is printed as it is."""
+    if not terminal.interactive or terminal.plain or terminal.width < MIN_WIDTH:
+        return None
+    from chatmem.terminal.markdown_renderer import MarkdownRenderer  # imported lazily: slow
+
+    return MarkdownRenderer(terminal.width, terminal.colors).render
 
 
 def print_tree(terminal: Terminal, session: Session) -> None:

@@ -84,9 +84,12 @@ def pad(text: str, width: int, right: bool = False) -> str:
     """The text in exactly `width` columns, truncated with an ellipsis if necessary."""
     text = text[: 8 * width]  # of zero-width characters, a few are enough
     if cell_width(text) > width:
+        whole = text
         while text and cell_width(text) > width - 1:
             text = text[:-1]
-        text += "…"
+        if not whole[len(text) : len(text) + 1].isspace() and (space := text.rfind(" ")) > len(text) // 2:
+            text = text[:space]  # no word is cut
+        text = text.rstrip() + "…"
     spaces = " " * (width - cell_width(text))
     return spaces + text if right else text + spaces
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from chatmem.history.records import header
 from chatmem.stores.file.store import FileStore
 from tests.conftest import Run
+from tests.repl.test_pty import TerminalSession
 
 
 @pytest.fixture
@@ -244,3 +246,39 @@ def test_a_piped_list_tells_the_time_and_a_piped_comparison_names_its_columns(ru
     (line,) = run("sessions", "list").stdout.splitlines()
     assert re.fullmatch(r"a\tfirst\t\d{4}-\d\d-\d\dT[\d:.+]+\t1\t.*", line)
     assert run("compare", "a").stdout.startswith("strategy\tmessages\ttokens")
+
+
+def test_show_renders_replies_on_a_terminal_and_prints_them_as_they_are_into_a_pipe(run: Run, store: FileStore) -> None:
+    begin(store, "a", "a question of several words that is wider than the screen", "Use **bold**:\n\n```py\nx = 1\n```")
+    assert "**bold**" in run("sessions", "show", "a").stdout
+    one = TerminalSession(program=[sys.executable, "-m", "chatmem", "sessions", "show", "a"], columns=40)
+    assert one.wait_for_exit() == 0
+    assert "Use bold:" in one.everything and "── 1 · py ──" in one.everything and "**" not in one.everything
+    assert "a question of several words that is\nwider than the screen" in one.everything
+
+
+def test_a_long_output_starts_the_pager_and_ends_when_it_is_closed(run: Run, store: FileStore, home: Path) -> None:
+    begin(store, "a", *(f"question or answer {n}" for n in range(2_000)))
+    pager = home / "pager"
+    pager.write_text("#!/bin/sh\nhead -n 30 > $0.seen\n")
+    pager.chmod(0o700)
+    one = TerminalSession(program=[sys.executable, "-m", "chatmem", "sessions", "show", "a"], PAGER=str(pager))
+    assert one.wait_for_exit() == 0
+    seen = Path(f"{pager}.seen").read_text()
+    assert seen.count("question or answer") >= 9 and "question" not in one.everything
+
+
+def test_an_output_without_a_pager_is_printed_whole(run: Run, store: FileStore) -> None:
+    begin(store, "a", *(f"text {n}" for n in range(60)))
+    one = TerminalSession(program=[sys.executable, "-m", "chatmem", "sessions", "show", "a"], PAGER="no-such-pager")
+    assert one.wait_for_exit() == 0
+    assert all(f"text {n}\n" in one.everything for n in range(60))
+
+
+def test_titles_are_cut_between_words(run: Run, store: FileStore) -> None:
+    begin(store, "a", "remember everything about the extraordinarily comfortable accommodation in Lisbon and Porto")
+    title = json.loads(run("sessions", "list", "--json").stdout)[0]["title"]
+    assert title == "remember everything about the extraordinarily comfortable accommodation in…"
+    one = TerminalSession(program=[sys.executable, "-m", "chatmem", "sessions", "list"], columns=76)
+    one.wait_for_exit()
+    assert "remember everything about the…" in one.everything

@@ -122,8 +122,8 @@ def test_a_newer_major_version_is_read_only() -> None:
 
 
 def test_the_title_is_the_first_words_of_the_first_question_until_one_is_set() -> None:
-    session = Session.replay("s", [message("q", None, content="one two three four five six seven eight nine")])
-    assert session.title == "one two three four five six seven eight…"
+    session = Session.replay("s", [message("q", None, content="one two  three\nfour " * 5)])
+    assert session.title == "one two three four " * 4 + "one…"
     session.apply({"type": "settings", "title": "Counting"})
     assert session.title == "Counting"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,6 +19,13 @@ from tests.server import Server
 
 CTRL_D = "\x04"
 TypeKeys = Callable[..., str]
+
+
+@pytest.fixture(autouse=True)
+def collected_garbage() -> Iterator[None]:
+    """The chat excludes everything from garbage collection, once per process. Here there are many of them."""
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

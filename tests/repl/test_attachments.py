@@ -46,7 +46,28 @@ def test_a_path_without_a_file_is_an_error(text: str) -> None:
     assert attach_files(text, pasted={"/no/such/file", "no such.txt", "/tmp/"}) == text
 
 
-@pytest.mark.parametrize("data", [b"\x89PNG\0\0", b"\xff\xfe\xfa"])
+@pytest.mark.parametrize(("mention", "problem"), [("missing.txt", "does not exist"), ("sub", "is a directory")])
+def test_a_missing_file_and_a_directory_are_refused_even_without_a_slash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mention: str, problem: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(UsageError, match=f"'{mention}' {problem}"):
+        attach_files(f"what is in @{mention}?")
+    assert attach_files(f"@{mention} here", pasted={mention}) == f"@{mention} here"
+
+
+def test_words_that_look_like_files_or_addresses_are_sent_with_a_notice() -> None:
+    notices = Notices()
+    for text in ("ask @example.org now", "read @https://example.org/a//b?c=1 for me"):
+        assert attach_files(text, notices) == text
+    assert notices[0] == "Sent as words: @example.org. There is no such file here."
+    assert notices[1] == "Sent as words: @https://example.org/a//b?c=1. Web pages are not fetched."
+
+
+@pytest.mark.parametrize(
+    "data", [b"%PDF-1.4\n1 0 obj\n<<>>\nendobj\n", b"{\\rtf1 text}", b"\x89PNG\0\0", b"\xff\xfe\xfa"]
+)
 def test_a_binary_file_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "x.png").write_bytes(data)
     with pytest.raises(UsageError, match="not a text file"):

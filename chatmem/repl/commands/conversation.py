@@ -106,7 +106,7 @@ def undo(repl: ReplContext, argument: str) -> None:
     if total and count > total:
         raise UsageError(f"The conversation has only {pluralize(total, 'turn')}.", "/undo alone removes the last one.")
     removed = repl.chat.undo(count)
-    title = " ".join(removed.question.content.split())[:40]
+    title = truncate(" ".join(removed.question.content.split()))
     repl.terminal.info(f"Removed turn {removed.number} (“{title}”) and what followed. /branches lists it.")
 
 

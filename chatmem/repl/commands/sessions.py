@@ -129,11 +129,12 @@ def branches(repl: ReplContext, argument: str) -> None:
         repl.chat.checkout(leaves[number - 1].id)
         print_last_turn(repl.terminal, repl.chat.session)
         return
+    width = max(20, (repl.terminal.width - 40) // 2)
     for number, leaf in enumerate(leaves, 1):
         mark = "●" if leaf.id == session.head else "○"
         question = leaf if leaf.role == "user" else session.messages.get(leaf.parent or "", leaf)
         messages = (question, leaf) if question is not leaf else (leaf,)
-        texts = [truncate(" ".join(message.content.split()), 40) for message in messages]
+        texts = [truncate(" ".join(message.content.split()), width) for message in messages]
         model = f" · {leaf.model}" if leaf.model else ""
         repl.terminal.info(f"{mark} {number} · {relative_time(leaf.time)}{model} · {' → '.join(texts)}")
     if not leaves:
