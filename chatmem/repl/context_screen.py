@@ -40,6 +40,7 @@ HELP = (
     *(f"{mark} {decision}" for decision, mark in MARKS.items()),
 )
 
+KEYS = ("Space pins", "x excludes", "q leaves", "Enter expands", "? help", "u undoes", "s summary", "Tab asks")
 ROW_STYLES = {"pinned": "class:warn", "sent": "", "shortened": "", "recalled": "class:good"}
 
 Lines = list[tuple[str, str]]

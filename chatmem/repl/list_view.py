@@ -96,6 +96,17 @@ def text_line(text: Callable[[], StyleAndTextTuples], style: str = "") -> Window
     return Window(FormattedTextControl(text), height=1, style=style)
 
 
+def keys_that_fit(*hints: str) -> str:
+    """The hints that fit on one line, the most important ones first."""
+    width, line = get_app().output.get_size().columns, ""
+    for hint in hints:
+        longer = f"{line} · {hint}" if line else hint
+        if cell_width(longer) > width:
+            break
+        line = longer
+    return line
+
+
 def with_preview(rows: UIControl, preview: UIControl) -> AnyContainer:
     """The list with the preview beside it or below it, depending on the size of the terminal."""
     listed, shown = Window(rows), Window(preview)

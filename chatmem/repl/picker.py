@@ -18,7 +18,7 @@ from chatmem.errors import ChatmemError
 from chatmem.history.names import validate
 from chatmem.history.session import Session
 from chatmem.repl import fuzzy
-from chatmem.repl.list_view import ListView, Preview, leave, run_full_screen, text_line, with_preview
+from chatmem.repl.list_view import ListView, Preview, keys_that_fit, leave, run_full_screen, text_line, with_preview
 from chatmem.stores import SessionInfo, SessionStore
 from chatmem.stores.search import Query
 from chatmem.terminal.sanitize import sanitize_line
@@ -118,9 +118,10 @@ class SessionPicker:
         if self.message:
             return [("class:warn", sanitize_line(self.message))]
         if self.mode == "branches":
-            return [("class:keys", "Enter opens this branch · Tab or Esc goes back")]
-        undo = " · Ctrl-Z restores" if self._deleted else ""
-        return [("class:keys", f"Enter opens · F2 renames · Del deletes{undo} · Tab branches · Esc leaves")]
+            return [("class:keys", keys_that_fit("Enter opens this branch", "Esc goes back"))]
+        undo = ["Ctrl-Z restores"] if self._deleted else []
+        keys = ("Enter opens", "Esc leaves", *undo, "Del deletes", "F2 renames", "Tab branches")
+        return [("class:keys", keys_that_fit(*keys))]
 
     # Rows
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from chatmem.memory.plan import ContextPlan, Decision
 from chatmem.terminal.sanitize import sanitize_line
+from chatmem.text import truncate
 
 MARKS = {
     "sent": "●",
@@ -75,7 +77,7 @@ def turn_rows(context: ContextPlan) -> Iterator[TurnRow]:
 
 def runs(rows: Iterator[TurnRow]) -> Iterator[list[TurnRow]]:
     """The rows in groups: at least `MIN_RUN` of which the view says the same, or one."""
-    for _, group in itertools.groupby(rows, lambda row: (row.decision, row.reason)):
+    for _, group in itertools.groupby(rows, lambda row: (row.decision, _without_figures(row.reason))):
         run = list(group)
         yield from [run] if len(run) >= MIN_RUN else [[row] for row in run]
 
@@ -84,5 +86,11 @@ def as_one(run: list[TurnRow]) -> TurnRow:
     """One row for a run."""
     if len(run) == 1:
         return run[0]
-    title = f"{run[0].title[:MAX_RUN_TITLE]} … {run[-1].title[:MAX_RUN_TITLE]}"
-    return run[0]._replace(last=run[-1].last, tokens=sum(row.tokens for row in run), title=title)
+    title = f"{truncate(run[0].title, MAX_RUN_TITLE)} … {truncate(run[-1].title, MAX_RUN_TITLE)}"
+    reason, tokens = _without_figures(run[0].reason), sum(row.tokens for row in run)
+    return run[0]._replace(last=run[-1].last, tokens=tokens, title=title, reason=reason)
+
+
+def _without_figures(reason: str) -> str:
+    """A reason without what differs from turn to turn."""
+    return re.sub(r" without [\d,]+ tokens", "", reason)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -33,7 +34,7 @@ class TerminalSession:
     ) -> None:
         self.screen = pyte.HistoryScreen(columns, lines, history=10_000, ratio=0.5)
         self.feeder = pyte.ByteStream(self.screen)
-        environment = {**os.environ, "TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1", **env}
+        environment = {**os.environ, "TERM": "xterm-256color", **env}
         first, *rest = program or [sys.executable, "-m", "chatmem", *arguments]
         self.process: Any = pexpect.spawn(first, rest, env=environment, dimensions=(lines, columns), timeout=20)
         self.raw = b""
@@ -54,17 +55,23 @@ class TerminalSession:
             except pexpect.EOF:
                 assert found(self.everything), f"exited, and never seen: {seen}\n{self.everything}"
                 break
-            self.raw += data
-            self.feeder.feed(data)
+            self._show(data)
         return self.everything
+
+    def _show(self, data: bytes) -> None:
+        """Show output, and answer queries of the cursor's position as a terminal does."""
+        self.raw += data
+        for part in re.split(rb"(?<=\x1b\[6n)", data):
+            self.feeder.feed(part)
+            if part.endswith(b"\x1b[6n"):
+                self.type(f"\x1b[{self.screen.cursor.y + 1};{self.screen.cursor.x + 1}R")
 
     def wait_for_exit(self) -> int:
         """Wait until the program exits. Returns its exit code, 128 plus the signal if it was killed."""
         try:
             while True:
                 data = self.process.read_nonblocking(65536, timeout=20)
-                self.raw += data
-                self.feeder.feed(data)
+                self._show(data)
         except (pexpect.EOF, OSError):
             pass
         self.process.wait()
