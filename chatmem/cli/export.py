@@ -44,7 +44,14 @@ def export(
     name: MaybeName = None,
     format_: Annotated[
         str | None,
-        typer.Option("--format", "-f", metavar="FORMAT", help=f"One of: {', '.join(WRITABLE)}.", show_default=False),
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="FORMAT",
+            help=f"One of: {', '.join(WRITABLE)}.",
+            autocompletion=lambda incomplete: [name for name in WRITABLE if name.startswith(incomplete)],
+            show_default=False,
+        ),
     ] = None,
     output: Annotated[
         Path | None,

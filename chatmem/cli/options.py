@@ -24,6 +24,14 @@ def session_names(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, st
             yield session.name, session.title
 
 
+def memory_specs(incomplete: str) -> list[tuple[str, str]]:
+    """The memory strategies with their help, for shell completion."""
+    from chatmem.memory.strategies import STRATEGIES
+
+    found = ((name, (strategy.__doc__ or "").splitlines()[0]) for name, strategy in STRATEGIES.items())
+    return [(name, help) for name, help in found if name.startswith(incomplete)]
+
+
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="The session.", autocompletion=session_names, show_default=False)
 ]
@@ -67,6 +75,7 @@ Memory = Annotated[
         "--memory",
         metavar="SPEC",
         help="buffer, window:6, token-trim:4000, summary:4000,recall_tokens=0",
+        autocompletion=memory_specs,
         show_default=False,
     ),
 ]

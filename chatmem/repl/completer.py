@@ -18,11 +18,20 @@ from chatmem.models.base import OPTION_HELP
 from chatmem.repl.commands.base import Command
 from chatmem.repl.context import ReplContext
 from chatmem.terminal.sanitize import sanitize_line
+from chatmem.text import truncate
 
 MAX_SESSIONS = 100
 """How many sessions are offered."""
 MAX_PATHS = 500
 """How many paths are offered."""
+MAX_BRANCH_CHARS = 60
+SWITCH = (("on", ""), ("off", ""))
+OPTION_VALUES = {
+    "reasoning_effort": ("low", "medium", "high"),
+    "temperature": ("0", "0.7", "1"),
+    "max_tokens": ("1024", "4096"),
+}
+"""Usual values of options."""
 SUMMARY_ACTIONS = {"edit": "open the summary in your editor", "redo": "make the summary again"}
 
 Words = Iterator[tuple[str, str]]
@@ -40,6 +49,12 @@ class ReplCompleter(Completer):
             "retry": self._models,
             "profile": self._profiles,
             "memory": self._strategies,
+            "delete": self._sessions,
+            "copy": lambda typed: iter([("all", "the whole reply")]),
+            "multiline": lambda typed: iter(SWITCH),
+            "toolbar": lambda typed: iter(SWITCH),
+            "context": lambda typed: iter([("--all", "print every turn")]),
+            "branches": self._branches,
             "set": lambda typed: iter(OPTION_HELP.items()),
             "help": lambda typed: ((command.name, command.help) for command in self._commands.values()),
             "summary": lambda typed: iter(SUMMARY_ACTIONS.items()),
@@ -57,7 +72,11 @@ class ReplCompleter(Completer):
             name, _, argument = line[1:].partition(" ")
             if name in ("save", "export"):
                 yield from self._files(argument)
-            elif name in self._arguments and not (name == "set" and " " in argument):
+                return
+            if name == "set" and " " in argument:
+                option, _, argument = argument.partition(" ")
+                yield from self._fuzzy(self._option_values(option), Document(argument), complete_event)
+            elif name in self._arguments:
                 yield from self._fuzzy(self._arguments[name](argument), Document(argument), complete_event)
 
     def _command_names(self, document: Document, event: CompleteEvent) -> Iterable[Completion]:
@@ -99,6 +118,15 @@ class ReplCompleter(Completer):
                 yield session.name, session.title
         except ChatmemError:
             return
+
+    def _branches(self, typed: str) -> Words:
+        for number, leaf in enumerate(self.repl.chat.session.leaves(), 1):
+            yield str(number), truncate(" ".join(leaf.content[:200].split()), MAX_BRANCH_CHARS)
+
+    def _option_values(self, option: str) -> Words:
+        yield "-", "reset it"
+        for value in OPTION_VALUES.get(option, ()):
+            yield value, ""
 
     def _profiles(self, typed: str) -> Words:
         for name, profile in self.repl.app.config.settings.profiles.items():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -282,3 +284,24 @@ def test_titles_are_cut_between_words(run: Run, store: FileStore) -> None:
     one = TerminalSession(program=[sys.executable, "-m", "chatmem", "sessions", "list"], columns=76)
     one.wait_for_exit()
     assert "remember everything about the…" in one.everything
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("chatmem chat -s lis", "lisbon trip"),
+        ("chatmem sessions show lis", "lisbon trip"),
+        ("chatmem sessions res", "restore"),
+        ("chatmem chat --memory tok", "token-trim"),
+        ("chatmem export -f htm", "html"),
+    ],
+)
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_session_names_and_values(
+    store: FileStore, shell: str, words: str, found: str
+) -> None:
+    begin(store, "lisbon trip", "hello")
+    env = {**os.environ, "_CHATMEM_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": words}
+    env |= {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" ")), "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    done = subprocess.run([sys.executable, "-m", "chatmem"], env=env, capture_output=True, text=True, check=False)
+    assert found in done.stdout, done

@@ -257,13 +257,18 @@ def repl(keys: PipeInput, server: Server) -> Repl:
         ("/memory win", "window"),
         ("/set temp", "temperature"),
         ("/help und", "undo"),
+        ("/set reasoning_effort h", "high"),
+        ("/set top_p ", "-"),
+        ("/toolbar ", "off"),
+        ("/delete hol", "holiday"),
+        ("/copy ", "all"),
     ],
 )
 def test_commands_and_their_arguments_are_completed_fuzzily(repl: Repl, line: str, found: str) -> None:
     assert found in complete(repl, line)
 
 
-@pytest.mark.parametrize("line", ["hello", "//und", "/set temperature 0", "a /und", "/und\nx"])
+@pytest.mark.parametrize("line", ["hello", "//und", "/set unknown 0", "a /und", "/und\nx"])
 def test_nothing_else_is_completed(repl: Repl, line: str) -> None:
     assert complete(repl, line) == []
 
