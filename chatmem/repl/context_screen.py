@@ -18,7 +18,7 @@ from chatmem.chat.chat import Chat
 from chatmem.errors import ChatmemError
 from chatmem.history.session import Turn
 from chatmem.memory.strategies import format_spec
-from chatmem.repl.list_view import ListView, Preview, leave, run_full_screen, text_line, with_preview
+from chatmem.repl.list_view import ListView, Preview, keys_that_fit, leave, run_full_screen, text_line, with_preview
 from chatmem.terminal.context_rows import MARKS, TurnRow, as_one, bar_cells, runs, turn_rows
 from chatmem.terminal.context_view import legend, limit_reason
 from chatmem.terminal.sanitize import sanitize_line
@@ -168,9 +168,7 @@ class ContextScreen:
     def _keys(self) -> StyleAndTextTuples:
         if self.message:
             return [("class:warn", sanitize_line(self.message))]
-        return [
-            ("class:keys", "Enter expands · Space pins · x excludes · s summary · u undoes · Tab question · ? help · q")
-        ]
+        return [("class:keys", keys_that_fit(*KEYS))]
 
     def _preview(self) -> Lines:
         if self.shows_help:

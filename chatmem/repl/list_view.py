@@ -156,6 +156,7 @@ def screen_style(colors: Colors) -> Style:
             "accent": accent,
             "good": good,
             "warn": warn,
+            "keyword": ansi_color(colors.keyword),
             "bold": "bold",
             "dim": ansi_color(colors.faint),
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from prompt_toolkit.application import get_app
@@ -163,7 +164,7 @@ class SessionPicker:
         """Show what matches the query by name and title now, and what has it in its text a little later."""
         self.message, self.excerpts, self.rows.selected = "", {}, 0
         words = self.query.text.lower().split()
-        self.shown = [s for s in self.sessions if fuzzy.matches(words, f"{s.name} {s.title}".lower())]
+        self.shown = [s for s in self.sessions if fuzzy.matches(words, _names(s))] if words else self.sessions
         if words:
             self._in_background(self._search(self.query.text))
 
@@ -346,6 +347,12 @@ class SessionPicker:
             yield
         except ChatmemError as error:
             self.message = f"{error.message} {error.hint}".strip()
+
+
+@lru_cache(maxsize=200_000)
+def _names(session: SessionInfo) -> str:
+    """What a query is compared with."""
+    return f"{session.name} {session.title}".lower()
 
 
 def _last_turn(session: Session) -> list[tuple[str, str]]:
