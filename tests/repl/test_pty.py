@@ -426,3 +426,36 @@ def test_long_tasks_show_progress_and_erase_it(home: Path) -> None:
         one.wait_for_exit()
         assert task in one.raw and task.decode() not in one.everything
     assert store.names() == []
+
+
+def test_focus_is_reported_during_a_reply_only_and_the_terminal_is_left_as_it_was(start: Start, server: Server) -> None:
+    gate = Gate(server, "streaming")
+    one = start("-s", "t")
+    ready(one)
+    assert b"\x1b[?1004h" not in one.raw
+    one.type("go\r")
+    one.until("What arrived.")
+    assert one.raw.count(b"\x1b[?1004h") == 1 and b"\x1b[?1004l" not in one.raw
+    one.type("\x1b[Ota\x1b[Iken\r")
+    gate.go.set()
+    one.until("last: taken")
+    one.type(CTRL_D)
+    assert one.wait_for_exit() == 0
+    assert one.raw.count(b"\x1b[?1004l") == one.raw.count(b"\x1b[?1004h") and one.raw.rstrip().endswith(b"\x1b[?2004l")
+
+
+def test_a_prompt_stands_right_below_the_reply_and_the_toolbar_right_below_the_prompt(
+    start: Start, server: Server
+) -> None:
+    one = start("-s", "t")
+    ready(one)
+    one.type("hello\r")
+    one.until("last: hello")
+    one.until(lambda text: text.rstrip().rpartition("\n")[2].startswith("t · test-model"))
+    rows = one.everything.rstrip().split("\n")
+    assert [row.partition(" ")[0] for row in rows[-5:]] == [">", "1", "", ">", "t"]
+    one.type("/")
+    one.until("/retry")
+    one.type("\x7f")
+    one.until(lambda text: "/retry" not in text)
+    one.until(lambda text: text.rstrip().split("\n")[-2:][0] == ">")

@@ -665,3 +665,20 @@ async def history_loaded(history: InMemoryHistory) -> None:
 def test_a_misspelled_option_is_refused_and_an_unknown_one_is_sent(type_keys: TypeKeys, server: Server) -> None:
     shown = type_keys("/set temperatur 0.5" + ENTER + "/set top_a 0.1" + ENTER)
     assert "Did you mean temperature?" in shown and "Options: top_a = 0.1" in shown
+
+
+@pytest.mark.parametrize(("seconds", "has_left", "announced"), [(0, True, 1), (0, False, 0), (60, True, 0)])
+def test_the_end_of_a_long_reply_is_announced_if_another_window_has_the_focus(
+    keys: PipeInput, server: Server, monkeypatch: pytest.MonkeyPatch, seconds: int, has_left: bool, announced: int
+) -> None:
+    class Screen(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("chatmem.repl.repl.LONG_REPLY_SECONDS", seconds)
+    monkeypatch.setenv("TERM", "dumb")
+    screen, app = Screen(), App(offline=True)
+    repl = Repl(app.chat("work"), app, Terminal(screen, screen))
+    monkeypatch.setattr(repl.prompt, "end_wait", lambda: has_left)
+    repl.handle_line("hello")
+    assert screen.getvalue().count("\x1b]9;chatmem: the reply in work is there\x1b\\\x07") == announced
