@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from chatmem.chat.chat import Chat
+from chatmem.chat.fact_book import FactBook
 from chatmem.chat.turn_config import TurnConfig
 from chatmem.config import loading
 from chatmem.config.loading import Config, Layer
@@ -127,9 +128,23 @@ class App:
         initial_settings: Record | None = None,
         store: SessionStore | None = None,
         read_only: bool = False,
+        facts: FactBook | None = None,
     ) -> Chat:
-        """The chat on a session. See `Chat`."""
-        return Chat(store or self.store, name, self.resolve_turn, self._forward, self.wait, initial_settings, read_only)
+        """The chat on a session. See `Chat`. By default it is told the facts about the user of the store."""
+        return Chat(
+            store or self.store,
+            name,
+            self.resolve_turn,
+            self._forward,
+            self.wait,
+            initial_settings,
+            read_only,
+            facts=facts or self.facts,
+        )
+
+    @cached_property
+    def facts(self) -> FactBook:
+        return FactBook(self.store)
 
     def resolve_turn(self, session: Mapping[str, Any]) -> TurnConfig:
         """What the turns of a session use, from its stored settings. The same object until a setting changes."""
@@ -148,6 +163,7 @@ class App:
             lambda name: self.counter_for_model(name, model.server),
             settings.options,
             settings.system or "",
+            facts_tokens=settings.facts_tokens if settings.facts == "on" else 0,
             provider=settings.provider or "",
             summary_model=LazyModel(replace(settings, model=summary_model), self) if summary_model else None,
             assumed_window=lambda: self._proven_window(model),

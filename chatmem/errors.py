@@ -24,6 +24,7 @@ from typing import Literal, NamedTuple, Protocol
 ActionKind = Literal[
     "change_memory",
     "edit_config",
+    "list_facts",
     "list_models",
     "list_sessions",
     "list_trash",

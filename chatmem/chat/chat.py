@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from chatmem.chat.background_summaries import BackgroundSummaries
+from chatmem.chat.fact_book import FactBook
 from chatmem.chat.journal import Journal
 from chatmem.chat.turn_config import ResolveTurn, TurnConfig
 from chatmem.errors import (
@@ -25,6 +26,7 @@ from chatmem.errors import (
     UsageError,
     ignore_notices,
 )
+from chatmem.history.facts import Fact
 from chatmem.history.records import Message, Record, Usage, new_id, utc_now
 from chatmem.history.session import Session, Turn
 from chatmem.memory.budget import proven_window
@@ -66,6 +68,7 @@ class Chat:
         wait: bool = True,
         initial_settings: Record | None = None,
         read_only: bool = False,
+        facts: FactBook | None = None,
     ) -> None:
         """Open session `name`. If it does not exist, its first record creates it.
 
@@ -73,6 +76,7 @@ class Chat:
         """
         self.journal = Journal(store, name, notify, wait)
         self.background = BackgroundSummaries()
+        self.facts = facts or FactBook(None)
         self.last_question: Message | None = None
         """The question of the current or last turn. None if it could not be stored."""
         self.last_reply: Message | None = None
@@ -133,6 +137,7 @@ class Chat:
 
     def _append_question(self, question: Message, *more: Record) -> None:
         """Make a question durable. Raises StorageError if that is not possible: then it is not sent."""
+        self.facts.refresh()
         with defer_signals():  # so that an interrupt never returns a question to the prompt that is stored
             self.journal.append(question.record(), *more, required=True)
             self.last_question = question
@@ -314,7 +319,25 @@ class Chat:
         question_id = question.id if isinstance(question, Message) else ""
         index = self.index(question_id) if retrieves else None
         now = datetime.now().astimezone()
-        return plan(self.session, question, strategy, self.counter, config.limits, now=now, retriever=index)
+        return plan(
+            self.session,
+            question,
+            strategy,
+            self.counter,
+            config.limits,
+            now=now,
+            facts=self.facts_shown(),
+            facts_tokens=config.facts_tokens,
+            retriever=index,
+        )
+
+    def facts_shown(self) -> list[Fact]:
+        """The facts about the user that this session may be told."""
+        if not self.turn_config.facts_tokens:
+            return []
+        without = self.session.settings.get("facts_without")
+        hidden = set(map(str, without)) if isinstance(without, list) else set()
+        return [fact for fact in self.facts.facts() if fact.id not in hidden]
 
     def compare(self, question: str | None, strategies: Sequence[Strategy]) -> list[ComparisonRow]:
         """What each strategy would make of this session."""
@@ -322,7 +345,8 @@ class Chat:
 
         limits = self.turn_config.limits
         now = datetime.now().astimezone()
-        return compare(self.session, question, strategies, self.counter, limits, self.index(), now)
+        facts, facts_tokens = self.facts_shown(), self.turn_config.facts_tokens
+        return compare(self.session, question, strategies, self.counter, limits, self.index(), now, facts, facts_tokens)
 
     def turn(self, number: int | None = None) -> Turn:
         """A turn of the path by its number, by default the last one. Raises UsageError."""

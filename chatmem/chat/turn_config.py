@@ -27,6 +27,8 @@ class TurnConfig:
     """The context window that a refused request revealed. It replaces the model's own."""
     assumed_window: Callable[[], int] = lambda: 0
     """The window to assume while none is known. 0: the default."""
+    facts_tokens: int = 0
+    """The most tokens of the facts about the user. 0: none are sent."""
     provider: str = ""
     """Whose models a server on this machine passes on. Empty: its own."""
     summary_model: Model | None = None

@@ -9,6 +9,7 @@ from chatmem.errors import Action, ActionKind
 ACTIONS: dict[ActionKind, str] = {
     "change_memory": "--memory {} uses another strategy.",
     "edit_config": "chatmem config edit opens it.",
+    "list_facts": "chatmem facts list shows them.",
     "list_models": "chatmem models lists what is available.",
     "list_sessions": "chatmem sessions list shows them.",
     "list_trash": "chatmem sessions list --trash shows what is there.",

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from chatmem.cli.command import command
-from chatmem.cli.options import Continue, Json, Memory, Model, Session, System
+from chatmem.cli.options import Continue, Json, Memory, Model, NoFacts, Session, System
 from chatmem.cli.runner import CommandContext
 from chatmem.errors import IncompleteReplyError, UsageError
 from chatmem.history.names import validate
@@ -37,6 +37,7 @@ def ask(
     model: Model = None,
     memory: Memory = None,
     system: System = None,
+    no_facts: NoFacts = False,
     json_: Json = False,
     raw: Annotated[
         bool,
@@ -46,7 +47,7 @@ def ask(
     """Ask one question. Nothing is saved without -s or -c."""
     context.errors_as_json = json_
     question = _read_question(text)
-    given = context.apply_flags(model=model, memory=memory, system=system)
+    given = context.apply_flags(no_facts, model=model, memory=memory, system=system)
     terminal = context.terminal
     name = session if session is not None else context.latest() if continue_ else None
     store = context.app.store if name is not None else MemoryStore(terminal.notify)

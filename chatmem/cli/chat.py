@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from chatmem.cli.command import command
-from chatmem.cli.options import Continue, Memory, Model, Session, System
+from chatmem.cli.options import Continue, Memory, Model, NoFacts, Session, System
 from chatmem.cli.runner import CommandContext
 from chatmem.cli.start_chat import start_chat
 
@@ -27,10 +27,11 @@ def chat(
     model: Model = None,
     memory: Memory = None,
     system: System = None,
+    no_facts: NoFacts = False,
     ephemeral: Annotated[bool, typer.Option("--ephemeral", help="Do not save this chat.", show_default=False)] = False,
 ) -> None:
     """Chat with a model in the terminal. With piped input, one line is one turn.
 
     The session stores the model, memory, system prompt and profile that are given here.
     """
-    start_chat(context, text, session, continue_, model, memory, system, ephemeral)
+    start_chat(context, text, session, continue_, model, memory, system, no_facts, ephemeral)

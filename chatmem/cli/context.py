@@ -9,7 +9,7 @@ import typer
 
 from chatmem.chat.chat import Chat
 from chatmem.cli.command import command
-from chatmem.cli.options import Json, MaybeName, Memory, Model, System
+from chatmem.cli.options import Json, MaybeName, Memory, Model, NoFacts, System
 from chatmem.cli.runner import CommandContext
 from chatmem.errors import UsageError, ignore_notices
 from chatmem.memory.strategies import format_spec
@@ -35,6 +35,7 @@ def show_context(
     memory: Memory = None,
     model: Model = None,
     system: System = None,
+    no_facts: NoFacts = False,
     all_: Annotated[
         bool, typer.Option("--all", help="Show every turn on a line of its own.", show_default=False)
     ] = False,
@@ -46,9 +47,9 @@ def show_context(
 ) -> None:
     """Show what would be sent next, and why. --json prints the exact messages."""
     if interactive:
-        _show_screen(context, name, ask, memory, model, system)
+        _show_screen(context, name, ask, {"memory": memory, "model": model, "system": system, "no_facts": no_facts})
         return
-    chat = _open_read_only(context, name, memory, model, system)
+    chat = _open_read_only(context, name, no_facts, memory=memory, model=model, system=system)
     plan = chat.plan(ask)
     if not json_:
         with paged(context.terminal):
@@ -61,21 +62,14 @@ def show_context(
     context.terminal.json(body)
 
 
-def _show_screen(
-    context: CommandContext,
-    name: str | None,
-    ask: str | None,
-    memory: str | None,
-    model: str | None,
-    system: str | None,
-) -> None:
+def _show_screen(context: CommandContext, name: str | None, ask: str | None, flags: dict[str, Any]) -> None:
     terminal = context.terminal
     if not (is_tty(sys.stdin) and terminal.interactive) or terminal.plain:
         raise UsageError("--interactive needs a terminal with cursor movement.", "Leave it out to print the context.")
     from chatmem.repl.context_screen import show_context_screen  # imported lazily: slow
     from chatmem.repl.editor import edit_text
 
-    context.apply_flags(memory=memory, model=model, system=system)
+    context.apply_flags(**flags)
     context.app.offline = True
     store = context.app.store
     chat = context.app.chat(store.find(name) if name else context.latest())
@@ -91,10 +85,11 @@ def compare(
     ask: Ask = None,
     model: Model = None,
     system: System = None,
+    no_facts: NoFacts = False,
     json_: Json = False,
 ) -> None:
     """Compare the strategies on a session: what each sends, how well prompts are cached, which facts are kept."""
-    chat = _open_read_only(context, name, None, model, system)
+    chat = _open_read_only(context, name, no_facts, model=model, system=system)
     settings = context.app.settings_for(chat.session.settings).settings
     current = settings.strategy
     rows = chat.compare(ask, [current, *(s for s in settings.strategies if s.name != current.name)])
@@ -106,11 +101,9 @@ def compare(
         print_comparison(context.terminal, rows)
 
 
-def _open_read_only(
-    context: CommandContext, name: str | None, memory: str | None, model: str | None, system: str | None
-) -> Chat:
+def _open_read_only(context: CommandContext, name: str | None, no_facts: bool, **flags: str | None) -> Chat:
     """The chat on a session, without storing anything in it."""
-    context.apply_flags(memory=memory, model=model, system=system)
+    context.apply_flags(no_facts, **flags)
     context.app.offline = True
     context.app.notify = ignore_notices
     store = context.app.store

@@ -82,6 +82,9 @@ Memory = Annotated[
 System = Annotated[
     str | None, typer.Option("--system", metavar="TEXT|@FILE", help="The system prompt.", show_default=False)
 ]
+NoFacts = Annotated[
+    bool, typer.Option("--no-facts", help="Do not tell the model the facts about you.", show_default=False)
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.", show_default=False)]
 Purge = Annotated[
     bool, typer.Option("--purge", help="Delete permanently instead of moving to the trash.", show_default=False)

@@ -90,8 +90,9 @@ class CommandContext:
         except StorageError:
             return unique_name(())
 
-    def apply_flags(self, **flags: Any) -> dict[str, Any]:
+    def apply_flags(self, no_facts: bool = False, **flags: Any) -> dict[str, Any]:
         """Add a command's own flags. Returns those that were given, in the form in which a session stores them."""
+        flags["facts"] = "off" if no_facts else None
         for name, value in flags.items():
             if value == "" and name != "system":
                 raise UsageError(f"--{name} is empty.", "Omit it, or give it a value.")

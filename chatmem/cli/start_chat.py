@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from chatmem.chat.chat import Chat
+from chatmem.chat.fact_book import FactBook
 from chatmem.cli.runner import CommandContext
 from chatmem.errors import ChatmemError, StorageError
 from chatmem.history.names import validate
@@ -27,10 +28,11 @@ def start_chat(
     model: str | None = None,
     memory: str | None = None,
     system: str | None = None,
+    no_facts: bool = False,
     ephemeral: bool = False,
 ) -> None:
     """Chat until the user leaves, or until the piped input ends. The parameters are those of `chatmem chat`."""
-    settings = context.apply_flags(model=model, memory=memory, system=system)
+    settings = context.apply_flags(no_facts, model=model, memory=memory, system=system)
     if "profile" in context.flags:
         settings["profile"] = context.flags["profile"]
     context.app.offline = True
@@ -46,7 +48,7 @@ def start_chat(
         from chatmem.cli.sessions import expire_sessions
 
         expire_sessions(context, except_for=name)
-    conversation = context.app.chat(name, settings, store)
+    conversation = context.app.chat(name, settings, store, facts=FactBook(None) if ephemeral else None)
     for stored in settings:  # from now on they are settings of the session, which can be changed there
         del context.flags[stored]
     if is_tty(sys.stdin) and is_tty(sys.stdout):

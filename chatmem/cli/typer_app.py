@@ -15,6 +15,7 @@ GROUPS = {
     "sessions": ("sessions",),
     "export": ("export", "import"),
     "context": ("context", "compare"),
+    "facts": ("facts",),
     "models": ("models", "doctor"),
     "config": ("config",),
 }

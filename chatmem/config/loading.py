@@ -22,7 +22,7 @@ from chatmem.input_files import open_input, read_input
 MAX_FILE_BYTES = 1 << 20
 """The largest config file or system prompt file that is read."""
 
-SESSION_SETTINGS = ("model", "profile", "system", "memory", "options")
+SESSION_SETTINGS = ("model", "profile", "system", "memory", "options", "facts")
 """The settings that a session may store."""
 
 

@@ -141,6 +141,12 @@ class Settings(ProviderSettings):
     discover: bool = option_field(
         True, "Look for local servers on their usual ports if no server or key is configured."
     )
+    facts: Literal["on", "off"] = option_field(
+        "on", "Whether the model is told the facts about you that /remember and chatmem facts keep."
+    )
+    facts_tokens: int = option_field(
+        400, "The most tokens of these facts, and at most a tenth of the budget. The newest ones are sent.", minimum=0
+    )
     options: dict[str, Any] = option_field({}, "Sampling options sent with each request, such as temperature = 0.7.")
     memory: Any = None
     summaries: SummarySettings = option_field(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 from chatmem.errors import ContextBudgetError
+from chatmem.history.facts import Fact
+from chatmem.history.records import Message
 from chatmem.history.session import Session
 from chatmem.memory.budget import Limits
 from chatmem.memory.excerpts import Retriever
@@ -47,13 +50,29 @@ def compare(
     limits: Limits,
     retriever: Retriever | None,
     now: datetime | None = None,
+    user_facts: Sequence[Fact] = (),
+    facts_tokens: int = 0,
 ) -> list[ComparisonRow]:
     """A row per strategy, for the context that would be sent next. Strategies that cannot send it are left out."""
+
+    def context_of(replayed: Session, asked: Message | str | None, strategy: Strategy) -> ContextPlan:
+        return plan(
+            replayed,
+            asked,
+            strategy,
+            counter,
+            limits,
+            now=now,
+            facts=user_facts,
+            facts_tokens=facts_tokens,
+            retriever=retriever,
+        )
+
     facts = extract_facts(m.content for m in session.path)
     rows = []
     for strategy in strategies:
         try:
-            context = plan(session, question, strategy, counter, limits, now=now, retriever=retriever)
+            context = context_of(session, question, strategy)
         except ContextBudgetError:
             continue
         pins = sum(turn.number <= context.start for turn in context.pins)
@@ -64,7 +83,7 @@ def compare(
                 context.tokens,
                 pins + sum(turn.sendable for turn in context.turns[context.start :]) - bool(context.shortened),
                 context.newest_turn,
-                prefix_reuse(session, strategy, counter, limits, retriever, now),
+                prefix_reuse(session, counter, partial(context_of, strategy=strategy)),
                 fact_recall(facts, context),
             )
         )
@@ -83,14 +102,9 @@ def fact_recall(facts: set[str], context: ContextPlan) -> float | None:
 
 
 def prefix_reuse(
-    session: Session,
-    strategy: Strategy,
-    counter: Counter,
-    limits: Limits,
-    retriever: Retriever | None,
-    now: datetime | None = None,
+    session: Session, counter: Counter, context_of: Callable[[Session, Message], ContextPlan]
 ) -> float | None:
-    """Replay the last turns under a strategy: the share of each prompt that repeats the start of the previous one."""
+    """Replay the last turns: the share of each prompt that repeats the start of the previous one."""
     first = max(0, len(session.turns) - REPLAYED_TURNS)
     skipped = len(session.preamble) + sum(len(t.messages) for t in session.turns[:first])
     path = [m._replace(plan_digest=None) if m.plan_digest else m for m in session.path[:skipped]]
@@ -100,7 +114,7 @@ def prefix_reuse(
     for turn in session.turns[first:]:
         replayed.apply(turn.question._replace(parent=replayed.head).record())
         try:
-            context = plan(replayed, replayed.path[-1], strategy, counter, limits, now=now, retriever=retriever)
+            context = context_of(replayed, replayed.path[-1])
         except ContextBudgetError:
             continue
         if previous is not None:

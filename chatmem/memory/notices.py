@@ -10,7 +10,7 @@ from chatmem.memory.budget import Budget, Limits
 from chatmem.memory.strategies import format_spec
 from chatmem.memory.strategies.base import Strategy
 from chatmem.memory.summaries import SummaryBlock
-from chatmem.text import span_text
+from chatmem.text import pluralize, span_text
 
 MAX_NAMED_TURNS = 10
 """How many turns a notice names."""
@@ -56,6 +56,13 @@ def plan_notices(
         text = f"The oldest part of the summary does not fit: {span_text(*span)}."
         notices.append(Notice(text, Action("show_context"), code=f"summary {span[0]} {span[1]}"))
     return notices
+
+
+def facts_notices(count: int, shown: int) -> list[Notice]:
+    if shown == count:
+        return []
+    text = f"The oldest {pluralize(count - shown, 'fact')} about you do not fit and are not sent."
+    return [Notice(text, Action("list_facts"), code=f"facts {count - shown}")]
 
 
 def newest_turn_notices(

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from chatmem.errors import Action, Notice
+from chatmem.history.facts import Fact
 from chatmem.history.records import Message, Summary
 from chatmem.history.session import Session, Turn
 from chatmem.memory.budget import Limits
@@ -72,6 +73,10 @@ class ContextPlan:
     """The block before the question that says when the messages of the tail were written."""
     further: tuple[Line, ...] = ()
     """Lines that found no place in the summary, for a question that no passage was found for."""
+    facts: tuple[Fact, ...] = ()
+    """The facts about the user that are sent, oldest first."""
+    facts_text: str = ""
+    """The block of the system message with these facts."""
 
     @property
     def tail_id(self) -> str | None:
@@ -114,6 +119,8 @@ class ContextPlan:
         if self.retrieved:
             digest["recalled"] = list(dict.fromkeys(passage.message.id for passage in self.retrieved))
             digest["passages"] = [[passage.message.id, passage.start, passage.end] for passage in self.retrieved]
+        if self.facts:
+            digest["facts"] = [fact.id for fact in self.facts]
         if self.further:
             digest["further"] = list(dict.fromkeys(ident for line in self.further for ident in line.ids))
         if self.shortened:
@@ -141,13 +148,16 @@ class ContextPlan:
         first = self.messages[0] if self.messages else {}
         system_message = count(first["content"]) if first.get("role") == "system" else 0
         prompt = count(system) if system else 0
-        date = count(f"{system}\n\n{self.date}" if system else self.date) - prompt if self.date else 0
+        known = f"{system}\n\n{self.facts_text}" if system and self.facts_text else system or self.facts_text
+        facts = count(known) - prompt if self.facts_text else 0
+        date = count(f"{known}\n\n{self.date}" if known else self.date) - prompt - facts if self.date else 0
         question = count(question_text(self.question)) if self.question is not None else 0
         last = count(self.messages[-1]["content"]) if self.question is not None else 0
         days = count(self.days + question_text(self.question)) - question if self.days else 0
         return {
             "system": min(prompt, system_message),
-            "summary": max(0, system_message - prompt - date),
+            "facts": facts,
+            "summary": max(0, system_message - prompt - facts - date),
             "date": date + days,
             "pins": sum(turn_tokens(self.counter, t) for t in self.pins if not self._is_in_tail(t)),
             "tail": self._tail_tokens(),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from chatmem.history.facts import Fact
 from chatmem.history.records import Message
 from chatmem.history.session import Session, Turn
 from chatmem.memory.budget import Budget, Limits
@@ -17,7 +18,7 @@ from chatmem.memory.costs import turn_tokens
 from chatmem.memory.dates import Calendar
 from chatmem.memory.excerpts import Retriever, day_lines, is_retrievable, retrieve
 from chatmem.memory.forgetting import remembered_turn
-from chatmem.memory.notices import budget_error, newest_turn_notices, plan_notices
+from chatmem.memory.notices import budget_error, facts_notices, newest_turn_notices, plan_notices
 from chatmem.memory.passages import Passage
 from chatmem.memory.plan import ApiMessage, ContextPlan, question_text
 from chatmem.memory.shortening import Shortened, shorten_turn
@@ -33,6 +34,7 @@ from chatmem.memory.summaries import (
     valid_spans,
 )
 from chatmem.memory.summary_lines import Line
+from chatmem.memory.user_facts import BUDGET_SHARE, facts_block
 from chatmem.memory.words import is_question
 from chatmem.tokens.counter import Counter
 
@@ -66,12 +68,15 @@ def plan(
     limits: Limits,
     *,
     now: datetime | None = None,
+    facts: Sequence[Fact] = (),
+    facts_tokens: int = 0,
     retriever: Retriever | None = None,
 ) -> ContextPlan:
     """The context that is sent with `question`.
 
     `question` is the stored newest question, a text that is not stored yet, or None for a preview without one. `now` is
-    the local time at which it is sent. Without it, the model is not told the date.
+    the local time at which it is sent. Without it, the model is not told the date. The newest of the `facts` about the
+    user that fit into `facts_tokens`, and into a tenth of the budget, are sent.
     Raises ContextBudgetError if the system prompt and the question alone exceed a hard budget or a known limit.
     """
     turns = session.turns
@@ -87,17 +92,25 @@ def plan(
     if is_too_long and (budget.is_hard or not limits.is_assumed):
         raise budget_error(prompt_tokens, question_tokens, alone, budget, strategy)
 
-    # What is sent whatever the strategy chooses: pins, and the newest turn.
+    # What is sent whatever the strategy chooses: facts about the user, pins, and the newest turn.
+    shown_facts: tuple[Fact, ...] = ()
+    facts_text, prompt = "", session.system
+    if facts and not is_too_long:
+        share = min(facts_tokens, int(budget.tokens * BUDGET_SHARE), most - alone)
+        shown_facts, facts_text = facts_block(facts, prompt, counter, share)
+        prompt = _join(prompt, facts_text)
+        alone += (counter.count_message(prompt) if prompt else 0) - prompt_tokens
+        prompt_tokens = counter.count_message(prompt) if prompt else 0
     newest = None if is_too_long or not strategy.sends_newest_turn else _newest_sendable(turns)
     pins, skipped_pins = _select_pins(turns, counter, most - alone, newest) if session.marks else ((), [])
     pinned = {turn.id for turn in pins}
     fixed_tokens = alone + sum(turn_tokens(counter, turn) for turn in pins)
 
     # Today's date, if the newest turn is whole beside it, or is shortened anyway.
-    date, prompt = "", session.system
+    date, undated = "", prompt
     if now and strategy.tells_date:
         newest_tokens = 0 if newest is None or turns[newest].id in pinned else turn_tokens(counter, turns[newest])
-        dated = _join(prompt, date_note(now))
+        dated = _join(undated, date_note(now))
         date_tokens = counter.count_message(dated) - prompt_tokens
         space = most - fixed_tokens
         needed = newest_tokens if newest_tokens <= space else MIN_SHORTENED_SPACE
@@ -157,7 +170,7 @@ def plan(
         share = summary_share
         while share > ceiling - used_tokens and share > 0:
             share //= 2
-        block, system = _with_summary(session.system, date, selected, pending, counter, share, calendar)
+        block, system = _with_summary(undated, date, selected, pending, counter, share, calendar)
         used_tokens += counter.count_message(system) - prompt_tokens if system else 0
 
     passages: list[Passage] = []
@@ -190,6 +203,7 @@ def plan(
 
     left_out = _left_out(turns[start], shortened) if shortened else {}
     notices = plan_notices(limits, is_too_long, strategy.notice(context, start), skipped_pins, block, session)
+    notices += facts_notices(len(facts), len(shown_facts))
     notices += newest_turn_notices(turns, newest, start, left_out)
     return ContextPlan(
         tuple(messages),
@@ -212,6 +226,8 @@ def plan(
         date,
         days,
         tuple(further),
+        shown_facts,
+        facts_text,
     )
 
 

@@ -9,6 +9,7 @@ from chatmem.errors import Action, ActionKind
 ACTIONS: dict[ActionKind, str] = {
     "change_memory": "/memory {} changes the strategy.",
     "edit_config": "chatmem config edit opens it.",
+    "list_facts": "/facts lists them.",
     "list_models": "chatmem models lists what is available.",
     "list_sessions": "/sessions lists them.",
     "list_trash": "chatmem sessions list --trash shows what is there.",

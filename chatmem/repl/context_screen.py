@@ -186,7 +186,8 @@ class ContextScreen:
     def _part_text(self, kind: str) -> str:
         if kind == "summary":
             return "\n".join(segment.text for segment in self.context.summary.segments) or self._system_message()
-        return self.chat.session.system if kind == "system" else self._system_message()
+        texts = {"system": self.chat.session.system, "facts": self.context.facts_text}
+        return texts.get(kind) or self._system_message()
 
     def _system_message(self) -> str:
         first = self.context.messages[0] if self.context.messages else {}

@@ -184,6 +184,10 @@ class SessionStore(ABC):
     def delete(self, name: str, purge: bool = False) -> None:
         """Move a session to the trash if the store has one, otherwise delete it. `purge` deletes it in either case."""
 
+    def user_store(self) -> SessionStore | None:
+        """A store for what is known of the user, apart from the sessions. None if nothing is kept."""
+        return None
+
     def trash(self) -> list[DeletedSession]:
         """The sessions that can be restored, the last deleted one first."""
         return []

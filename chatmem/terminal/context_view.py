@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from chatmem.history.records import Message
 from chatmem.history.session import Session
@@ -18,6 +19,7 @@ PIPE_WIDTH = 100
 MAX_BAR_WIDTH = 72
 MIN_TITLE_WIDTH = 8
 MAX_QUOTED_CHARS = 64
+NO_FACTS: Mapping[str, str] = MappingProxyType({})
 
 
 def print_context(terminal: Terminal, context: ContextPlan, session: Session, every_turn: bool = False) -> None:
@@ -74,8 +76,11 @@ def print_comparison(terminal: Terminal, rows: Sequence[ComparisonRow]) -> None:
     print_columns(terminal, headings, cells, numbers={1, 2, 3}, always_headings=True)
 
 
-def print_why(terminal: Terminal, session: Session, number: int) -> None:
-    """Print what the model was sent for the replies of a turn, from the digests stored with them."""
+def print_why(terminal: Terminal, session: Session, number: int, facts: Mapping[str, str] = NO_FACTS) -> None:
+    """Print what the model was sent for the replies of a turn, from the digests stored with them.
+
+    `facts` are the texts of facts about the user by their ids.
+    """
     turn = session.turn(number)
     replies = [m for m in turn.messages if m.role == "assistant" and m.plan_digest] if turn else []
     if not replies:
@@ -83,6 +88,8 @@ def print_why(terminal: Terminal, session: Session, number: int) -> None:
     for reply in replies:
         for line in _digest_lines(session, reply, number):
             terminal.info(line)
+        for ident in _ids((reply.plan_digest or {}).get("facts")):
+            terminal.info(f"  F facts about you: {facts.get(ident, '(of another user)')}")
 
 
 def _digest_lines(session: Session, reply: Message, number: int) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Collection, Iterable, Sequence
 
+from chatmem.history.facts import Fact
 from chatmem.history.records import parse_time
 from chatmem.stores import DeletedSession, SessionInfo
 from chatmem.terminal.sanitize import sanitize_line
@@ -35,6 +36,15 @@ def print_trash(terminal: Terminal, deleted: Sequence[DeletedSession]) -> None:
     time = relative_time if terminal.interactive else str
     rows = [(entry.name, entry.title, time(entry.deleted), str(entry.turns)) for entry in deleted]
     print_columns(terminal, ("name", "title", "deleted", "turns"), rows, numbers={3}, flexible=1)
+
+
+def print_facts(terminal: Terminal, facts: Sequence[Fact], hidden: Collection[str] = ()) -> None:
+    """Print facts with their numbers and sources. Those in `hidden` are marked: a session is not told them."""
+    rows = [
+        (str(number), fact.text + (" (not told here)" if fact.id in hidden else ""), fact.source)
+        for number, fact in enumerate(facts, 1)
+    ]
+    print_columns(terminal, ("n", "fact", "from"), rows, numbers={0}, flexible=1)
 
 
 def print_columns(

@@ -25,14 +25,14 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {}
-GROUPS = {"conversation": "Chat", "memory": "Memory", "sessions": "Sessions", "settings": "Settings"}
+GROUPS = {"conversation": "Chat", "memory": "Memory", "facts": "Memory", "sessions": "Sessions", "settings": "Settings"}
 """The groups of commands, by module. Commands of other modules are in `OTHER`."""
 OTHER = "More"
 
 
 def by_group() -> dict[str, list[Command]]:
     """The commands of each group, in the order of the help."""
-    titles = [*GROUPS.values(), OTHER]
+    titles = dict.fromkeys([*GROUPS.values(), OTHER])
     groups = {title: [one for one in COMMANDS.values() if one.group == title] for title in titles}
     return {title: commands for title, commands in groups.items() if commands}
 

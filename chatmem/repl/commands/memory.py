@@ -58,7 +58,7 @@ def why(repl: ReplContext, argument: str) -> None:
     """Explain what the model was sent for reply N, by default the last one."""
     repl.chat.refresh()
     turn = repl.chat.turn(parse_number(argument) if argument else None)
-    print_why(repl.terminal, repl.chat.session, turn.number)
+    print_why(repl.terminal, repl.chat.session, turn.number, repl.chat.facts.texts())
 
 
 @command("pin", "N", "/pin 3")

@@ -23,6 +23,8 @@ PENDING_USER = "*"
 """Owns a session while its first records are still being written. Not a valid user name."""
 TRASH_USER = "*trash*"
 """With a user's name after it, owns the markers of the sessions that the user deleted. Not a valid user name."""
+ABOUT_USER = "*about*"
+"""With a user's name after it, owns what is known of the user apart from the sessions. Not a valid user name."""
 TIMEOUT = 4
 """Seconds to wait for a connection, and for an answer."""
 SLOW_FAILURE = 0.5

@@ -21,7 +21,7 @@ from chatmem.history.names import canonical_key, is_valid, unique_name, validate
 from chatmem.history.records import Record
 from chatmem.history.session import Session
 from chatmem.stores.base import DeletedSession, SessionInfo, SessionLog, SessionStore, newest_first
-from chatmem.stores.database.base import TRASH_SECONDS, Database, SessionRow
+from chatmem.stores.database.base import ABOUT_USER, TRASH_SECONDS, Database, SessionRow
 from chatmem.stores.database.catalog import Catalog
 from chatmem.stores.database.log import DatabaseLog
 from chatmem.stores.database.outbox import Outbox
@@ -185,6 +185,12 @@ class DatabaseStore(SessionStore):
             else:
                 self._trash.add(row)
                 self.database.unlink(row.id)
+
+    def user_store(self) -> DatabaseStore:
+        path = self.outbox.directory.root
+        return DatabaseStore(
+            self.database, f"{ABOUT_USER}{self.user}", path.with_name(f"{path.name}.about"), self.notify
+        )
 
     def trash(self) -> list[DeletedSession]:
         return self._trash.entries()

@@ -394,6 +394,10 @@ class FileStore(SessionStore):
         finally:
             log.close()
 
+    def user_store(self) -> FileStore:
+        home = self.directory.root.parent
+        return FileStore(home, self.notify, self.system, self.user, self.data, has_index=False)
+
     def trash(self) -> list[DeletedSession]:
         return self._trash.entries()
 
