@@ -421,7 +421,7 @@ def test_several_turns_that_are_left_out_together_are_counted() -> None:
     session = make_session(400, 400, 100)
     first = plan_with(session, "token-trim:300", LARGE)
     (notice,) = [n for n in first.new_notices() if "left out of the context" in n.text]
-    assert notice.text == "2 turns are now left out of the context, from turn 1 (“" + "q1 " * 13 + "…”) on."
+    assert notice.text == "2 turns are now left out of the context, from turn 1 (“" + ("q1 " * 13).strip() + "…”) on."
     add_turn(session, 4, 10, first)
     assert not [n for n in plan_with(session, "token-trim:300", LARGE).new_notices() if "left out of" in n.text]
 
