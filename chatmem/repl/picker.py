@@ -24,7 +24,7 @@ from chatmem.stores import SessionInfo, SessionStore
 from chatmem.stores.search import Query
 from chatmem.terminal.sanitize import sanitize_line
 from chatmem.terminal.tables import pad, print_sessions, relative_time
-from chatmem.terminal.terminal import Terminal
+from chatmem.terminal.terminal import Terminal, cell_width
 
 FIRST_SESSIONS = 100
 """How many sessions the first screen has. The others are read after it was shown."""
@@ -130,7 +130,7 @@ class SessionPicker:
         session = self.shown[number]
         used = f"{relative_time(session.last_active):>12}"
         name_width = min(max(12, width // 4), 24)
-        excerpt = self.excerpts.get(session.name, "")
+        excerpt = self.excerpts.get(session.name, "") if self.query.text.strip(' "') else ""
         title_width = width - name_width - 3 - (len(used) + 1 if width >= 60 else 0)
         row: StyleAndTextTuples = [
             ("class:bold", f" {pad(sanitize_line(session.name), name_width)} "),
@@ -141,14 +141,18 @@ class SessionPicker:
         return [*row, ("class:faint", f" {used}")] if width >= 60 else row
 
     def _highlighted(self, excerpt: str, width: int) -> StyleAndTextTuples:
-        text = pad(sanitize_line(excerpt), width)
+        """As much of an excerpt as fits, with what was found in it."""
+        query, text = Query.parse(self.query.text), sanitize_line(excerpt)
+        first = next(iter(query.spans(text)), (0, 0))[0]
+        if first > width // 2 and cell_width(text) > width:
+            text = "…" + text[first - width // 2 :]
+        text = pad(text, width)
         parts: StyleAndTextTuples = []
         end = 0
-        with contextlib.suppress(ChatmemError):
-            for start, stop in Query.parse(self.query.text).spans(text):
-                if start >= end:
-                    parts += [("class:faint", text[end:start]), ("class:match", text[start:stop])]
-                    end = stop
+        for start, stop in query.spans(text):
+            if start >= end:
+                parts += [("class:faint", text[end:start]), ("class:match", text[start:stop])]
+                end = stop
         return [*parts, ("class:faint", text[end:])]
 
     def _branch_row(self, number: int, width: int) -> StyleAndTextTuples:
