@@ -16,6 +16,7 @@ GROUPS = {
     "export": ("export", "import"),
     "context": ("context", "compare"),
     "facts": ("facts",),
+    "recall": ("recall",),
     "models": ("models", "doctor"),
     "config": ("config",),
 }

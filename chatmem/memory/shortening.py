@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 from chatmem.history.session import Turn
@@ -70,8 +71,15 @@ def shorten_turn(turn: Turn, counter: Counter, space: int) -> tuple[Shortened, S
 
     Both get the same space. What one does not need goes to the other.
     """
-    question, reply = turn.question.content, turn.reply
-    needed = counter.count_message(question, turn.id), counter.count_message(reply, reply_key(turn))
+    needed = counter.count_message(turn.question.content, turn.id), counter.count_message(turn.reply, reply_key(turn))
+    return _shortened_pair(turn.question.content, turn.reply, needed, counter, space)
+
+
+@lru_cache(maxsize=1024)
+def _shortened_pair(
+    question: str, reply: str, needed: tuple[int, int], counter: Counter, space: int
+) -> tuple[Shortened, Shortened] | None:
+    """Each plan shortens the same turns again until they are summarised."""
     half = space // 2
     spaces = [max(half, space - needed[1]), max(half, space - needed[0])]
     shortened = []

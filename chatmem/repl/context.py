@@ -24,6 +24,9 @@ class PromptControls(Protocol):
     def ask(self, question: str) -> str:
         """A line that the user types. Empty for Ctrl-C and Ctrl-D."""
 
+    def prefill(self, text: str) -> None:
+        """Put a text into the next prompt, to be edited and sent."""
+
     def edit_in_editor(self, text: str) -> str:
         """The text after the user edited it in $EDITOR. Raises UsageError."""
 

@@ -273,6 +273,16 @@ class SessionStore(ABC):
             if (records := self._searchable(name, query)) is not None:
                 yield from find_hits(Session.replay(name, records), query)
 
+    def likely_sessions(self, words: Sequence[str], limit: int) -> list[str]:
+        """The sessions that words with these beginnings are most typical of, best first."""
+        counts: dict[str, int] = {}
+        for session in self.list_sessions():
+            with contextlib.suppress(ChatmemError):
+                texts = " ".join(str(record.get("content")) for record in self.records(session.name)).lower()
+                if count := sum(word in texts for word in words):
+                    counts[session.name] = count
+        return sorted(counts, key=lambda name: -counts[name])[:limit]
+
     def check(self, name: str, deep: bool = False) -> CheckReport:
         """An integrity report on a session. `deep` also reports lines that another program changed."""
         name = self.find(name)

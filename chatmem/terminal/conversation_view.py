@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 
 from chatmem.errors import Action
 from chatmem.history.records import Message
-from chatmem.history.session import Session
+from chatmem.history.session import Session, Turn
+from chatmem.recall import Recalled, search_words
 from chatmem.stores.search import Hit, Query
 from chatmem.terminal.sanitize import sanitize, sanitize_line
 from chatmem.terminal.tables import pad, relative_time
@@ -60,7 +62,15 @@ def print_tree(terminal: Terminal, session: Session) -> None:
 
 def print_last_turn(terminal: Terminal, session: Session, max_lines: int = 12) -> None:
     """Print the last turn, dimmed, in at most `max_lines` lines."""
-    for message in session.turns[-1].messages if session.turns else ():
+    if session.turns:
+        print_turn(terminal, session.turns[-1], max_lines)
+    if session.unanswered:
+        terminal.notify("This question has no reply yet.", Action("retry"))
+
+
+def print_turn(terminal: Terminal, turn: Turn, max_lines: int = 40) -> None:
+    """Print a turn, dimmed, in at most `max_lines` lines."""
+    for message in turn.messages:
         mark = ">" if message.role == "user" else " "
         lines = message.content.strip().split("\n")
         lines = lines if len(lines) <= max_lines // 2 else [*lines[: max_lines // 2 - 1], "…"]
@@ -68,8 +78,6 @@ def print_last_turn(terminal: Terminal, session: Session, max_lines: int = 12) -
             terminal.info(f"{mark} {line[: terminal.width * 2]}")
         if message.role == "assistant" and message.status != "complete":
             terminal.info(f"  ({message.status})")
-    if session.unanswered:
-        terminal.notify("This question has no reply yet.", Action("retry"))
 
 
 def print_hits(terminal: Terminal, hits: Iterable[Hit], query: Query) -> int:
@@ -81,6 +89,18 @@ def print_hits(terminal: Terminal, hits: Iterable[Hit], query: Query) -> int:
         terminal.dim_line(f"{hit.session} · {where} · {hit.role} · {relative_time(hit.time)}")
         terminal.write_highlighted(f"  {hit.excerpt}", query.spans(f"  {hit.excerpt}"))
     return count
+
+
+def print_recalled(terminal: Terminal, found: Sequence[Recalled], question: str, numbered: bool = False) -> None:
+    """Print passages with where they stand, and the words of the question in bold."""
+    words = "|".join(map(re.escape, search_words(question)))
+    pattern = re.compile(rf"(?<![^\W_])(?:{words})\w*", re.IGNORECASE)
+    for number, one in enumerate(found, 1):
+        head = f"{number} · " if numbered else ""
+        terminal.dim_line(f"{head}{one.source} · {one.role} · {relative_time(one.time)}")
+        text = " ".join(one.text.split())
+        for line in wrap(text, terminal.width - 2).split("\n") if terminal.interactive else [text]:
+            terminal.write_highlighted(f"  {line}", [match.span() for match in pattern.finditer(f"  {line}")])
 
 
 def _speaker(session: Session, message: Message) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
 import itertools
 
 from chatmem.errors import Action, SessionNotFoundError, UsageError
 from chatmem.history import names
+from chatmem.recall import recall as find_passages
 from chatmem.repl.commands.base import command, parse_number
 from chatmem.repl.context import ReplContext
 from chatmem.repl.picker import pick_session
 from chatmem.stores.search import Query
-from chatmem.terminal.conversation_view import print_hits, print_last_turn
+from chatmem.terminal.conversation_view import print_hits, print_last_turn, print_recalled, print_turn
 from chatmem.terminal.pager import paged
 from chatmem.terminal.stats import Statistics, print_stats
 from chatmem.terminal.tables import print_sessions, relative_time
@@ -18,6 +20,7 @@ from chatmem.text import truncate
 
 DEFAULT_LIST_LENGTH = 10
 MAX_HITS = 50
+MAX_RECALLED = 8
 
 
 @command("new", "[NAME]", "/new trip")
@@ -65,6 +68,32 @@ def search(repl: ReplContext, argument: str) -> None:
         repl.terminal.info("Nothing found.")
     elif found == MAX_HITS:
         repl.terminal.info(f"These are the {MAX_HITS} newest. chatmem sessions search -n N shows more.")
+
+
+@command("recall", "QUESTION", "/recall When did I plan the trip?")
+def recall(repl: ReplContext, argument: str) -> None:
+    """Find where something was said in all sessions; open it there, or quote it in the next question."""
+    if not argument:
+        raise UsageError("Missing question.", "/recall When did I plan the trip?")
+    found = find_passages(repl.chat.store, argument, MAX_RECALLED, datetime.datetime.now().astimezone().date())
+    if not found:
+        repl.terminal.info("Nothing found.")
+        return
+    print_recalled(repl.terminal, found, argument, numbered=True)
+    answer = repl.prompt.ask("N opens the session there, qN quotes it in your next question, Enter leaves: ").strip()
+    if not answer:
+        return
+    number = parse_number(answer.lower().removeprefix("q"), "passage number", "")
+    if number > len(found):
+        raise UsageError(f"Passage {number} does not exist.")
+    passage = found[number - 1]
+    if answer.lower().startswith("q"):
+        repl.prompt.prefill(f"[{passage.source}, {passage.role}:] “{' '.join(passage.text.split())}”\n")
+        return
+    repl.open_session(passage.session)
+    if passage.turn:
+        repl.terminal.info(f"Turn {passage.turn}:")
+        print_turn(repl.terminal, repl.chat.turn(passage.turn))
 
 
 @command("rename", "NAME", "/rename lisbon")

@@ -11,7 +11,10 @@ index is current. Otherwise the next list compares every file. The index itself 
 from __future__ import annotations
 
 import contextlib
+import heapq
+import math
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -21,7 +24,7 @@ from chatmem.errors import ChatmemError
 from chatmem.history.names import canonical_key
 from chatmem.stores.base import Progress, SessionInfo, no_progress
 from chatmem.stores.codec import decode_all
-from chatmem.stores.search import index_terms
+from chatmem.stores.search import index_terms, query_terms
 from chatmem.stores.session_index import BATCH, INFO_FIELDS, FileStamp, SessionIndex
 
 if TYPE_CHECKING:
@@ -106,19 +109,31 @@ class SearchIndex(SessionIndex):
 
         None if that is not known.
         """
-        import sqlite3
-
-        terms = " AND ".join(f'"{word}"*' for word in words)
         query = (
             "SELECT name FROM sessions WHERE number IN "
             "(SELECT session FROM parts WHERE number IN (SELECT rowid FROM texts WHERE texts MATCH ?)) "
             f"ORDER BY {NEWEST_FIRST}"
         )
-        try:
-            with self._open() as database:
-                return [name for (name,) in database.execute(query, (terms,))]
-        except (sqlite3.Error, OSError):
-            return None
+        rows = self._query(query, " AND ".join(f'"{word}"*' for word in words))
+        return None if rows is None else [name for (name,) in rows]
+
+    def ranked(self, words: Sequence[str], limit: int) -> list[str] | None:
+        """The sessions that have the most and the rarest of words with these beginnings. None if that is not known."""
+        query = "SELECT DISTINCT parts.session FROM texts JOIN parts ON parts.number = texts.rowid WHERE texts MATCH ?"
+        total = self._query("SELECT COUNT(*) FROM sessions")
+        scores: defaultdict[int, float] = defaultdict(float)
+        for term in dict.fromkeys(term for word in words for term in query_terms(word)):
+            found = self._query(query, f'"{term}"*')
+            if found is None or total is None:
+                return None
+            weight = math.log(1 + total[0][0] / max(1, len(found)))
+            for (session,) in found:
+                scores[session] += weight
+        best = heapq.nlargest(limit, scores, key=lambda session: (scores[session], session))
+        names = dict(
+            self._query(f"SELECT number, name FROM sessions WHERE number IN ({', '.join(map(str, best))})") or ()
+        )
+        return [names[session] for session in best if session in names]
 
     def update(
         self,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -173,6 +173,11 @@ class FileStore(SessionStore):
         for name in names:
             with contextlib.suppress(SessionNotFoundError):  # deleted in the meantime
                 yield from super().search(query, name)
+
+    def likely_sessions(self, words: Sequence[str], limit: int) -> list[str]:
+        self.refresh_index()
+        ranked = self._index.ranked(words, limit) if self._index.has_all_words(self.directory.time()) else None
+        return super().likely_sessions(words, limit) if ranked is None else ranked
 
     def refresh_index(self) -> None:
         if not (self.directory.is_large() and self.directory.knows_all_files()):
