@@ -227,6 +227,7 @@ def replay(
 ) -> Figures:
     """Play a conversation under a strategy: plan, reply, summarise; check every plan."""
     session, index = Session("bench"), PassageIndex()
+    counter = Counter(counter.encoding, counter.tokenize)  # counts are cached by ids, which repeat in conversations
     oracle = (writer or Oracle)(conversation, random.Random(seed), keep, fail, counter)
     summary_model = SummaryModel("oracle", 128_000, oracle.ask)
     recall, sizes, stale = [], [], 0
