@@ -111,6 +111,8 @@ class Conversation:
             conversation.facts.append(Fact(key, thing, value(), turn, "user" if rng.random() < 0.7 else "assistant"))
         for fact in rng.sample(conversation.facts, 10):
             later = rng.randrange(fact.turn + 5, count - 5)
+            while later in conversation.corrections:  # a turn corrects one fact
+                later += 1
             fact.old, fact.value = fact.value, next(v for k, _, v in keys if k == fact.key)()
             conversation.corrections[later] = fact
         planted = {f.turn: f for f in conversation.facts}
