@@ -56,6 +56,10 @@ TARGETS = {
     "chatmem/memory/summarizer.py": SUMMARY_TESTS,
     "chatmem/memory/verification.py": SUMMARY_TESTS,
     "chatmem/memory/values.py": SUMMARY_TESTS,
+    "chatmem/memory/further.py": ["tests/memory/test_further.py"],
+    "chatmem/memory/user_facts.py": ["tests/chat/test_facts.py", "-k", "fact and not postgresql and not redis"],
+    "chatmem/history/facts.py": ["tests/chat/test_facts.py", "-k", "fact and not postgresql and not redis"],
+    "chatmem/repl/typed_ahead.py": ["tests/repl/test_pty.py"],
     "chatmem/terminal/sanitize.py": ["tests/terminal/test_sanitize.py", "tests/terminal/test_markdown.py"],
 }
 """The modules that are mutated, and the tests that should notice."""
