@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import re
@@ -135,6 +136,10 @@ class ReplCompleter(Completer):
     def _strategies(self, typed: str) -> Words:
         for name, strategy in STRATEGIES.items():
             yield name, (strategy.__doc__ or "").splitlines()[0]
+        given, comma, _ = typed.rpartition(",")
+        chosen = STRATEGIES.get(re.split("[:,]", given)[0]) if comma else None
+        for field in dataclasses.fields(chosen) if chosen else ():
+            yield f"{given},{field.name}=", str(field.metadata.get("help", ""))
 
     def _models(self, typed: str) -> Words:
         yield from self._available_models

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import get_app_session, run_in_terminal
@@ -233,12 +234,28 @@ class Prompt:
 
             run_in_terminal(run_editor)
 
+        for letter, line in (("o", "/open"), ("c", "/context")):
+            keys.add("c-x", letter, filter=~is_searching)(partial(self._run_command_line, line))
+
+        @keys.add("c-x", "m", filter=~is_searching)
+        def change_model(event: KeyPressEvent) -> None:
+            event.current_buffer.text = "/model "
+            event.current_buffer.cursor_position = len("/model ")
+            event.current_buffer.start_completion()
+
         @keys.add(Keys.BracketedPaste)
         def paste(event: KeyPressEvent) -> None:
             text = event.data.replace("\r\n", "\n").replace("\r", "\n")
             event.current_buffer.insert_text(self.pastes.placeholder(text, self.repl.terminal.size().lines))
 
         return keys
+
+    def _run_command_line(self, line: str, event: KeyPressEvent) -> None:
+        """Run a command. What was typed stays in the prompt."""
+        buffer = event.current_buffer
+        self._prefilled = self.pastes.expand(buffer.text)
+        buffer.text = line
+        buffer.validate_and_handle()
 
     def _toolbar(self) -> str | None:
         if not self.show_toolbar:

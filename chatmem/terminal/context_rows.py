@@ -86,7 +86,7 @@ def as_one(run: list[TurnRow]) -> TurnRow:
     """One row for a run."""
     if len(run) == 1:
         return run[0]
-    title = f"{truncate(run[0].title, MAX_RUN_TITLE)} … {truncate(run[-1].title, MAX_RUN_TITLE)}"
+    title = f"{truncate(run[0].title, MAX_RUN_TITLE).rstrip('…')} … {truncate(run[-1].title, MAX_RUN_TITLE)}"
     reason, tokens = _without_figures(run[0].reason), sum(row.tokens for row in run)
     return run[0]._replace(last=run[-1].last, tokens=tokens, title=title, reason=reason)
 

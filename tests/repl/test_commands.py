@@ -28,7 +28,7 @@ def test_every_command_is_in_a_group_and_explained_with_an_example(type_keys: Ty
         for one in commands:
             assert f"/{one.name}" in shown
             assert one.example.startswith(f"/{one.name} ") or not one.usage, one.name
-    assert "Example: /retry" in type_keys("/help /retry\r")
+    assert "Example: /retry" in type_keys("/help /retry\r") and "Example: /clear" in type_keys("/help clear\r")
     assert "/pin N" in type_keys("/help memory\r")
 
 
@@ -76,3 +76,11 @@ def test_thinking_shows_what_the_model_thought(type_keys: TypeKeys, server: Serv
 
 def test_every_command_name_is_lower_case_and_has_a_help_text() -> None:
     assert all(name == one.name == name.lower() and one.help.endswith(".") for name, one in COMMANDS.items())
+
+
+def test_export_without_a_path_writes_a_file_with_the_name_of_the_session(
+    type_keys: TypeKeys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = type_keys("hello\r", "/export\r", "/export\r")
+    assert "hello" in (tmp_path / "work.md").read_text() and "already exists" in shown

@@ -255,6 +255,7 @@ def repl(keys: PipeInput, server: Server) -> Repl:
         ("/model oth", "other-model"),
         ("/model off", "offline"),
         ("/memory win", "window"),
+        ("/memory summary:4000,rec", "summary:4000,recall_tokens="),
         ("/set temp", "temperature"),
         ("/help und", "undo"),
         ("/set reasoning_effort h", "high"),

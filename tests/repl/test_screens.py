@@ -253,3 +253,22 @@ def test_the_plain_theme_lists_and_asks_instead_of_drawing_screens(
     assert one.wait_for_exit() == 0
     drawn = one.raw.decode("utf-8", "replace")
     assert not re.search("[\u2500-\u259f\u2800-\u28ff]", drawn) and "\x1b[3" not in drawn and "\x1b[?1049h" not in drawn
+
+
+@pytest.mark.usefixtures("three")
+def test_keys_open_the_picker_and_the_context_and_what_was_typed_stays(screen: Screen, server: Server) -> None:
+    one = screen("chat", "-s", "new")
+    one.until("\n>")
+    one.type("half a question\x18o")
+    one.until("3 of 3")
+    one.type(ESCAPE)
+    one.until(lambda _: shown(one).rstrip().split("\n")[-2:][0] == "> half a question")
+    one.type("\x18c")
+    one.until("Space pins")
+    one.type("q")
+    one.until(lambda _: shown(one).rstrip().split("\n")[-2:][0] == "> half a question")
+    one.type("\r")
+    one.until("last: half a question")
+    one.type("\x18m")
+    one.until("> /model")
+    one.until("offline")

@@ -24,7 +24,8 @@ MIN_HELP_WIDTH = 24
 
 HELP_KEYS = (
     "Enter sends, Alt-Enter inserts a new line. Ctrl-C stops a reply, Ctrl-D quits.",
-    "Ctrl-R searches what was typed, Ctrl-X Ctrl-E opens your editor, Tab completes.",
+    "Ctrl-R searches what was typed, Tab completes, Ctrl-X Ctrl-E opens your editor.",
+    "Ctrl-X O chooses a session, Ctrl-X C shows the context, Ctrl-X M changes the model.",
     "@path attaches a text file. //text sends a message that begins with a slash.",
 )
 
@@ -38,8 +39,7 @@ def help(repl: ReplContext, argument: str) -> None:
     elif argument:
         chosen = find_command(argument.lstrip("/"))
         _explain(repl, [chosen])
-        if chosen.example:
-            repl.terminal.info(f"Example: {chosen.example}")
+        repl.terminal.info(f"Example: {chosen.example or '/' + chosen.name}")
     else:
         width = max(map(len, groups))
         for group, commands in groups.items():
@@ -163,10 +163,10 @@ def save(repl: ReplContext, argument: str) -> None:
     _write(repl, argument, "json")
 
 
-@command("export", "PATH", "/export notes.md")
+@command("export", "[PATH]", "/export notes.html")
 def export(repl: ReplContext, argument: str) -> None:
-    """Write the conversation to a file, in the format of its suffix (.md, .json)."""
-    _write(repl, argument, None)
+    """Write the conversation to a file, in the format of its suffix (.md, .html, .json). Default: NAME.md."""
+    _write(repl, argument or f"{repl.chat.name}.md", None)
 
 
 def _write(repl: ReplContext, path: str, format_name: str | None) -> None:
