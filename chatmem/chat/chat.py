@@ -26,11 +26,10 @@ from chatmem.errors import (
     UsageError,
     ignore_notices,
 )
-from chatmem.history.facts import Fact
 from chatmem.history.records import Message, Record, Usage, new_id, utc_now
 from chatmem.history.session import Session, Turn
 from chatmem.memory.budget import proven_window
-from chatmem.memory.costs import turn_tokens
+from chatmem.memory.pins import check_pin
 from chatmem.memory.strategies import current_names
 from chatmem.memory.strategies.base import Strategy
 from chatmem.models.base import StreamChunk
@@ -326,18 +325,10 @@ class Chat:
             self.counter,
             config.limits,
             now=now,
-            facts=self.facts_shown(),
+            facts=self.facts.told_to(self.session),
             facts_tokens=config.facts_tokens,
             retriever=index,
         )
-
-    def facts_shown(self) -> list[Fact]:
-        """The facts about the user that this session may be told."""
-        if not self.turn_config.facts_tokens:
-            return []
-        without = self.session.settings.get("facts_without")
-        hidden = set(map(str, without)) if isinstance(without, list) else set()
-        return [fact for fact in self.facts.facts() if fact.id not in hidden]
 
     def compare(self, question: str | None, strategies: Sequence[Strategy]) -> list[ComparisonRow]:
         """What each strategy would make of this session."""
@@ -345,7 +336,7 @@ class Chat:
 
         limits = self.turn_config.limits
         now = datetime.now().astimezone()
-        facts, facts_tokens = self.facts_shown(), self.turn_config.facts_tokens
+        facts, facts_tokens = self.facts.told_to(self.session), self.turn_config.facts_tokens
         return compare(self.session, question, strategies, self.counter, limits, self.index(), now, facts, facts_tokens)
 
     def turn(self, number: int | None = None) -> Turn:
@@ -402,18 +393,7 @@ class Chat:
         """Pin, unpin, exclude or include a turn. Raises UsageError if pins would take over half of the budget."""
         turn = self.turn(number)
         if flags.get("pinned"):
-            pins = [*self.session.pinned_turns(), *[turn] * (not turn.pinned)]
-            counter = self.counter
-            tokens = sum(turn_tokens(counter, t) for t in pins)
-            limits = self.turn_config.limits
-            budget = self.turn_config.strategy.budget(limits)
-            name, most = ("budget", budget.tokens) if budget.is_hard else ("limit", limits.limit)
-            if tokens > most // 2:
-                raise UsageError(
-                    f"Pinned turns would take {tokens:,} tokens, more than half of the {name} of {most:,}.",
-                    "" if len(pins) > 1 else "Long turns cannot be pinned.",
-                    Action("unpin") if len(pins) > 1 else None,
-                )
+            check_pin(self.session, turn, self.counter, self.turn_config.strategy, self.turn_config.limits)
         with self._transaction():
             self.journal.append({"type": "mark", "message": turn.id, **flags})
         return self.turn(number)

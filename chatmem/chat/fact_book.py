@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from chatmem.errors import Action, ChatmemError, UsageError
 from chatmem.history.facts import MAX_FACT_CHARS, Fact, replay_facts
 from chatmem.history.records import Record, header, new_id, utc_now
+from chatmem.history.session import Session
 from chatmem.stores.base import SessionLog, SessionStore
 from chatmem.text import fix_surrogates, pluralize
 
 LOG_NAME = "facts"
+LEFT_OUT = "facts_without"
+"""The setting of a session with the ids of the facts that it is not told."""
 
 
 class FactBook:
@@ -29,6 +32,12 @@ class FactBook:
         if not self._has_read:
             self.refresh()
         return replay_facts(self._records)
+
+    def told_to(self, session: Session) -> list[Fact]:
+        """The facts that a session may be told: all but those that it leaves out."""
+        without = session.settings.get(LEFT_OUT)
+        hidden = set(map(str, without)) if isinstance(without, list) else set()
+        return [fact for fact in self.facts() if fact.id not in hidden]
 
     def texts(self) -> dict[str, str]:
         """The text of every fact by its id, also of those that do not hold any more."""

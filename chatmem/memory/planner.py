@@ -20,6 +20,7 @@ from chatmem.memory.excerpts import Retriever, day_lines, is_retrievable, retrie
 from chatmem.memory.forgetting import remembered_turn
 from chatmem.memory.notices import budget_error, facts_notices, newest_turn_notices, plan_notices
 from chatmem.memory.passages import Passage
+from chatmem.memory.pins import select_pins
 from chatmem.memory.plan import ApiMessage, ContextPlan, question_text
 from chatmem.memory.shortening import Shortened, shorten_turn
 from chatmem.memory.strategies import canonical_spec, format_spec
@@ -95,14 +96,14 @@ def plan(
     # What is sent whatever the strategy chooses: facts about the user, pins, and the newest turn.
     shown_facts: tuple[Fact, ...] = ()
     facts_text, prompt = "", session.system
-    if facts and not is_too_long:
+    if facts and facts_tokens and not is_too_long:
         share = min(facts_tokens, int(budget.tokens * BUDGET_SHARE), most - alone)
         shown_facts, facts_text = facts_block(facts, prompt, counter, share)
         prompt = _join(prompt, facts_text)
         alone += (counter.count_message(prompt) if prompt else 0) - prompt_tokens
         prompt_tokens = counter.count_message(prompt) if prompt else 0
     newest = None if is_too_long or not strategy.sends_newest_turn else _newest_sendable(turns)
-    pins, skipped_pins = _select_pins(turns, counter, most - alone, newest) if session.marks else ((), [])
+    pins, skipped_pins = select_pins(turns, counter, most - alone, newest) if session.marks else ((), [])
     pinned = {turn.id for turn in pins}
     fixed_tokens = alone + sum(turn_tokens(counter, turn) for turn in pins)
 
@@ -203,7 +204,7 @@ def plan(
 
     left_out = _left_out(turns[start], shortened) if shortened else {}
     notices = plan_notices(limits, is_too_long, strategy.notice(context, start), skipped_pins, block, session)
-    notices += facts_notices(len(facts), len(shown_facts))
+    notices += facts_notices(len(facts) if facts_tokens else 0, len(shown_facts))
     notices += newest_turn_notices(turns, newest, start, left_out)
     return ContextPlan(
         tuple(messages),
@@ -268,25 +269,6 @@ def _floor(context: TailContext, newest: int | None, tokens: float) -> int:
             break
         start = index
     return start
-
-
-def _select_pins(
-    turns: Sequence[Turn], counter: Counter, max_tokens: int, newest: int | None
-) -> tuple[tuple[Turn, ...], list[Turn]]:
-    """The pinned turns that fit, oldest first, and those that do not. The newest ones are tried first.
-
-    They take nothing that the newest turn needs, up to a quarter of the space.
-    """
-    if newest is not None and not turns[newest].pinned:
-        max_tokens -= min(turn_tokens(counter, turns[newest]), max_tokens // 4)
-    chosen: list[Turn] = []
-    skipped: list[Turn] = []
-    for turn in reversed(turns):
-        if turn.pinned and turn.sendable:
-            tokens = turn_tokens(counter, turn)
-            (chosen if tokens <= max_tokens else skipped).insert(0, turn)
-            max_tokens -= tokens if tokens <= max_tokens else 0
-    return tuple(chosen), skipped
 
 
 def _shorten_newest(turn: Turn, counter: Counter, space: int, shares: int) -> tuple[Shortened, Shortened] | None:

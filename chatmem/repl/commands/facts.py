@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from chatmem.chat.fact_book import LEFT_OUT
 from chatmem.errors import UsageError
 from chatmem.repl.commands.base import command, parse_number
 from chatmem.repl.context import ReplContext
 from chatmem.terminal.tables import print_facts
-
-HIDDEN = "facts_without"
-"""The setting of a session with the ids of the facts that it is not told."""
 
 
 @command("remember", "TEXT", "/remember I am allergic to nuts.")
@@ -28,7 +26,7 @@ def facts(repl: ReplContext, argument: str) -> None:
     chat = repl.chat
     chat.facts.refresh()
     action, _, number = argument.partition(" ")
-    hidden = [str(ident) for ident in chat.session.settings.get(HIDDEN) or []]
+    hidden = [str(ident) for ident in chat.session.settings.get(LEFT_OUT) or []]
     if action in ("on", "off") and not number:
         chat.update_settings(facts=action)
         told = "is told the facts about you" if action == "on" else "is not told the facts about you"
@@ -39,7 +37,7 @@ def facts(repl: ReplContext, argument: str) -> None:
     elif action in ("without", "with"):
         fact = chat.facts.find(parse_number(number, "fact number", "/facts shows the numbers."))
         others = [ident for ident in hidden if ident != fact.id]
-        chat.update_settings(**{HIDDEN: [*others, fact.id] if action == "without" else others})
+        chat.update_settings(**{LEFT_OUT: [*others, fact.id] if action == "without" else others})
         told = "not told" if action == "without" else "told"
         repl.terminal.info(f"This session is {told}: {fact.text}")
     elif action:
