@@ -29,7 +29,8 @@ def further_lines(
     candidates = itertools.islice(_finest_lines(spans, block), MAX_LINES)
     shown = (line.text for line in read_lines(block.text))
     for line in lacking(shown, candidates):
-        free -= counter.count_text(f"{line.day}: {line.text}\n" if line.day else f"{line.text}\n")
+        names_day = line.day and (not chosen or chosen[0].day != line.day)  # each day is named once
+        free -= counter.count_text(f"{line.day}: {line.text}\n" if names_day else f"{line.text}\n")
         if free < 0:
             break
         chosen.insert(0, line)

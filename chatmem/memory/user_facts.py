@@ -17,16 +17,16 @@ BUDGET_SHARE = 0.1
 def facts_block(facts: Sequence[Fact], system: str, counter: Counter, max_tokens: int) -> tuple[tuple[Fact, ...], str]:
     """The newest facts that fit behind the system prompt in `max_tokens`, oldest first, and the block with them."""
     before = counter.count_message(system) if system else 0
-    shown = list(facts)
-    space = max_tokens - counter.count_text(f"{FACTS_OPEN}\n{FACTS_CLOSE}")
-    for position in range(len(facts) - 1, -1, -1):
-        space -= counter.count_text(f"- {facts[position].text}\n")
-        if space < 0:
-            shown = list(facts[position + 1 :])
+    shown: list[Fact] = []
+    block = ""
+    for fact in reversed(facts):
+        longer = _block([fact, *shown])
+        if counter.count_message(f"{system}\n\n{longer}" if system else longer) - before > max_tokens:
             break
-    while shown:  # the exact cost is known only once the text is joined
-        block = "\n".join([FACTS_OPEN, *(f"- {escape_block(fact.text, FACTS_CLOSE)}" for fact in shown), FACTS_CLOSE])
-        if counter.count_message(f"{system}\n\n{block}" if system else block) - before <= max_tokens:
-            return tuple(shown), block
-        del shown[0]
-    return (), ""
+        shown, block = [fact, *shown], longer
+    return tuple(shown), block
+
+
+def _block(facts: Sequence[Fact]) -> str:
+    lines = (f"- {escape_block(fact.text, FACTS_CLOSE)}" for fact in facts)
+    return "\n".join([FACTS_OPEN, *lines, FACTS_CLOSE])

@@ -11,13 +11,13 @@ import pytest
 
 from chatmem.chat.fact_book import FactBook
 from chatmem.errors import UsageError
-from chatmem.history.facts import replay_facts
+from chatmem.history.facts import Fact, replay_facts
 from chatmem.history.records import new_id
 from chatmem.history.session import Session
 from chatmem.memory.budget import Limits
 from chatmem.memory.planner import plan
 from chatmem.memory.strategies import parse_spec, strategy_from_mapping
-from chatmem.memory.user_facts import FACTS_CLOSE, FACTS_OPEN
+from chatmem.memory.user_facts import FACTS_CLOSE, FACTS_OPEN, facts_block
 from chatmem.stores import open_store
 from chatmem.tokens.counter import Counter
 from chatmem.tokens.estimate import estimate_tokens
@@ -99,6 +99,12 @@ def test_malformed_records_of_facts_are_ignored() -> None:
         {"type": "message", "id": "d", "text": "four"},
     ]
     assert [(fact.text, fact.turn) for fact in replay_facts(records)] == [("one", None)]
+    sources = [
+        Fact("a", "x", "", "trip", 3).source,
+        Fact("a", "x", "", "trip").source,
+        Fact("a", "x", "", "", 3).source,
+    ]
+    assert sources == ["trip, turn 3", "trip", ""]
 
 
 def shown(spec: str, *texts: str, question: str = "Hello?", system: str = "Be brief.", limit: int = 6_000) -> Any:
@@ -124,9 +130,25 @@ def test_the_newest_facts_are_sent_within_their_share_and_a_notice_counts_the_ot
     for limit in (800, 2_000, 6_000):
         context = shown("buffer", *(f"fact number {n} about something" for n in range(200)), limit=limit)
         assert 0 < context.token_breakdown["facts"] <= min(400, limit // 10)
-        assert context.facts[-1].text.startswith("fact number 199") and len(context.facts) < 200
+        count = len(context.facts)
+        assert [fact.id for fact in context.facts] == [f"f{n}" for n in range(200 - count, 200)] and count < 200
+        assert min(400, limit // 10) - context.token_breakdown["facts"] < 15  # another one did not fit
         (notice,) = [notice for notice in context.notices if notice.code.startswith("facts")]
         assert f"{200 - len(context.facts)} facts about you" in notice.text
+
+
+@pytest.mark.parametrize("system", ["", "Be brief."])
+def test_the_share_of_facts_is_used_to_the_last_token(system: str) -> None:
+    texts = ["one two three", "four five six"]
+    counter = Counter(None, estimate_tokens)
+    facts = replay_facts({"type": "fact", "id": text, "text": text} for text in texts)
+    shown, block = facts_block(facts, system, counter, 10_000)
+    tokens = counter.count_message(f"{system}\n\n{block}") - counter.count_message(system) if system else 0
+    tokens = tokens or counter.count_message(block)
+    assert [fact.text for fact in shown] == texts
+    assert facts_block(facts, system, counter, tokens)[0] == shown
+    assert [fact.text for fact in facts_block(facts, system, counter, tokens - 1)[0]] == texts[1:]
+    assert facts_block(facts, system, counter, 5) == ((), "") == facts_block([], system, counter, 10_000)
 
 
 def test_a_fact_cannot_close_its_block() -> None:
