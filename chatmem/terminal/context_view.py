@@ -123,7 +123,8 @@ def _digest_lines(session: Session, reply: Message, number: int) -> Iterator[str
         yield f"  ○ {pluralize(evicted, 'earlier turn')} not sent verbatim"
     if reply.usage and reply.usage.prompt:
         cached = f", {reply.usage.cached:,} of them cached" if reply.usage.cached else ""
-        yield f"  the server counted {reply.usage.prompt:,} tokens{cached}"
+        money = f", and the reply cost ${reply.usage.cost:.4f}" if reply.usage.cost else ""
+        yield f"  the server counted {reply.usage.prompt:,} tokens{cached}{money}"
 
 
 def turns_text(session: Session, idents: Iterable[str]) -> str:

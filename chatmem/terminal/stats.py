@@ -104,6 +104,36 @@ def print_stats(terminal: Terminal, statistics: Statistics) -> None:
                 terminal.write(f"  {pad(sanitize_line(key), widest)}  {bar:<{BAR_WIDTH}}  {totals.summary()}")
 
 
+def print_usage(terminal: Terminal, session: Session, prices: Mapping[str, Price]) -> None:
+    """Print what the last reply and the whole session took, as the server reported it, and what that cost."""
+    replies = [message for message in session.path if message.role == "assistant"]
+    if not replies:
+        terminal.info("This session has no replies yet.")
+        return
+    last = replies[-1]
+    terminal.info(f"Last reply ({last.model or 'unknown model'}): {usage_text(last, prices)}")
+    total = UsageTotals()
+    for message in session.messages.values():
+        if message.role == "assistant":
+            total.add(message, prices)
+    terminal.info(f"Session, all branches: {total.summary()}")
+    without = {m.model or "unknown model" for m in replies if m.usage and not reply_cost(m, prices)}
+    if without:
+        terminal.info(f"No price is known for {', '.join(sorted(without))}.")
+
+
+def usage_text(message: Message, prices: Mapping[str, Price]) -> str:
+    """The tokens of a reply and its cost, as far as they are known."""
+    usage = message.usage
+    if usage is None:
+        return "the server reported no usage"
+    cached = f" ({usage.cached:,} cached)" if usage.cached else ""
+    money = reply_cost(message, prices)
+    return f"{usage.prompt or 0:,} tokens in{cached}, {usage.completion or 0:,} out" + (
+        f", ${money:.4f}" if money else ""
+    )
+
+
 def reply_cost(message: Message, prices: Mapping[str, Price]) -> float:
     """The cost of a reply in dollars, by the configured price of its model, else as stored. 0 if it is unknown."""
     price, usage = prices.get(message.model or ""), message.usage

@@ -84,3 +84,17 @@ def test_export_without_a_path_writes_a_file_with_the_name_of_the_session(
     monkeypatch.chdir(tmp_path)
     shown = type_keys("hello\r", "/export\r", "/export\r")
     assert "hello" in (tmp_path / "work.md").read_text() and "already exists" in shown
+
+
+def test_usage_shows_tokens_and_cost_of_the_last_reply_and_of_the_session(
+    type_keys: TypeKeys, server: Server, home: Path
+) -> None:
+    with (home / "config.toml").open("a") as config:
+        config.write('\n[prices."test-model"]\nprompt = 10.0\ncompletion = 20.0\ncached = 1.0\n')
+    usage = {"prompt_tokens": 1000, "completion_tokens": 100, "prompt_tokens_details": {"cached_tokens": 400}}
+    server.answers = [stream("one", usage=usage), stream("two")]
+    shown = type_keys("/usage\r", "hi\r", "/usage\r", "/why\r", "again\r", "/usage\r")
+    assert "This session has no replies yet." in shown
+    assert "Last reply (test-model): 1,000 tokens in (400 cached), 100 out, $0.0084" in shown
+    assert "Session, all branches: 1 reply, 1,000 tokens in, 100 out, $0.0084" in shown
+    assert "and the reply cost $0.0084" in shown and "the server reported no usage" in shown

@@ -14,7 +14,7 @@ from chatmem.repl.picker import pick_session
 from chatmem.stores.search import Query
 from chatmem.terminal.conversation_view import print_hits, print_last_turn, print_recalled, print_turn
 from chatmem.terminal.pager import paged
-from chatmem.terminal.stats import Statistics, print_stats
+from chatmem.terminal.stats import Statistics, print_stats, print_usage
 from chatmem.terminal.tables import print_sessions, relative_time
 from chatmem.text import truncate
 
@@ -174,3 +174,9 @@ def branches(repl: ReplContext, argument: str) -> None:
 def stats(repl: ReplContext, argument: str) -> None:
     """Show turns, tokens and cost of this session."""
     print_stats(repl.terminal, Statistics.collect([repl.chat.session], repl.app.config.settings.prices))
+
+
+@command("usage")
+def usage(repl: ReplContext, argument: str) -> None:
+    """Show what the last reply and this session took, and what that cost."""
+    print_usage(repl.terminal, repl.chat.session, repl.app.config.settings.prices)
