@@ -29,7 +29,7 @@ PLAN_DELAY = 0.1
 """Seconds without a key after which a question that is typed is planned."""
 MAX_PREVIEW_LINES = 200
 HELP = (
-    "Enter  expands a run of turns, or folds it",
+    "Enter  expands a run of turns, or collapses it",
     "Space  pins a turn: it is always sent; again unpins it",
     "x      excludes a turn: it is never sent; again includes it",
     "s      edits the summary in your editor",
@@ -156,8 +156,10 @@ class ContextScreen:
         kind, row, is_run, in_run = self._rows[number]
         if kind != "turn":
             return [("class:accent", f"  {'':>9} {row.tokens:>6,}  "), ("", row.title)]
-        fold = ("▾" if row.first in self._expanded else "▸") if is_run else " "
-        head = f"{fold}{'  ' if in_run else ''}{MARKS[row.decision]} {row.numbers:>{7 - 2 * in_run}} {row.tokens:>6,}  "
+        arrow = ("▾" if row.first in self._expanded else "▸") if is_run else " "
+        head = (
+            f"{arrow}{'  ' if in_run else ''}{MARKS[row.decision]} {row.numbers:>{7 - 2 * in_run}} {row.tokens:>6,}  "
+        )
         label = row.decision if width < 70 else row.reason
         title = pad(row.title, max(1, width - cell_width(head) - cell_width(label) - 2))
         style = {"pinned": "class:warn", "sent": "", "shortened": "", "recalled": "class:good"}.get(
@@ -238,7 +240,7 @@ class ContextScreen:
         self._list.bind_keys(keys, Condition(lambda: True))
 
         @keys.add("enter", filter=in_rows)
-        def fold(event: KeyPressEvent) -> None:
+        def toggle_run(event: KeyPressEvent) -> None:
             chosen = self._rows[self._list.selected] if self._rows else None
             if chosen and chosen.is_run:
                 self._expanded ^= {chosen.row.first}
@@ -310,7 +312,7 @@ class ContextScreen:
     def _edit_summary(self) -> None:
         segments = self.context.summary.segments
         if not segments:
-            self.message = "There is no summary yet."
+            self.message = "No summary was made yet."
             return
 
         def run_editor() -> None:

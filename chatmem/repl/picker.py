@@ -37,7 +37,7 @@ MAX_PREVIEWED_MESSAGES = 5_000
 MAX_PREVIEW_LINES = 30
 """Lines of a message that are shown in a preview."""
 MAX_LISTED = 20
-"""How many sessions are listed where there is no full screen."""
+"""How many sessions are listed where a full screen cannot be shown."""
 
 
 class Picked(NamedTuple):

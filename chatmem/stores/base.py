@@ -210,7 +210,7 @@ class SessionStore(ABC):
         return new
 
     def _restore(self, deleted: DeletedSession, name: str) -> None:
-        """Make a session from the trash a session with an unused name. Raises UsageError if it is taken meanwhile."""
+        """Make a session from the trash a session with an unused name. Raises UsageError if it was taken."""
         raise NotImplementedError
 
     def session(self, name: str) -> Session:

@@ -54,14 +54,14 @@ def help(repl: ReplContext, argument: str) -> None:
 def _explain(repl: ReplContext, commands: list[Command]) -> None:
     """Print commands with their arguments and help texts, in columns if these are not too narrow."""
     width = max(len(f"/{one.name} {one.usage}") for one in commands)
-    room = repl.terminal.width - width - 2
+    help_width = repl.terminal.width - width - 2
     for one in commands:
         head = f"/{one.name} {one.usage}".rstrip()
-        if room < MIN_HELP_WIDTH:
+        if help_width < MIN_HELP_WIDTH:
             repl.terminal.info_line(head)
             repl.terminal.info(f"  {one.help}")
             continue
-        for number, line in enumerate(wrap(one.help, room).split("\n")):
+        for number, line in enumerate(wrap(one.help, help_width).split("\n")):
             repl.terminal.info_line(f"{(head if number == 0 else '').ljust(width)}  {line}")
 
 
