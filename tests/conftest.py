@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -38,6 +39,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CHATMEM_CONFIG", str(tmp_path / "config.toml"))
     (tmp_path / "config.toml").write_text("discover = false\n")
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def collected_garbage() -> Iterator[None]:
+    """A command excludes everything from garbage collection, once per process. Here there are many of them."""
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

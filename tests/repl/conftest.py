@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import io
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,13 +18,6 @@ from tests.server import Server
 
 CTRL_D = "\x04"
 TypeKeys = Callable[..., str]
-
-
-@pytest.fixture(autouse=True)
-def collected_garbage() -> Iterator[None]:
-    """The chat excludes everything from garbage collection, once per process. Here there are many of them."""
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture

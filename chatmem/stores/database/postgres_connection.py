@@ -42,8 +42,17 @@ def is_broken(connection: Any) -> bool:
     import psycopg
 
     try:
-        if not connection.closed and select.select([connection.fileno()], [], [], 0)[0]:
+        if not connection.closed and _has_input(connection.fileno()):
             connection.pgconn.consume_input()  # nothing was requested: it is the end, or a notice of it
         return bool(connection.closed or connection.pgconn.status != 0)
     except (psycopg.Error, OSError, ValueError):
         return True
+
+
+def _has_input(descriptor: int) -> bool:
+    """Whether something can be read. `select` fails for descriptors from 1024 on, so it is used on Windows only."""
+    if not hasattr(select, "poll"):
+        return bool(select.select([descriptor], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
