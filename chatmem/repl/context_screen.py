@@ -90,7 +90,7 @@ class ContextScreen:
                 focus,
             ]
         )
-        run_full_screen(body, self._bindings(focus, question), self.terminal.colors, focus)
+        run_full_screen(body, self._bindings(focus, question), self.terminal, focus)
 
     # The plan
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import io
+import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from prompt_toolkit.application import Application, get_app, get_app_session
 from prompt_toolkit.filters import Filter
@@ -20,7 +24,7 @@ from chatmem.terminal import keyboard
 from chatmem.terminal.colors import Colors, ansi_color
 from chatmem.terminal.sanitize import sanitize_line
 from chatmem.terminal.tables import pad
-from chatmem.terminal.terminal import cell_width, wrap
+from chatmem.terminal.terminal import Terminal, cell_width, wrap
 
 ESCAPE_SECONDS = 0.1
 """Esc is a key of its own, so a key that belongs to it must follow at once."""
@@ -29,6 +33,7 @@ WIDE = 100
 MIN_PREVIEW_ROWS = 18
 """Rows of a screen from which on there is a preview below the list."""
 
+T = TypeVar("T")
 RenderRow = Callable[[int, int], StyleAndTextTuples]
 """Renders the row with a number in a number of columns."""
 
@@ -121,12 +126,15 @@ def with_preview(rows: UIControl, preview: UIControl) -> AnyContainer:
     return DynamicContainer(chosen)
 
 
-def run_full_screen(body: AnyContainer, keys: KeyBindingsBase, colors: Colors, focus: Any = None) -> Any:
-    """Show a screen until a key ends it. Returns what the key's function gave to `exit`."""
+def run_full_screen(body: AnyContainer, keys: KeyBindingsBase, terminal: Terminal, focus: Any = None) -> Any:
+    """Show a screen until a key ends it. Returns what the key's function gave to `exit`.
+
+    Notices that come up are printed afterwards: they would destroy the screen.
+    """
     app: Application[Any] = Application(
         layout=Layout(body, focused_element=focus),
         key_bindings=keys,
-        style=screen_style(colors),
+        style=screen_style(terminal.colors),
         full_screen=True,
         mouse_support=False,
         input=get_app_session().input,
@@ -134,10 +142,39 @@ def run_full_screen(body: AnyContainer, keys: KeyBindingsBase, colors: Colors, f
     )
     app.ttimeoutlen = app.timeoutlen = ESCAPE_SECONDS
     store_typeahead(app.input, key_presses(keyboard.typed_early()))
+    err, terminal.err = terminal.err, io.StringIO()
     try:
         return app.run()
     finally:
+        notices, terminal.err = terminal.err.getvalue(), err
+        terminal.err.write(notices)
         keyboard.prompt_ended()
+
+
+async def in_thread(function: Callable[[], T]) -> T:
+    """The result of a function that may take long. Leaving the screen does not wait for it, unlike `to_thread`."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def resolve(result: T | None, error: Exception | None) -> None:
+        if future.cancelled():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(cast(T, result))
+
+    def run() -> None:
+        result, failure = None, None
+        try:
+            result = function()
+        except Exception as error:  # noqa: BLE001  # raised where the result is awaited
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the screen was left
+            loop.call_soon_threadsafe(resolve, result, failure)
+
+    threading.Thread(target=run, daemon=True, name="screen").start()
+    return await future
 
 
 def screen_style(colors: Colors) -> Style:

@@ -19,8 +19,18 @@ from chatmem.errors import ChatmemError
 from chatmem.history.names import validate
 from chatmem.history.session import Session
 from chatmem.repl import fuzzy
-from chatmem.repl.list_view import ListView, Preview, keys_that_fit, leave, run_full_screen, text_line, with_preview
+from chatmem.repl.list_view import (
+    ListView,
+    Preview,
+    in_thread,
+    keys_that_fit,
+    leave,
+    run_full_screen,
+    text_line,
+    with_preview,
+)
 from chatmem.stores import SessionInfo, SessionStore
+from chatmem.stores.base import no_progress
 from chatmem.stores.search import Query
 from chatmem.terminal.sanitize import sanitize_line
 from chatmem.terminal.tables import pad, print_sessions, relative_time
@@ -55,13 +65,15 @@ class _Branch(NamedTuple):
     is_current: bool
 
 
-def pick_session(store: SessionStore, terminal: Terminal, ask: Callable[[str], str]) -> Picked | None:
-    """Let the user choose a session. None if they leave without choosing.
+def pick_session(
+    store: SessionStore, terminal: Terminal, ask: Callable[[str], str], current: str = ""
+) -> Picked | None:
+    """Let the user choose a session. None if they leave without choosing. The `current` one cannot be deleted.
 
     On a terminal without cursor movement, or for a screen reader, the sessions are listed and `ask` reads the choice.
     """
     if terminal.interactive and not terminal.plain:
-        picked: Picked | None = SessionPicker(store, terminal).run()
+        picked: Picked | None = SessionPicker(store, terminal, current).run()
         return picked
     sessions = store.recent_sessions(MAX_LISTED)
     print_sessions(terminal, sessions)
@@ -72,8 +84,8 @@ def pick_session(store: SessionStore, terminal: Terminal, ask: Callable[[str], s
 class SessionPicker:
     """The state of the picker, and its screen."""
 
-    def __init__(self, store: SessionStore, terminal: Terminal) -> None:
-        self.store, self.terminal = store, terminal
+    def __init__(self, store: SessionStore, terminal: Terminal, current: str = "") -> None:
+        self.store, self.terminal, self.current = store, terminal, current
         self.sessions = store.recent_sessions(FIRST_SESSIONS)
         self.shown = self.sessions
         self.excerpts: dict[str, str] = {}
@@ -104,7 +116,11 @@ class SessionPicker:
                 DynamicContainer(lambda: naming if self.mode == "rename" else keys),
             ]
         )
-        return run_full_screen(body, self._bindings(query, name), self.terminal.colors, query)
+        progress, self.store.progress = self.store.progress, no_progress
+        try:
+            return run_full_screen(body, self._bindings(query, name), self.terminal, query)
+        finally:
+            self.store.progress = progress
 
     def _count(self) -> Window:
         def text() -> StyleAndTextTuples:
@@ -176,7 +192,7 @@ class SessionPicker:
         await asyncio.sleep(SEARCH_DELAY)
         if text != self.query.text:
             return
-        excerpts = await asyncio.to_thread(self._find_text, text)
+        excerpts = await in_thread(lambda: self._find_text(text))
         if text != self.query.text or self.mode != "sessions":
             return
         listed = {session.name for session in self.shown}
@@ -199,7 +215,7 @@ class SessionPicker:
     async def _read_all(self) -> None:
         """Read the sessions that the first screen does not have."""
         with contextlib.suppress(ChatmemError):
-            sessions = await asyncio.to_thread(self.store.list_sessions)
+            sessions = await in_thread(self.store.list_sessions)
             selected = self._selected()
             self.sessions = sessions
             self._is_complete = True
@@ -230,7 +246,7 @@ class SessionPicker:
     async def _read_preview(self, session: SessionInfo) -> None:
         if session.messages <= MAX_PREVIEWED_MESSAGES:
             with contextlib.suppress(ChatmemError):
-                found = await asyncio.to_thread(self.store.session, session.name)
+                found = await in_thread(lambda: self.store.session(session.name))
                 self._previews[session.name] = _last_turn(found)
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
@@ -295,7 +311,10 @@ class SessionPicker:
 
         @keys.add("delete", filter=in_sessions & Condition(lambda: self.query.document.is_cursor_at_the_end))
         def delete(event: KeyPressEvent) -> None:
-            if session := self._selected():
+            session = self._selected()
+            if session and session.name == self.current:
+                self.message = "This session is open here. /delete deletes it."
+            elif session:
                 self.mode, self.message = "delete", f"Delete {session.name!r}? y deletes it, any other key does not."
 
         @keys.add("<any>", filter=deleting)

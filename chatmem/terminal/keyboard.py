@@ -86,18 +86,16 @@ def prompt_ended() -> None:
         _write(_BRACKETED_PASTE + "h")
 
 
-def typed_ahead() -> bytes:
-    """Take what was typed since the last prompt ended."""
-    global _early
-    typed, _early = _early, b""
-    return typed + _read() if _before is not None else typed
-
-
 def typed_early() -> bytes:
     """Take what was typed before the keyboard was held. What was typed later, the next prompt reads."""
     global _early
     typed, _early = _early, b""
     return typed
+
+
+def typed_ahead() -> bytes:
+    """Take everything that was typed since the last prompt ended."""
+    return typed_early() + (_read() if _before is not None else b"")
 
 
 def watch_focus(on: bool) -> None:

@@ -272,3 +272,16 @@ def test_keys_open_the_picker_and_the_context_and_what_was_typed_stays(screen: S
     one.type("\x18m")
     one.until("> /model")
     one.until("offline")
+
+
+@pytest.mark.usefixtures("three")
+def test_the_session_that_is_open_cannot_be_deleted_in_the_picker(screen: Screen, home: Path, server: Server) -> None:
+    one = screen("chat", "-s", "visa")
+    one.until("\n>")
+    one.type("/open\r")
+    one.until("of 3")
+    one.type("visa" + DELETE)
+    one.until("This session is open here.")
+    one.type("x" + ESCAPE)
+    one.until(lambda _: "\n>" in shown(one))
+    assert json.loads((home / "data" / "sessions" / "visa.jsonl").read_text().splitlines()[0])["name"] == "visa"

@@ -37,7 +37,7 @@ def open(repl: ReplContext, argument: str) -> None:
     """Continue another session; without a name, choose one from all."""
     store = repl.chat.store
     if not argument:
-        picked = pick_session(store, repl.terminal, repl.prompt.ask)
+        picked = pick_session(store, repl.terminal, repl.prompt.ask, repl.chat.name if repl.chat.exists else "")
         if picked:
             repl.open_session(picked.name, picked.head)
         return
