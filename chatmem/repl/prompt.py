@@ -41,6 +41,8 @@ MAX_MENU_ROWS = 8
 """The most rows of the menu of completions."""
 MENU_CLOSE_SECONDS = 0.2
 """For how long the rows of a menu that was closed are kept: the next key often opens it again."""
+COMMAND_KEYS = {"o": "/open", "c": "/context", "u": "/undo", "y": "/copy", "x": "/export"}
+"""Commands by the key that runs them after Ctrl-X."""
 VI_ESCAPE_TIMEOUT = 0.1
 """Seconds. In vi mode Esc is a key of its own, so a key that belongs to it must follow at once."""
 
@@ -234,7 +236,7 @@ class Prompt:
 
             run_in_terminal(run_editor)
 
-        for letter, line in (("o", "/open"), ("c", "/context")):
+        for letter, line in COMMAND_KEYS.items():
             keys.add("c-x", letter, filter=~is_searching)(partial(self._run_command_line, line))
 
         @keys.add("c-x", "m", filter=~is_searching)
@@ -252,8 +254,10 @@ class Prompt:
 
     def _run_command_line(self, line: str, event: KeyPressEvent) -> None:
         """Run a command. What was typed stays in the prompt."""
-        buffer = event.current_buffer
+        buffer, turns = event.current_buffer, self.repl.chat.session.turns
         self._prefilled = self.pastes.expand(buffer.text)
+        if line == "/undo" and turns and not self._prefilled:  # to be corrected and asked again
+            self._prefilled = turns[-1].question.content
         buffer.text = line
         buffer.validate_and_handle()
 

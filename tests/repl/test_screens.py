@@ -272,6 +272,11 @@ def test_keys_open_the_picker_and_the_context_and_what_was_typed_stays(screen: S
     one.type("\x18m")
     one.until("> /model")
     one.until("offline")
+    one.type(CTRL_C + "\x18u")
+    one.until("Removed turn 1")
+    one.type(", completed\r")
+    one.until("last: half a question, completed")
+    assert [m["content"] for m in server.chats[-1]["messages"] if m["role"] == "user"] == ["half a question, completed"]
 
 
 @pytest.mark.usefixtures("three")

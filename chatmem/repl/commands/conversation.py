@@ -25,7 +25,7 @@ MIN_HELP_WIDTH = 24
 HELP_KEYS = (
     "Enter sends, Alt-Enter inserts a new line. Ctrl-C stops a reply, Ctrl-D quits.",
     "Ctrl-R searches what was typed, Tab completes, Ctrl-X Ctrl-E opens your editor.",
-    "Ctrl-X O chooses a session, Ctrl-X C shows the context, Ctrl-X M changes the model.",
+    "Ctrl-X, then O opens a session, C the context, M models, U undoes, Y copies, X exports.",
     "@path attaches a text file. //text sends a message that begins with a slash.",
 )
 
