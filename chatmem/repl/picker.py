@@ -94,6 +94,8 @@ class SessionPicker:
         self.message = ""
         self._branches: list[_Branch] = []
         self._previews: dict[str, list[tuple[str, str]]] = {}
+        self._chosen: SessionInfo | None = None
+        """What is to be renamed or deleted: the list may change before the user has answered."""
         self._deleted: list[str] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_complete = False
@@ -214,14 +216,15 @@ class SessionPicker:
 
     async def _read_all(self) -> None:
         """Read the sessions that the first screen does not have."""
-        with contextlib.suppress(ChatmemError):
+        try:
             sessions = await in_thread(self.store.list_sessions)
-            selected = self._selected()
-            self.sessions = sessions
+        finally:
             self._is_complete = True
-            self._filter()
-            if selected in self.shown:
-                self.rows.selected = self.shown.index(selected)
+        selected = self._selected()
+        self.sessions = sessions
+        self._filter()
+        if selected in self.shown:
+            self.rows.selected = self.shown.index(selected)
 
     def _selected(self) -> SessionInfo | None:
         return self.shown[self.rows.selected] if self.rows.selected < len(self.shown) else None
@@ -251,7 +254,10 @@ class SessionPicker:
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         async def run() -> None:
-            await work
+            try:
+                await work
+            except (ChatmemError, OSError) as error:
+                self.message = f"{error}"
             get_app().invalidate()
 
         task = asyncio.get_running_loop().create_task(run())
@@ -298,7 +304,7 @@ class SessionPicker:
         @keys.add("f2", filter=in_sessions)
         def rename(event: KeyPressEvent) -> None:
             if session := self._selected():
-                self.mode, self.message = "rename", ""
+                self.mode, self.message, self._chosen = "rename", "", session
                 self.new_name.text = session.name
                 self.new_name.cursor_position = len(session.name)
                 event.app.layout.focus(name)
@@ -315,6 +321,7 @@ class SessionPicker:
             if session and session.name == self.current:
                 self.message = "This session is open here. /delete deletes it."
             elif session:
+                self._chosen = session
                 self.mode, self.message = "delete", f"Delete {session.name!r}? y deletes it, any other key does not."
 
         @keys.add("<any>", filter=deleting)
@@ -330,7 +337,7 @@ class SessionPicker:
         return keys
 
     def _rename(self, name: str) -> None:
-        session = self._selected()
+        session = self._chosen
         if session and name != session.name:
             with self._reporting():
                 new = validate(name)
@@ -338,7 +345,7 @@ class SessionPicker:
                 self._replace(session, session._replace(name=new))
 
     def _delete(self) -> None:
-        if session := self._selected():
+        if session := self._chosen:
             with self._reporting():
                 self.store.delete(session.name)
                 self._replace(session, None)

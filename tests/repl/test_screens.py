@@ -290,3 +290,19 @@ def test_the_session_that_is_open_cannot_be_deleted_in_the_picker(screen: Screen
     one.type("x" + ESCAPE)
     one.until(lambda _: "\n>" in shown(one))
     assert json.loads((home / "data" / "sessions" / "visa.jsonl").read_text().splitlines()[0])["name"] == "visa"
+
+
+def test_what_is_deleted_is_what_was_asked_about_even_if_the_list_changes(home: Path) -> None:
+    from chatmem.repl.picker import SessionPicker
+    from chatmem.terminal.terminal import Terminal
+
+    for name in ("keep", "drop"):
+        begin(home, name, "hello", "hi", day=1 if name == "keep" else 2)
+    store = open_store("file", home / "data")
+    picker = SessionPicker(store, Terminal())
+    assert [session.name for session in picker.shown] == ["drop", "keep"]
+    picker._chosen = picker._selected()
+    picker.sessions = picker.sessions[::-1]
+    picker._filter()
+    picker._delete()
+    assert store.names() == ["keep"]
