@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import re
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -34,6 +35,10 @@ MIN_PREVIEW_ROWS = 18
 """Rows of a screen from which on there is a preview below the list."""
 
 T = TypeVar("T")
+MAX_LINE_CHARS = 5_000
+"""How much of a line is shown in a preview."""
+_INVISIBLE = r"[\u0300-\u036f\u200b-\u200f\u20d0-\u20ff\ufe00-\ufe0f]"
+_ZERO_WIDTH = re.compile(f"({_INVISIBLE}{{8}}){_INVISIBLE}+")
 RenderRow = Callable[[int, int], StyleAndTextTuples]
 """Renders the row with a number in a number of columns."""
 
@@ -55,7 +60,7 @@ class ListView(UIControl):
         return UIContent(lambda number: lines[number] if lines else [], max(1, len(lines)), show_cursor=False)
 
     def _line(self, number: int, width: int) -> StyleAndTextTuples:
-        line = self.render(number, width)
+        line: StyleAndTextTuples = [(part[0], _bounded(part[1])) for part in self.render(number, width)]
         if number != self.selected:
             return line
         missing = width - sum(cell_width(part[1]) for part in line)
@@ -86,7 +91,7 @@ class Preview(UIControl):
         for style, text in self.lines():
             if len(rows) >= height:
                 break
-            for row in wrap(sanitize_line(text) if text else "", width).split("\n"):
+            for row in wrap(sanitize_line(_bounded(text[:MAX_LINE_CHARS])) if text else "", width).split("\n"):
                 while row and cell_width(row) > width:  # a long word
                     head = pad(row, width + 1)[:-1].rstrip("…")
                     rows.append([(style, head)])
@@ -94,6 +99,11 @@ class Preview(UIControl):
                 rows.append([(style, row)])
         rows = rows[:height] or [[]]
         return UIContent(lambda number: rows[number], len(rows), show_cursor=False)
+
+
+def _bounded(text: str) -> str:
+    """The text with at most eight zero-width characters in a row: more make drawing slow."""
+    return text if text.isascii() else _ZERO_WIDTH.sub(r"\1", text)
 
 
 def text_line(text: Callable[[], StyleAndTextTuples], style: str = "") -> Window:

@@ -29,6 +29,7 @@ from chatmem.terminal.colors import THEMES, Colors
 from chatmem.terminal.incremental_markdown import MarkdownPart, parser
 from chatmem.terminal.sanitize import sanitize_line
 
+MAX_LANGUAGE_CHARS = 30
 MAX_FRAME_WIDTH = 60
 """Columns that the lines above and below code take at most."""
 UNLIMITED_WIDTH = 1 << 20
@@ -112,8 +113,11 @@ class HighlightedCode(CodeBlock):
 def code_head(number: int, language: str, width: int) -> Text:
     """The rule above a code block, with its number and language."""
     width = min(width, MAX_FRAME_WIDTH)
-    label = f"── {number}" + (f" · {sanitize_line(language)}" if language else "") + " "
-    return _rule(label.ljust(width, "─")[:width])
+    name = sanitize_line(language[:MAX_LANGUAGE_CHARS])
+    label = f"── {number}" + (f" · {name}" if name else "") + " "
+    if cell_len(label) > width:
+        label = f"── {number} "
+    return _rule(label + "─" * max(0, width - cell_len(label)))
 
 
 def code_foot(width: int) -> Text:

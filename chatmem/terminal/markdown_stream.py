@@ -264,6 +264,7 @@ class MarkdownStream:
 
 def _end_that_fits(text: str, width: int) -> str:
     """The end of a line in at most `width` columns."""
+    text = text[-width:] if width > 0 else ""
     while text and cell_width(text) > width:
         text = text[max(1, len(text) - width) :] if cell_width(text) == len(text) else text[1:]
     return text

@@ -73,15 +73,17 @@ class _PagedOutput(io.StringIO):
         self._held.close()
 
     def _start(self) -> None:
-        command = shlex.split(os.environ.get("PAGER", "less"))
-        self._has_pager = bool(command) and command != ["cat"]
-        if not self._has_pager:
+        self._has_pager = False
+        try:
+            command = shlex.split(os.environ.get("PAGER", "less"))
+        except ValueError:  # an open quote
+            return
+        if not command or command == ["cat"]:
             return
         self._held.enter_context(keyboard.released())
         try:
             self._pager = subprocess.Popen(command, stdin=subprocess.PIPE, env={"LESS": "-FIRX", **os.environ})
         except (OSError, ValueError):
-            self._has_pager = False
             self._held.close()
             return
         self._feed(self.getvalue())

@@ -270,9 +270,10 @@ def test_a_long_output_starts_the_pager_and_ends_when_it_is_closed(run: Run, sto
     assert seen.count("question or answer") >= 9 and "question" not in one.everything
 
 
-def test_an_output_without_a_pager_is_printed_whole(run: Run, store: FileStore) -> None:
+@pytest.mark.parametrize("pager", ["no-such-pager", 'less "', "", "cat"])
+def test_an_output_without_a_pager_is_printed_whole(run: Run, store: FileStore, pager: str) -> None:
     begin(store, "a", *(f"text {n}" for n in range(60)))
-    one = TerminalSession(program=[sys.executable, "-m", "chatmem", "sessions", "show", "a"], PAGER="no-such-pager")
+    one = TerminalSession(program=[sys.executable, "-m", "chatmem", "sessions", "show", "a"], PAGER=pager)
     assert one.wait_for_exit() == 0
     assert all(f"text {n}\n" in one.everything for n in range(60))
 

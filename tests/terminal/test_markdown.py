@@ -18,7 +18,7 @@ from chatmem.models.base import StreamChunk
 from chatmem.terminal import incremental_markdown, markdown_stream
 from chatmem.terminal.colors import THEMES
 from chatmem.terminal.incremental_markdown import IncrementalMarkdown
-from chatmem.terminal.markdown_renderer import MarkdownRenderer
+from chatmem.terminal.markdown_renderer import MarkdownRenderer, visible_width
 from chatmem.terminal.markdown_stream import SPINNER, MarkdownStream
 from chatmem.terminal.open_block import OpenBlock
 from chatmem.terminal.reply import print_reply
@@ -411,3 +411,11 @@ def test_a_long_line_of_code_is_written_as_one_line() -> None:
     assert code.replace(" ", "") in everything.replace(" ", "")
     in_list = " ".join(lines_after_streaming(f"- an item\n\n  ```python\n  {code}\n  ```\n\nafter\n"))
     assert all(f"item_{n:02}" in in_list for n in range(20))
+
+
+@pytest.mark.parametrize("language", ["日本語" * 20, "a" * 500, "e" + "\u0301" * 200, "x\u202e\x1b[31m"])
+def test_the_rule_above_code_is_as_wide_as_the_one_below_whatever_the_language(language: str) -> None:
+    for width in (20, 80):
+        head, _, foot = without_color(MarkdownRenderer(width).render(f"```{language}\nx\n```\n"))
+        assert visible_width(head) == visible_width(foot) == min(width, 60) and head.startswith("── 1 ")
+        assert "\u202e" not in head and "\x1b" not in head
