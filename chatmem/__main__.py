@@ -15,8 +15,10 @@ def main() -> None:
         except OSError as error:
             sys.exit(f"Cannot write the output: {error.strerror}.")
         return
-    from chatmem.cli.main import main as run_cli
-
+    try:
+        from chatmem.cli.main import main as run_cli
+    except KeyboardInterrupt:
+        sys.exit(130)
     run_cli()
 
 

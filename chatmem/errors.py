@@ -161,12 +161,12 @@ class ContextBudgetError(ChatmemError):
     exit_code = 10
 
 
-class Terminated(BaseException):
+class Terminated(SystemExit):
     """SIGTERM or SIGHUP arrived: save what there is, then exit with 128 + `signal`.
 
-    Not a `ChatmemError`: it passes every `except Exception`.
+    Not a `ChatmemError`: it passes every `except Exception`, and event loops.
     """
 
     def __init__(self, signal: int) -> None:
-        super().__init__(signal)
         self.exit_code = 128 + signal
+        super().__init__(self.exit_code)

@@ -53,6 +53,18 @@ def raise_on_termination() -> None:
 
 
 @contextlib.contextmanager
+def ignore_interrupts() -> Iterator[None]:
+    """Ignore Ctrl-C in a block that waits for another program of the terminal, which handles it. In the main thread."""
+    wakeup = signal.set_wakeup_fd(-1)  # an event loop would be told of the signal as well
+    previous = signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+
+
+@contextlib.contextmanager
 def on_suspend(before: Callable[[], None], after: Callable[[], None]) -> Iterator[None]:
     """Call `before` when Ctrl-Z suspends the process, and `after` when it resumes. Blocks may be nested.
 
@@ -66,6 +78,7 @@ def on_suspend(before: Callable[[], None], after: Callable[[], None]) -> Iterato
         return
 
     def suspend(signum: int, frame: FrameType | None) -> None:
+        installed = signal.getsignal(signum)  # this function, or that of a nested block
         before()
         try:
             if callable(previous):
@@ -73,7 +86,7 @@ def on_suspend(before: Callable[[], None], after: Callable[[], None]) -> Iterato
             else:
                 signal.signal(signum, signal.SIG_DFL)
                 signal.raise_signal(signum)  # the process stops here, and continues here
-                signal.signal(signum, suspend)
+                signal.signal(signum, installed)
         finally:
             after()
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from chatmem.process import raise_on_termination
 from chatmem.terminal import keyboard
 
 
@@ -39,6 +40,7 @@ def main() -> None:
         if getattr(sys, name) is None:  # closed by the parent process
             setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115
     try:
+        raise_on_termination()
         _run(sys.argv[1:])
     except KeyboardInterrupt:  # before the command could handle it
         sys.exit(130)

@@ -17,7 +17,7 @@ from chatmem.config.settings import Settings
 from chatmem.errors import Action, ChatmemError, SessionNotFoundError, StorageError, Terminated, UsageError
 from chatmem.history.names import unique_name
 from chatmem.memory.strategies import parse_spec
-from chatmem.process import freeze_gc, raise_on_termination
+from chatmem.process import freeze_gc
 from chatmem.stores import SessionStore
 from chatmem.terminal.progress import progress
 from chatmem.terminal.sanitize import sanitize
@@ -116,7 +116,6 @@ def run_command(function: Callable[..., None], values: Mapping[str, Any], **comm
 @contextlib.contextmanager
 def handle_errors(context: CommandContext) -> Iterator[None]:
     """Top-level error handler: every failure becomes one line and an exit code."""
-    raise_on_termination()
     freeze_gc()
     try:
         yield

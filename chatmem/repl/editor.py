@@ -10,6 +10,7 @@ from pathlib import Path
 
 from chatmem.errors import UsageError
 from chatmem.terminal import keyboard
+from chatmem.terminal.programs import wait_for_program
 
 
 def edit_text(text: str) -> str:
@@ -21,12 +22,10 @@ def edit_text(text: str) -> str:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
         with keyboard.released():
-            subprocess.run([*shlex.split(editor), name], check=True)
+            code = wait_for_program(subprocess.Popen([*shlex.split(editor), name]))
+        if code:
+            raise UsageError(f"The editor {editor!r} exited with code {code}.", "Nothing was changed.")
         return path.read_text(encoding="utf-8", errors="replace")
-    except subprocess.CalledProcessError as error:
-        raise UsageError(
-            f"The editor {editor!r} exited with code {error.returncode}.", "Nothing was changed."
-        ) from error
     except (OSError, ValueError) as error:
         raise UsageError(f"Cannot run the editor {editor!r}.", "Set EDITOR to one that is installed.") from error
     finally:

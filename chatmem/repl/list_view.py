@@ -13,14 +13,13 @@ from typing import Any, TypeVar, cast
 from prompt_toolkit.application import Application, get_app, get_app_session
 from prompt_toolkit.filters import Filter
 from prompt_toolkit.formatted_text import StyleAndTextTuples
-from prompt_toolkit.input.typeahead import store_typeahead
 from prompt_toolkit.key_binding import KeyBindings, KeyBindingsBase, KeyPressEvent
 from prompt_toolkit.layout import AnyContainer, DynamicContainer, HSplit, Layout, UIContent, UIControl, VSplit, Window
 from prompt_toolkit.layout.controls import FormattedTextControl
 from prompt_toolkit.layout.dimension import Dimension
 from prompt_toolkit.styles import Style
 
-from chatmem.repl.typed_ahead import key_presses
+from chatmem.repl.typed_ahead import hand_over
 from chatmem.terminal import keyboard
 from chatmem.terminal.colors import Colors, ansi_color
 from chatmem.terminal.sanitize import sanitize_line
@@ -151,7 +150,7 @@ def run_full_screen(body: AnyContainer, keys: KeyBindingsBase, terminal: Termina
         output=get_app_session().output,
     )
     app.ttimeoutlen = app.timeoutlen = ESCAPE_SECONDS
-    store_typeahead(app.input, key_presses(keyboard.typed_early()))
+    hand_over(app.input)
     err, terminal.err = terminal.err, io.StringIO()
     try:
         return app.run()

@@ -32,7 +32,7 @@ from chatmem.repl.context import ReplContext
 from chatmem.repl.editor import edit_text
 from chatmem.repl.input_history import RecentSuggestions, open_history
 from chatmem.repl.key_sequences import add_key_sequences
-from chatmem.repl.typed_ahead import key_presses, typed_text
+from chatmem.repl.typed_ahead import hand_over, key_presses, pasted_text, typed_text
 from chatmem.terminal import keyboard
 from chatmem.terminal.colors import Colors, ansi_color
 from chatmem.text import truncate
@@ -69,7 +69,7 @@ class Prompt:
         text, self._prefilled = self._prefilled, ""
         if not text:  # text that is edited and sent again may come from a paste
             self.pastes.named_files.clear()
-        self._keep_for_prompt(keyboard.typed_early())
+        hand_over(self._input)
         try:
             typed = self._session.prompt("> ", default=text, pre_run=ready)
         finally:
@@ -99,19 +99,14 @@ class Prompt:
 
     def prefill_typed_ahead(self) -> None:
         """Put what was typed since the last prompt into the next one, without sending it."""
-        typed = typed_text(self._take_typed_ahead())
+        typed = typed_text(self._take_typed_ahead(), self._shown_paste)
         self._prefilled = "\n".join(filter(None, (self._prefilled, typed)))
 
     def end_wait(self) -> bool:
         """Whether the terminal lost the focus during a wait in which it reported that. Keys stay for the prompt."""
         typed = keyboard.typed_ahead()
-        lost = typed.rfind(keyboard.FOCUS_LOST) > typed.rfind(keyboard.FOCUS_GAINED)
-        self._keep_for_prompt(typed)
-        return lost
-
-    def _keep_for_prompt(self, typed: bytes) -> None:
-        if typed:
-            store_typeahead(self._input, key_presses(typed))
+        store_typeahead(self._input, key_presses(typed))
+        return typed.rfind(keyboard.FOCUS_LOST) > typed.rfind(keyboard.FOCUS_GAINED)
 
     def _take_typed_ahead(self) -> list[KeyPress]:
         return [*get_typeahead(self._input), *key_presses(keyboard.typed_ahead())]
@@ -127,15 +122,18 @@ class Prompt:
     def ask(self, question: str) -> str:
         """A line that the user types after the question has appeared. Empty for Ctrl-C and Ctrl-D."""
         earlier = self._take_typed_ahead() if keyboard.is_held() else []  # does not answer this question
+        hand_over(self._input)
+        keys = KeyBindings()
+        keys.add(Keys.BracketedPaste)(lambda event: earlier.extend(event.key_sequence))  # a message, not an answer
         try:
             if os.environ.get("TERM", "") in ("", "dumb") and sys.stdin.isatty():
                 return input(question)
-            return PromptSession[str](history=InMemoryHistory()).prompt(question)
+            return PromptSession[str](history=InMemoryHistory(), key_bindings=keys).prompt(question)
         except (EOFError, KeyboardInterrupt):
             return ""
         finally:
             keyboard.prompt_ended()
-            store_typeahead(self._input, earlier)
+            store_typeahead(self._input, [*earlier, *get_typeahead(self._input)])
 
     def edit_in_editor(self, text: str) -> str:
         """The text after the user edited it in $VISUAL or $EDITOR. Raises UsageError."""
@@ -247,10 +245,12 @@ class Prompt:
 
         @keys.add(Keys.BracketedPaste)
         def paste(event: KeyPressEvent) -> None:
-            text = event.data.replace("\r\n", "\n").replace("\r", "\n")
-            event.current_buffer.insert_text(self.pastes.placeholder(text, self.repl.terminal.size().lines))
+            event.current_buffer.insert_text(self._shown_paste(pasted_text(event)))
 
         return keys
+
+    def _shown_paste(self, text: str) -> str:
+        return self.pastes.placeholder(text, self.repl.terminal.size().lines)
 
     def _run_command_line(self, line: str, event: KeyPressEvent) -> None:
         """Run a command. What was typed stays in the prompt."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import sys
 from collections.abc import Iterator
@@ -18,18 +19,19 @@ _FOCUS_EVENTS = "\x1b[?1004"
 FOCUS_LOST, FOCUS_GAINED = b"\x1b[O", b"\x1b[I"
 MAX_TYPED_AHEAD = 1 << 24
 """Bytes that are read at once."""
-PASTE_SECONDS = 0.5
-"""Seconds to wait for the next bytes of a paste."""
 
+_PASTE_START, _PASTE_END = b"\x1b[200~", b"\x1b[201~"
+_UNFINISHED_SEQUENCE = re.compile(rb"\x1b\[[0-9;]*\Z")
 _before: list[Any] | None = None
 """The modes of the terminal before `hold`. None if the keyboard is not held."""
-_early = b""
-"""What was typed before `hold`."""
+_typed = b""
+"""What was read and not taken yet."""
+_watches_focus = False
 
 
 def hold() -> None:
     """Keep everything that is typed for the next prompt. Does nothing without a capable terminal."""
-    global _before, _early
+    global _before, _typed
     if _before is not None or not _is_capable():
         return
     import termios
@@ -44,8 +46,8 @@ def hold() -> None:
     except termios.error:
         _before = None
         return
-    _write(_BRACKETED_PASTE + "h")
-    _early += _read().replace(b"\n", b"\r").replace(b"\0", b"")  # until now, Enter was a line feed
+    _write(_BRACKETED_PASTE + "h" + (_FOCUS_EVENTS + "h") * _watches_focus)
+    _typed += _read().replace(b"\n", b"\r").replace(b"\0", b"")  # until now, Enter was a line feed
 
 
 def is_held() -> bool:
@@ -57,26 +59,24 @@ def release() -> None:
     global _before
     if _before is None:
         return
-    import termios
-
-    _write(_BRACKETED_PASTE + "l")
-    with contextlib.suppress(OSError, ValueError, termios.error):
-        termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, _before)
+    _write(_BRACKETED_PASTE + "l" + (_FOCUS_EVENTS + "l") * _watches_focus)
+    _set_modes(_before)
     _before = None
 
 
 @contextlib.contextmanager
 def released() -> Iterator[None]:
     """Release the keyboard for a block that runs another program, or reads a line itself."""
-    global _early
-    was_held = _before is not None
-    if was_held:
-        _early += _read()
+    global _typed
+    modes = _before
+    if modes is not None:
+        _typed += _read()
     release()
     try:
         yield
     finally:
-        if was_held:
+        if modes is not None:
+            _set_modes(modes)  # the other program may have left its own
             hold()
 
 
@@ -87,19 +87,35 @@ def prompt_ended() -> None:
 
 
 def typed_early() -> bytes:
-    """Take what was typed before the keyboard was held. What was typed later, the next prompt reads."""
-    global _early
-    typed, _early = _early, b""
+    """Take what was read up to now, except for a paste whose end has not arrived. The next prompt reads the rest."""
+    global _typed
+    start = _typed.rfind(_PASTE_START)
+    if start < 0 or _typed.find(_PASTE_END, start) >= 0:
+        unfinished = _UNFINISHED_SEQUENCE.search(_typed)
+        start = unfinished.start() if unfinished else len(_typed)
+    typed, _typed = _typed[:start], _typed[start:]
     return typed
 
 
 def typed_ahead() -> bytes:
-    """Take everything that was typed since the last prompt ended."""
-    return typed_early() + (_read() if _before is not None else b"")
+    """Take everything that was typed since the last prompt ended, except for a paste whose end has not arrived."""
+    global _typed
+    if _before is not None:
+        _typed += _read()
+    return typed_early()
+
+
+def unfinished_paste() -> bytes:
+    """Take the beginning of a paste whose end has not arrived. Whoever takes it reads the rest from the terminal."""
+    global _typed
+    typed, _typed = _typed, b""
+    return typed
 
 
 def watch_focus(on: bool) -> None:
     """Let the terminal report, among the keys, when it loses or gains the focus."""
+    global _watches_focus
+    _watches_focus = on
     if _before is not None:
         _write(_FOCUS_EVENTS + ("h" if on else "l"))
 
@@ -114,19 +130,25 @@ def _is_capable() -> bool:
 
 
 def _read() -> bytes:
-    """What can be read without waiting. A paste that has begun is read to its end."""
+    """What can be read without waiting."""
     data = b""
     with contextlib.suppress(OSError, ValueError):
         descriptor = sys.stdin.fileno()
         while len(data) < MAX_TYPED_AHEAD:
-            is_pasting = data.rfind(b"\x1b[200~") > data.rfind(b"\x1b[201~")
-            if not select.select([descriptor], [], [], PASTE_SECONDS if is_pasting else 0)[0]:
+            if not select.select([descriptor], [], [], 0)[0]:
                 break
             read = os.read(descriptor, 4096)
             if not read:
                 break
             data += read
     return data
+
+
+def _set_modes(modes: list[Any]) -> None:
+    import termios
+
+    with contextlib.suppress(OSError, ValueError, termios.error):
+        termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, modes)
 
 
 def _write(text: str) -> None:

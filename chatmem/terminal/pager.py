@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from chatmem.terminal import keyboard
+from chatmem.terminal.programs import wait_for_program
 from chatmem.terminal.terminal import Terminal
 
 
@@ -69,8 +70,8 @@ class _PagedOutput(io.StringIO):
         assert self._pager.stdin
         with contextlib.suppress(OSError):
             self._pager.stdin.close()
-        self._pager.wait()
-        self._held.close()
+        with self._held:
+            wait_for_program(self._pager)
 
     def _start(self) -> None:
         self._has_pager = False
