@@ -142,7 +142,10 @@ def restore(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The name it had.", show_default=False)],
     new: Annotated[str | None, typer.Argument(metavar="NEW", help="Another name.", show_default=False)] = None,
 ) -> None:
-    """Take a session out of the trash: the one that was deleted last, if several had this name."""
+    """Take a session out of the trash: the one that was deleted last, if several had this name.
+
+    In a database it must be shared again with other users.
+    """
     restored = context.app.store.restore(name, new)
     context.terminal.info(f"Restored session {restored!r}. Continue: chatmem chat -s {shlex.quote(restored)}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 import pytest
 
 from chatmem.chat.journal import Journal
-from chatmem.errors import SessionLockedError, SessionNotFoundError, UsageError
+from chatmem.errors import ChatmemError, SessionLockedError, SessionNotFoundError, UsageError
 from chatmem.history.records import header, new_id, utc_now
 from chatmem.stores import SessionStore, open_store
 from chatmem.stores.codec import is_changed
+from chatmem.stores.database.store import DatabaseStore
 from tests.databases import SCHEMES, Databases
 
 Open = Callable[[], SessionStore]
@@ -164,6 +166,56 @@ def test_restoring_takes_the_last_deleted_session_and_never_replaces_another(ope
     assert open_().restore("work", "again") == "again" and open_().restore("WORK", "first") == "first"
     found = {name: open_().records(name)[1]["content"] for name in open_().names()}
     assert found == {"work": "third", "again": "second", "first": "first"}
+
+
+def test_a_deleted_session_is_restored_once_when_many_try_under_different_names(open_: Open) -> None:
+    if not open_().has_trash:
+        pytest.skip("this store has no trash")
+    begin(open_(), "work", question("kept"))
+    open_().delete("work")
+    together, restored = threading.Barrier(4), []
+
+    def restore(number: int) -> None:
+        store = open_()
+        store.trash()
+        together.wait()
+        with contextlib.suppress(ChatmemError):
+            restored.append(store.restore("work", f"name{number}"))
+
+    threads = [threading.Thread(target=restore, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(restored) == 1 and open_().names() == restored and open_().trash() == []
+    assert open_().records(restored[0])[1]["content"] == "kept"
+
+
+def test_a_marker_that_a_killed_deletion_left_behind_is_replaced(open_: Open) -> None:
+    store = open_()
+    if not isinstance(store, DatabaseStore):
+        pytest.skip("this store has no markers")
+    begin(store, "before")
+    store._trash.add(store.database.rows(store.user)[0])
+    assert store.trash() == []
+    store.rename("before", "after")
+    store.delete("after")
+    assert [entry.name for entry in open_().trash()] == ["after"]
+
+
+def test_a_session_that_was_removed_gets_no_name(open_: Open) -> None:
+    store = open_()
+    if not isinstance(store, DatabaseStore):
+        pytest.skip("this store has no names apart from the sessions")
+    begin(store, "work", question())
+    store.delete("work")
+    (deleted,) = store.trash()
+    store.database.purge(deleted.key)
+    with pytest.raises(SessionNotFoundError, match="no longer in the trash"):
+        store._restore(deleted, "work")
+    assert not store.database.link(store.user, "work", "work", deleted.key, None)
+    begin(store, "work", question("the name is free"))
+    assert open_().names() == ["work"] and open_().trash() == []
 
 
 def test_a_session_that_was_purged_is_not_in_the_trash(open_: Open) -> None:

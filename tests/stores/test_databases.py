@@ -35,7 +35,9 @@ from chatmem.stores import SessionStore, open_store
 from chatmem.stores.database import log as database_log
 from chatmem.stores.database import remote_log
 from chatmem.stores.database.address import Address, redact_url
+from chatmem.stores.database.sql import SqlDatabase
 from chatmem.stores.database.sqlite import is_network_file
+from chatmem.stores.database.store import DatabaseStore
 from chatmem.text import redact
 from chatmem.tokens.counter import counter_for_model
 from tests.conftest import Run
@@ -504,6 +506,26 @@ def test_a_deleted_session_is_kept_for_a_month_whatever_its_age(tmp_path: Path) 
             held = "SELECT COUNT(DISTINCT session) FROM chatmem_records WHERE number > 1"  # one record marks a deletion
             assert database.execute(held).fetchone() == (left,)
     assert [entry.name for entry in store.trash()] == ["older"]
+
+
+def test_a_session_that_is_being_restored_is_not_removed_for_its_age(databases: Databases, tmp_path: Path) -> None:
+    for scheme in ("sqlite", "postgresql"):
+        store = open_store(databases.url(scheme, tmp_path), tmp_path, new_id())
+        assert isinstance(store, DatabaseStore) and isinstance(store.database, SqlDatabase)
+        begin_and_delete(store, "held", "left")
+        (held,) = (entry for entry in store.trash() if entry.name == "held")
+        with store._trash._lease(held):
+            with store.database.session() as execute:
+                execute("UPDATE chatmem_sessions SET changed = changed - 40 * 86400")
+            store.database._sweep()
+        assert [entry.name for entry in store.trash()] == ["held"]
+        assert store.restore("held") == "held" and texts(store, "held") == ["hi"]
+
+
+def begin_and_delete(store: SessionStore, *names: str) -> None:
+    for name in names:
+        store.open(name, [header(name), question("hi")]).close()
+        store.delete(name)
 
 
 def test_completion_lists_the_sessions_of_the_given_user(tmp_path: Path) -> None:

@@ -196,6 +196,31 @@ def test_a_replaced_file_is_read_again(store: FileStore, notices: Notices) -> No
     assert contents(store) == ["new", "after"]
 
 
+def test_only_regular_files_with_a_valid_time_are_in_the_trash(store: FileStore) -> None:
+    begin(store, "work")
+    store.delete("work")
+    trash = store.directory.root.parent / "trash"
+    (trash / "gone.20260101T000000Z-1.jsonl").symlink_to(trash / "nothing")
+    (trash / "link.20260101T000000Z-1.jsonl").symlink_to(next(trash.glob("work*")))
+    (trash / "odd.20261399T000000Z-1.jsonl").write_text("{}\n")
+    (trash / "dir.20260101T000000Z-1.jsonl").mkdir()
+    os.mkfifo(trash / "pipe.20260101T000000Z-1.jsonl")
+    assert [entry.name for entry in store.trash()] == ["work"]
+    with pytest.raises(SessionNotFoundError):
+        store.restore("dir")
+
+
+def test_torn_tails_are_restored_with_their_session(store: FileStore) -> None:
+    for name in ("work", "other"):
+        store.open(name, [header(name), message("hi")]).close()
+        (store.directory.root / f"{name}.torn-20260101T000000Z-1").write_text(name)
+        store.delete(name)
+    store.restore("work", "again")
+    assert {path.name: path.read_text() for path in store.directory.root.glob("*.torn-*")} == {
+        "again.torn-20260101T000000Z-1": "work"
+    }
+
+
 def test_deleting_moves_to_the_trash_and_purging_erases(store: FileStore) -> None:
     begin(store, "secret")
     store.delete("work")

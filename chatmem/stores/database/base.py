@@ -90,7 +90,7 @@ class Database(ABC):
 
     @abstractmethod
     def link(self, user: str, key: str, name: str, session: str, owner: str | None) -> bool:
-        """Give a user a name for an existing session. False if the user has that key already."""
+        """Give a user a name for a session. False if the user has that key already, or the session does not exist."""
 
     @abstractmethod
     def unlink(self, session: str, user: str | None = None) -> None:

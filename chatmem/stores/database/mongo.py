@@ -141,7 +141,9 @@ class MongoDatabase(Database):
 
         with self._connected() as database:
             _remove_expired_name(database, user, key)
-            database.chatmem_sessions.update_one({"_id": session}, {"$currentDate": {"changed": True}})
+            touched = database.chatmem_sessions.update_one({"_id": session}, {"$currentDate": {"changed": True}})
+            if not touched.matched_count:
+                return False
             entry = {"username": user, "key": key, "name": name, "session": session, "owner": owner}
             try:
                 database.chatmem_names.insert_one(entry)

@@ -151,8 +151,9 @@ class SqlDatabase(Database):
         return True
 
     def link(self, user: str, key: str, name: str, session: str, owner: str | None) -> bool:
-        with self.session(atomic=False) as execute:
-            return self._name(execute, user, key, name, session, owner)
+        with self.session() as execute:  # the session first: one that is removed at this moment must not get a name
+            touch = f"UPDATE chatmem_sessions SET changed = {self.clock} WHERE id = :session"
+            return execute(touch, session=session)[1] > 0 and self._name(execute, user, key, name, session, owner)
 
     def unlink(self, session: str, user: str | None = None) -> None:
         with self.session(atomic=False) as execute:
@@ -188,8 +189,14 @@ class SqlDatabase(Database):
 
     def purge(self, session: str) -> None:
         with self.session() as execute:
-            for table, column in (("names", "session"), ("records", "session"), ("sessions", "id")):
-                execute(f"DELETE FROM chatmem_{table} WHERE {column} = :session", session=session)
+            execute("DELETE FROM chatmem_sessions WHERE id = :session", session=session)
+            self._purge_rest(execute, session)
+
+    @staticmethod
+    def _purge_rest(execute: Execute, session: str) -> None:
+        """Remove the names and records of a session that was removed in this transaction."""
+        for table in ("names", "records"):
+            execute(f"DELETE FROM chatmem_{table} WHERE session = :session", session=session)
 
     def read(self, session: str, after: int) -> list[tuple[int, str]]:
         with self.session(atomic=False) as execute:
@@ -241,16 +248,18 @@ class SqlDatabase(Database):
             )
 
     def _sweep(self) -> None:
-        """Remove sessions that have had no name for `TRASH_SECONDS`."""
-        nameless = "NOT EXISTS (SELECT 1 FROM chatmem_names n WHERE n.session = s.id AND n.username <> :unborn)"
-        with self.session() as execute:
-            rows, _ = execute(
-                f"SELECT s.id FROM chatmem_sessions s WHERE s.changed < {self.clock} - :seconds AND {nameless}",
-                seconds=TRASH_SECONDS,
-                unborn=PENDING_USER,
-            )
+        """Remove sessions that have had no name for `TRASH_SECONDS`, unless one is being restored."""
+        old = (
+            f"changed < {self.clock} - :seconds AND (holder IS NULL OR until < {self.clock}) AND NOT EXISTS "
+            "(SELECT 1 FROM chatmem_names n WHERE n.session = chatmem_sessions.id AND n.username <> :unborn)"
+        )
+        limits = {"seconds": TRASH_SECONDS, "unborn": PENDING_USER}
+        with self.session(atomic=False) as execute:
+            rows, _ = execute(f"SELECT id FROM chatmem_sessions WHERE {old}", **limits)
         for (session,) in rows:
-            self.purge(session)
+            with self.session() as execute:
+                if execute(f"DELETE FROM chatmem_sessions WHERE id = :session AND {old}", session=session, **limits)[1]:
+                    self._purge_rest(execute, session)
 
     @staticmethod
     def _name(execute: Execute, user: str, key: str, name: str, session: str, owner: str | None) -> bool:

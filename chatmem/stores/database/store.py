@@ -196,9 +196,7 @@ class DatabaseStore(SessionStore):
         return self._trash.entries()
 
     def _restore(self, deleted: DeletedSession, name: str) -> None:
-        if not self.database.link(self.user, canonical_key(name), name, deleted.key, None):
-            raise UsageError(f"There is already a session {name!r}.", "Choose another name.")
-        self._trash.remove(deleted.key)
+        self._trash.restore(deleted, name)
 
     def share(self, name: str, user: str) -> str:
         row, user = self._require_row(name), validate(user, "user") if user else ""

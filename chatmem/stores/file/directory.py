@@ -230,8 +230,8 @@ class SessionDirectory:
             found.setdefault(file_name.rpartition(".torn-")[0], []).append(self.root / file_name)
         return found
 
-    def move_torn_files(self, name: str, target: Path, new: str) -> None:
-        """Move the torn tails of a session to where the session is moved."""
+    def move_torn_files(self, name: str, new: str) -> None:
+        """Rename the torn tails of a session with it."""
         with contextlib.suppress(OSError, StorageError):
             for torn in self.torn_files().get(name, ()):
-                self.system.rename(torn, target / f"{new}{torn.name[len(name) :]}")
+                self.system.rename(torn, self.root / f"{new}{torn.name[len(name) :]}")

@@ -333,7 +333,7 @@ class FileStore(SessionStore):
             ):
                 records = log.read()[0]
                 self.directory.move(self.path(name), self.path(new))
-                self.directory.move_torn_files(name, self.directory.root, new)
+                self.directory.move_torn_files(name, new)
                 self._update_links(name, new)
                 info = SessionInfo.from_session(Session.replay(new, records))
                 self._update_index([info], renamed=(name, new))
@@ -389,7 +389,6 @@ class FileStore(SessionStore):
                         self.directory.remove(torn)
                 else:
                     self._trash.add(self.path(name), name)
-                    self.directory.move_torn_files(name, self._trash.root, name)
                 self.directory.sync()
                 self._update_index(removed={name: data})
                 if purge and self.directory.index:
@@ -410,7 +409,7 @@ class FileStore(SessionStore):
         self.directory.make_dir()
         with self.directory.lock(name, wait=False), self.directory.changing():
             self._check_free(name, ignoring_case=False)
-            self.directory.move(self._trash.root / deleted.key, self.path(name))
+            self._trash.restore(deleted, name)
             self.directory.sync()
             if info := self._read_info(name):
                 self._update_index([info])
