@@ -91,7 +91,7 @@ class Preview(UIControl):
             if len(rows) >= height:
                 break
             for row in wrap(sanitize_line(_bounded(text[:MAX_LINE_CHARS])) if text else "", width).split("\n"):
-                while row and cell_width(row) > width:  # a long word
+                while row and len(rows) < height and cell_width(row) > width:  # a long word
                     head = pad(row, width + 1)[:-1].rstrip("…")
                     rows.append([(style, head)])
                     row = row[len(head) :] if head else ""

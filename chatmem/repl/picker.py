@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -15,7 +15,7 @@ from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.layout import BufferControl, DynamicContainer, FormattedTextControl, HSplit, VSplit, Window
 
-from chatmem.errors import ChatmemError
+from chatmem.errors import ChatmemError, SessionNotFoundError
 from chatmem.history.names import validate
 from chatmem.history.session import Session
 from chatmem.repl import fuzzy
@@ -184,7 +184,9 @@ class SessionPicker:
 
     def _filter(self) -> None:
         """Show what matches the query by name and title now, and what has it in its text a little later."""
-        self.message, self.excerpts, self.rows.selected = "", {}, 0
+        if self.mode != "delete":
+            self.message = ""
+        self.excerpts, self.rows.selected = {}, 0
         words = self.query.text.lower().split()
         self.shown = [s for s in self.sessions if fuzzy.matches(words, _names(s))] if words else self.sessions
         if words:
@@ -277,7 +279,7 @@ class SessionPicker:
 
         @keys.add("enter", filter=in_sessions)
         def open_session(event: KeyPressEvent) -> None:
-            if session := self._selected():
+            if (session := self._selected()) and self._still_exists(session):
                 event.app.exit(result=Picked(session.name))
 
         @keys.add("enter", filter=in_branches)
@@ -288,7 +290,7 @@ class SessionPicker:
         @keys.add("tab", filter=in_sessions)
         def show_branches(event: KeyPressEvent) -> None:
             if session := self._selected():
-                with self._reporting():
+                with self._reporting(session):
                     self._branches = _branches(self.store.session(session.name))
                     self.mode, self.branch_rows.selected = "branches", 0
 
@@ -339,14 +341,14 @@ class SessionPicker:
     def _rename(self, name: str) -> None:
         session = self._chosen
         if session and name != session.name:
-            with self._reporting():
+            with self._reporting(session):
                 new = validate(name)
                 self.store.rename(session.name, new)
                 self._replace(session, session._replace(name=new))
 
     def _delete(self) -> None:
         if session := self._chosen:
-            with self._reporting():
+            with self._reporting(session):
                 self.store.delete(session.name)
                 self._replace(session, None)
                 self.message = f"{session.name!r} is {self.store.deleted_note}."
@@ -358,7 +360,8 @@ class SessionPicker:
         """Bring back the session that was deleted last."""
         if self._deleted:
             with self._reporting():
-                name = self.store.restore(self._deleted.pop())
+                name = self.store.restore(self._deleted[-1])
+                self._deleted.pop()
                 self.sessions = self.store.recent_sessions(len(self.sessions) + 1)
                 self._filter()
                 self.message = f"Restored {name!r}."
@@ -370,12 +373,20 @@ class SessionPicker:
         self._filter()
         self.rows.selected = row
 
+    def _still_exists(self, session: SessionInfo) -> bool:
+        """Whether another process has not removed a session. If the store cannot say, whoever opens it reports that."""
+        with self._reporting(session):
+            self.store.find(session.name)
+        return session in self.sessions
+
     @contextlib.contextmanager
-    def _reporting(self) -> Any:
-        """Show an error in the last line."""
+    def _reporting(self, session: SessionInfo | None = None) -> Iterator[None]:
+        """Show an error in the last line. A session that does not exist any more leaves the list."""
         try:
             yield
         except ChatmemError as error:
+            if isinstance(error, SessionNotFoundError) and session:
+                self._replace(session, None)
             self.message = f"{error.message} {error.hint}".strip()
 
 

@@ -24,6 +24,7 @@ _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 _LABEL = re.compile(r"\[([^\[\]]+)\]")
 
 
+TAB_COLUMNS = 4
 PARSES_PER_CHARACTER = 8
 """How often a character of a long open part is parsed at most, on average, to find out which blocks are final."""
 
@@ -206,15 +207,20 @@ class IncrementalMarkdown:
             yield MarkdownPart(code="\n".join(done), language=fence.language, ends_code=not self._fence)
 
     def _code_line(self, line: str) -> str:
+        """A line without the indent of the fence. Of a tab that reaches beyond it, the columns remain as spaces."""
         assert self._fence is not None
-        spaces = len(line) - len(line.lstrip(" "))
-        return line[min(spaces, self._fence.indent) :]
+        columns = start = 0
+        while columns < self._fence.indent and line[start : start + 1] in (" ", "\t"):
+            columns += TAB_COLUMNS - columns % TAB_COLUMNS if line[start] == "\t" else 1
+            start += 1
+        return " " * (columns - self._fence.indent) + line[start:]
 
     def _closes(self, line: str) -> bool:
         assert self._fence is not None
         text = line.strip(" \t")
         mark = self._fence.mark
-        return len(text) >= len(mark) and not text.strip(mark[0]) and len(line) - len(line.lstrip(" ")) < 4
+        indent = line[: len(line) - len(line.lstrip(" \t"))].expandtabs(TAB_COLUMNS)
+        return len(text) >= len(mark) and not text.strip(mark[0]) and len(indent) < TAB_COLUMNS
 
     @staticmethod
     def _parse(source: str, references: References) -> list[Token]:

@@ -17,7 +17,7 @@ from pygments.token import Comment, Generic, Keyword, Name, Number, Operator, St
 from rich.cells import cell_len
 from rich.color import ColorSystem
 from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
-from rich.markdown import CodeBlock, Heading, Markdown, MarkdownElement, TableElement
+from rich.markdown import CodeBlock, Heading, ListItem, Markdown, MarkdownElement, TableElement
 from rich.segment import Segment
 from rich.style import Style
 from rich.syntax import ANSISyntaxTheme, Syntax
@@ -139,6 +139,25 @@ class WrappingTable(TableElement):
             yield part
 
 
+class CompactItem(ListItem):
+    """An item of a list without empty rows at its end, which a table has."""
+
+    def render_bullet(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        return _without_empty_end(super().render_bullet(console, options))
+
+    def render_number(self, console: Console, options: ConsoleOptions, number: int, last_number: int) -> RenderResult:
+        return _without_empty_end(super().render_number(console, options, number, last_number))
+
+
+def _without_empty_end(segments: RenderResult) -> RenderResult:
+    rows = list(Segment.split_lines(segment for segment in segments if isinstance(segment, Segment)))
+    while len(rows) > 1 and not any(segment.text.strip() for segment in rows[-1]):
+        rows.pop()
+    for row in rows:
+        yield from row
+        yield Segment.line()
+
+
 class LeftAlignedHeading(Heading):
     """A heading that is not centered."""
 
@@ -152,6 +171,7 @@ class MarkdownDocument(Markdown):
         "fence": HighlightedCode,
         "code_block": HighlightedCode,
         "heading_open": LeftAlignedHeading,
+        "list_item_open": CompactItem,
         "table_open": WrappingTable,
     }
 

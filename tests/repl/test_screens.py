@@ -103,6 +103,39 @@ def test_sessions_are_renamed_deleted_and_restored_in_the_picker(screen: Screen,
     assert len(json.loads(run("sessions", "list", "--json").stdout)) == 3
 
 
+@pytest.mark.usefixtures("three")
+def test_a_session_that_was_removed_elsewhere_leaves_the_list_and_is_not_created_again(
+    screen: Screen, run: Run
+) -> None:
+    one = screen()
+    one.until("3 of 3")
+    run("sessions", "delete", "boat", "--yes")
+    one.type("\r")
+    one.until("'boat' not found")
+    one.until(lambda _: "2 of 2" in shown(one))
+    run("sessions", "delete", "garden", "--yes")
+    one.type(DOWN + TAB)
+    one.until("'garden' not found")
+    one.until(lambda _: "1 of 1" in shown(one))
+    one.type("\r")
+    one.until("Session 'visa'")
+    assert [session["name"] for session in json.loads(run("sessions", "list", "--json").stdout)] == ["visa"]
+
+
+@pytest.mark.usefixtures("three")
+def test_a_restoration_that_failed_can_be_repeated_in_the_picker(screen: Screen, home: Path, run: Run) -> None:
+    one = screen()
+    one.until("3 of 3")
+    one.type(DELETE + "y")
+    one.until("Ctrl-Z restores it")
+    begin(home, "boat", "another one")
+    one.type(CTRL_Z)
+    one.until("already a session")
+    run("sessions", "delete", "boat", "--purge", "--yes")
+    one.type(CTRL_Z)
+    one.until("Restored 'boat'.")
+
+
 def test_tab_shows_branches_and_enter_continues_one(screen: Screen, run: Run, server: Server) -> None:
     run("chat", "-s", "tree", input="first question\n")
     chat = screen("chat", "-s", "tree")
@@ -302,7 +335,9 @@ def test_what_is_deleted_is_what_was_asked_about_even_if_the_list_changes(home: 
     picker = SessionPicker(store, Terminal())
     assert [session.name for session in picker.shown] == ["drop", "keep"]
     picker._chosen = picker._selected()
+    picker.mode, picker.message = "delete", "Delete 'drop'?"
     picker.sessions = picker.sessions[::-1]
     picker._filter()
+    assert picker.message == "Delete 'drop'?"
     picker._delete()
     assert store.names() == ["keep"]

@@ -43,12 +43,27 @@ def block(rng: random.Random, number: int, depth: int = 0) -> str:
         return f"{'#' * rng.randrange(1, 7)} {mark} {line(rng, 5)}\n"
     if kind == "fence":
         language = rng.choice(["python", "", "js", "nosuchlanguage"])
+        indent = " " * rng.choice([0, 0, 0, 1, 3])
         fence = rng.choice(["```", "~~~", "````"])
         code = "\n".join(
-            rng.choice(["def f(x):", "    return 1", "", "# comment", '"""doc', 'more"""', "日本 = 'x'", "   "])
+            rng.choice(
+                [
+                    "def f(x):",
+                    "    return 1",
+                    "",
+                    "# comment",
+                    '"""doc',
+                    'more"""',
+                    "日本 = 'x'",
+                    "   ",
+                    "\tx",
+                    " \t~~~",
+                    "\t" + fence,
+                ]
+            )
             for _ in range(rng.randrange(0, 9))
         )
-        return f"{mark}\n\n{fence}{language}\n{code}\n{fence}\n"
+        return f"{mark}\n\n{indent}{fence}{language}\n{code}\n{fence}\n"
     if kind == "bullets":
         bullet = rng.choice("-*+")
         items = []
@@ -58,6 +73,8 @@ def block(rng: random.Random, number: int, depth: int = 0) -> str:
                 items.append("  - nested " + line(rng, 4))
             if rng.random() < 0.2:
                 items.append("")
+            if rng.random() < 0.1:
+                items += ["", "  | a | b |", "  |---|---|", *["  | 1 | 2 |"] * rng.randrange(2)]
         return "\n".join(items) + "\n"
     if kind == "numbers":
         return "\n".join(f"{n}. {mark} {line(rng, 6)}" for n in range(rng.randrange(1, 3), rng.randrange(4, 13))) + "\n"
