@@ -41,7 +41,7 @@ def main() -> None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115
     try:
         raise_on_termination()
-        _run(sys.argv[1:])
+        _run(_with_command(sys.argv[1:]))
     except KeyboardInterrupt:  # before the command could handle it
         sys.exit(130)
     except OSError as error:
@@ -52,6 +52,11 @@ def main() -> None:
         raise
     finally:
         keyboard.release()
+
+
+def _with_command(arguments: list[str]) -> list[str]:
+    """The arguments with `chat` if they begin with an option that only `chat` has and other programs have as well."""
+    return ["chat", *arguments] if arguments[:1] in (["-c"], ["--continue"], ["-s"], ["--session"]) else arguments
 
 
 def _run(arguments: list[str]) -> None:

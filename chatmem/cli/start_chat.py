@@ -77,7 +77,10 @@ def pick_chat(context: CommandContext) -> None:
             return input(question)
         return ""
 
-    if picked := pick_session(store, context.terminal, ask):
+    picked = pick_session(store, context.terminal, ask)
+    if picked and not picked.name:
+        start_chat(context, picked.question)
+    elif picked:
         context.app.offline = True
         conversation = context.app.chat(picked.name)
         if picked.head and picked.head != conversation.session.head:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Container
 from pathlib import Path
@@ -27,27 +28,31 @@ def attach_files(text: str, notify: Notify = ignore_notices, pasted: Container[s
     was pasted must not be able to send files. `notify` is told about each file. Raises UsageError for directories, for
     files that do not exist and files that are not text.
     """
-    attached = []
+    attached, notices = [], []
     for quoted, bare in _MENTION.findall(text):
         mention = quoted or bare
         if re.match(r"[a-z][a-z0-9+.-]*://", mention, re.IGNORECASE):
-            notify(f"Sent as words: @{truncate(mention, 60)}. Web pages are not fetched.")
+            notices.append(f"Sent as words: @{truncate(mention, 60)}. Web pages are not fetched.")
             continue
         try:
             path = _find_file(mention, is_quoted=bool(quoted), is_pasted=mention in pasted)
             if path is None:
                 if re.search(r"\.\w{1,5}$", mention) and mention not in pasted:
-                    notify(f"Sent as words: @{truncate(mention)}. There is no such file here.")
+                    notices.append(f"Sent as words: @{truncate(mention)}. There is no such file here.")
                 continue
             if mention in pasted:
-                notify(f"{path.name} is named in pasted text and was not attached. Type @ and its path to attach it.")
+                notices.append(
+                    f"{path.name} is named in pasted text and was not attached. Type @ and its path to attach it."
+                )
                 continue
             content = _read_text(path)
         except OSError as error:
             raise UsageError(f"Cannot read {truncate(mention)!r}: {error.strerror}.") from error
-        notify(f"Attached {path.name}: {len(content):,} characters.")
+        notices.append(f"Attached {path.name}: {len(content):,} characters.")
         fence = "`" * max(3, 1 + max(map(len, re.findall(r"`+", content)), default=0))
         attached.append(f"{path.name}:\n{fence}\n{content.rstrip(chr(10))}\n{fence}")
+    for notice in notices:
+        notify(notice)
     return "\n\n".join([text, *attached])
 
 
@@ -68,8 +73,17 @@ def _find_file(mention: str, is_quoted: bool, is_pasted: bool) -> Path | None:
         raise UsageError(f"{truncate(trimmed)!r} is a directory.", "Name one of its files.")
     if "/" in mention or is_quoted or _is_file_name(trimmed):
         missing = mention if is_quoted else trimmed
-        raise UsageError(f"{truncate(missing)!r} does not exist.", 'Quote a path that contains spaces: @"my notes.txt"')
+        hint = "" if is_quoted or not _begins_with_a_word(trimmed) else 'Quote a path with spaces: @"my notes.txt"'
+        raise UsageError(f"{truncate(missing)!r} does not exist. Nothing was sent.", hint)
     return None
+
+
+def _begins_with_a_word(path: str) -> bool:
+    """Whether there is a file whose path is this one, a space, and more."""
+    with contextlib.suppress(OSError, ValueError):
+        expanded = Path(path).expanduser()
+        return any(found.name.startswith(f"{expanded.name} ") for found in expanded.parent.iterdir())
+    return False
 
 
 def _is_file_name(word: str) -> bool:

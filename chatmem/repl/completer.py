@@ -26,6 +26,8 @@ MAX_SESSIONS = 100
 MAX_PATHS = 500
 """How many paths are offered."""
 MAX_BRANCH_CHARS = 60
+MIN_GROUP_WIDTH = 60
+"""Columns of a terminal from which on the menu has groups and arguments, besides what a command does."""
 SWITCH = (("on", ""), ("off", ""))
 OPTION_VALUES = {
     "reasoning_effort": ("low", "medium", "high"),
@@ -92,6 +94,8 @@ class ReplCompleter(Completer):
             label = one.group if one.group != group else ""
             group = one.group
             meta: AnyFormattedText = [("class:group", f"{label:<9}"), ("", f"{one.usage}  {one.help}".strip())]
+            if self.repl.terminal.width < MIN_GROUP_WIDTH:
+                meta = one.help
             yield Completion(completion.text, completion.start_position, completion.display, meta)
 
     @cached_property
@@ -142,7 +146,9 @@ class ReplCompleter(Completer):
             yield f"{given},{field.name}=", str(field.metadata.get("help", ""))
 
     def _models(self, typed: str) -> Words:
-        yield from self._available_models
+        """The available models, the one in use last."""
+        current = self.repl.chat.turn_config.model.name
+        yield from sorted(self._available_models, key=lambda entry: entry[0] == current)
 
     @cached_property
     def _available_models(self) -> list[tuple[str, str]]:

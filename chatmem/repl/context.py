@@ -49,6 +49,9 @@ class ReplContext(Protocol):
     def open_session(self, name: str, head: str | None = None) -> None:
         """Continue with another session, or start it. `head` is the end of the branch to continue, if not the last."""
 
+    def ask(self, question: str) -> None:
+        """Show a question, and send it with the files it names."""
+
     def show_question(self, text: str) -> None:
         """Print a question that is asked again."""
 

@@ -40,7 +40,7 @@ HELP = (
     *(f"{mark} {decision}" for decision, mark in MARKS.items()),
 )
 
-KEYS = ("Space pins", "x excludes", "q leaves", "Enter expands", "? help", "u undoes", "s summary", "Tab asks")
+KEYS = ("Space pins", "? help", "Enter expands", "x excludes", "q leaves", "Tab asks", "u undoes", "s summary")
 ROW_STYLES = {"pinned": "class:warn", "sent": "", "shortened": "", "recalled": "class:good"}
 
 Lines = list[tuple[str, str]]
@@ -67,7 +67,7 @@ class ContextScreen:
         self.message = ""
         self.shows_help = False
         self._expanded: set[int] = set()
-        """The first turns of the runs that are expanded."""
+        """The turns of the runs that are expanded: a run stays so when one of its turns leaves it."""
         self._undo: list[tuple[int, dict[str, bool]]] = []
         self._task: asyncio.Task[None] | None = None
         self.context = chat.plan(question or None)
@@ -155,7 +155,7 @@ class ContextScreen:
     def _render_row(self, number: int, width: int) -> StyleAndTextTuples:
         kind, row, is_run, in_run = self._rows[number]
         if kind != "turn":
-            return [("class:accent", f"  {'':>9} {row.tokens:>6,}  "), ("", row.title)]
+            return [("class:accent", f"  {'':>8} {row.tokens:>6,}  "), ("", row.title)]
         arrow = ("▾" if row.first in self._expanded else "▸") if is_run else " "
         head = (
             f"{arrow}{'  ' if in_run else ''}{MARKS[row.decision]} {row.numbers:>{7 - 2 * in_run}} {row.tokens:>6,}  "
@@ -170,6 +170,8 @@ class ContextScreen:
     def _keys(self) -> StyleAndTextTuples:
         if self.message:
             return [("class:warn", sanitize_line(self.message))]
+        if get_app().layout.has_focus(self.question):
+            return [("class:keys", keys_that_fit("Enter goes back to the turns", "shown is what this question gets"))]
         return [("class:keys", keys_that_fit(*KEYS))]
 
     def _preview(self) -> Lines:
@@ -243,7 +245,7 @@ class ContextScreen:
         def toggle_run(event: KeyPressEvent) -> None:
             chosen = self._rows[self._list.selected] if self._rows else None
             if chosen and chosen.is_run:
-                self._expanded ^= {chosen.row.first}
+                self._expanded ^= set(range(chosen.row.first, chosen.row.last + 1))
                 self._set_rows()
 
         keys.add(" ", filter=in_rows)(lambda event: self._toggle("pinned"))

@@ -22,7 +22,7 @@ from prompt_toolkit.styles import Style
 from chatmem.repl.typed_ahead import hand_over
 from chatmem.terminal import keyboard
 from chatmem.terminal.colors import Colors, ansi_color
-from chatmem.terminal.sanitize import sanitize_line
+from chatmem.terminal.sanitize import sanitize
 from chatmem.terminal.tables import pad
 from chatmem.terminal.terminal import Terminal, cell_width, wrap
 
@@ -34,6 +34,7 @@ MIN_PREVIEW_ROWS = 18
 """Rows of a screen from which on there is a preview below the list."""
 
 T = TypeVar("T")
+TAB_COLUMNS = 4
 MAX_LINE_CHARS = 5_000
 """How much of a line is shown in a preview."""
 _INVISIBLE = r"[\u0300-\u036f\u200b-\u200f\u20d0-\u20ff\ufe00-\ufe0f]"
@@ -64,7 +65,7 @@ class ListView(UIControl):
             return line
         missing = width - sum(cell_width(part[1]) for part in line)
         line = [*line, ("", " " * max(0, missing))]
-        return [(f"{part[0]} class:selected", part[1]) for part in line]
+        return [("class:selected", part[1]) for part in line]  # a faint part would look like another selection
 
     def move(self, rows: int) -> None:
         self.selected = max(0, min(self.selected + rows, self.count() - 1))
@@ -74,6 +75,8 @@ class ListView(UIControl):
         steps = {"up": -1, "c-p": -1, "down": 1, "c-n": 1}
         for key, step in steps.items():
             keys.add(key, filter=filter)(lambda event, step=step: self.move(step))
+        keys.add("home", filter=filter)(lambda event: self.move(-self.count()))
+        keys.add("end", filter=filter)(lambda event: self.move(self.count()))
         keys.add("pageup", filter=filter)(lambda event: self.move(1 - self._height))
         keys.add("pagedown", filter=filter)(lambda event: self.move(self._height - 1))
 
@@ -90,7 +93,8 @@ class Preview(UIControl):
         for style, text in self.lines():
             if len(rows) >= height:
                 break
-            for row in wrap(sanitize_line(_bounded(text[:MAX_LINE_CHARS])) if text else "", width).split("\n"):
+            line = sanitize(_bounded(text[:MAX_LINE_CHARS]).expandtabs(TAB_COLUMNS)).replace("\n", " ")
+            for row in wrap(line, width).split("\n"):
                 while row and len(rows) < height and cell_width(row) > width:  # a long word
                     head = pad(row, width + 1)[:-1].rstrip("…")
                     rows.append([(style, head)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -17,6 +17,7 @@ from prompt_toolkit.layout import BufferControl, DynamicContainer, FormattedText
 
 from chatmem.errors import ChatmemError, SessionNotFoundError
 from chatmem.history.names import validate
+from chatmem.history.records import Message
 from chatmem.history.session import Session
 from chatmem.repl import fuzzy
 from chatmem.repl.list_view import (
@@ -31,10 +32,10 @@ from chatmem.repl.list_view import (
 )
 from chatmem.stores import SessionInfo, SessionStore
 from chatmem.stores.base import no_progress
-from chatmem.stores.search import Query
+from chatmem.stores.search import CONTEXT_CHARS, Hit, Query
 from chatmem.terminal.sanitize import sanitize_line
-from chatmem.terminal.tables import pad, print_sessions, relative_time
-from chatmem.terminal.terminal import Terminal, cell_width
+from chatmem.terminal.tables import fit_around, pad, print_sessions, relative_time
+from chatmem.terminal.terminal import Terminal
 
 FIRST_SESSIONS = 100
 """How many sessions the first screen has. The others are read after it was shown."""
@@ -54,14 +55,16 @@ class Picked(NamedTuple):
     """A session, and the message at the end of the branch to continue. None for the current branch."""
 
     name: str
+    """Empty for a new session."""
     head: str | None = None
+    question: str = ""
+    """The first question of a new session."""
 
 
 class _Branch(NamedTuple):
-    head: str
-    question: str
-    reply: str
-    time: str
+    """The end of a branch: a question, and its reply if there is one."""
+
+    messages: Sequence[Message]
     is_current: bool
 
 
@@ -76,9 +79,11 @@ def pick_session(
         picked: Picked | None = SessionPicker(store, terminal, current).run()
         return picked
     sessions = store.recent_sessions(MAX_LISTED)
-    print_sessions(terminal, sessions)
-    name = ask("Open which session? Enter opens none: ").strip()
-    return Picked(store.find(name)) if name else None
+    print_sessions(terminal, sessions, numbered=True)
+    answer = ask("Open which one, by number or name? + starts a new one, Enter opens none: ").strip()
+    if answer.isdecimal() and 0 < int(answer) <= len(sessions) and store.lookup(answer) is None:
+        return Picked(sessions[int(answer) - 1].name)
+    return Picked("" if answer == "+" else store.find(answer)) if answer else None
 
 
 class SessionPicker:
@@ -88,12 +93,15 @@ class SessionPicker:
         self.store, self.terminal, self.current = store, terminal, current
         self.sessions = store.recent_sessions(FIRST_SESSIONS)
         self.shown = self.sessions
-        self.excerpts: dict[str, str] = {}
-        """Where the text was found, by session."""
+        self.hits: dict[str, Hit] = {}
+        """Where the text was found first, by session."""
+        self._named: set[str] = set()
+        """The sessions that the query finds by name or title."""
         self.mode: Literal["sessions", "branches", "rename", "delete"] = "sessions"
         self.message = ""
         self._branches: list[_Branch] = []
-        self._previews: dict[str, list[tuple[str, str]]] = {}
+        self._previews: dict[tuple[str, str], list[tuple[str, str]]] = {}
+        """By session, and the message that was found."""
         self._chosen: SessionInfo | None = None
         """What is to be renamed or deleted: the list may change before the user has answered."""
         self._deleted: list[str] = []
@@ -108,8 +116,8 @@ class SessionPicker:
         """Show the picker. Returns what was picked."""
         query, name = Window(BufferControl(self.query), height=1), Window(BufferControl(self.new_name), height=1)
         lists = with_preview(self.rows, Preview(self._preview))
-        branches, keys = Window(self.branch_rows), text_line(self._keys)
-        naming = VSplit([Window(FormattedTextControl("New name: "), width=10, height=1, style="class:heading"), name])
+        branches, keys = with_preview(self.branch_rows, Preview(self._branch_preview)), text_line(self._keys)
+        naming = VSplit([Window(FormattedTextControl(self._naming), dont_extend_width=True, height=1), name])
         mark = Window(FormattedTextControl("> "), width=2, height=1, style="class:heading")
         body = HSplit(
             [
@@ -126,6 +134,8 @@ class SessionPicker:
 
     def _count(self) -> Window:
         def text() -> StyleAndTextTuples:
+            if self.mode == "branches":
+                return [("class:faint", f"{len(self._branches):,} branches")]
             more = "" if self._is_complete else "+"
             return [("class:faint", f"{len(self.shown):,} of {len(self.sessions):,}{more}")]
 
@@ -137,10 +147,15 @@ class SessionPicker:
         if self.message:
             return [("class:warn", sanitize_line(self.message))]
         if self.mode == "branches":
-            return [("class:keys", keys_that_fit("Enter opens this branch", "Esc goes back"))]
+            return [("class:keys", keys_that_fit("Enter continues this branch", "Esc goes back"))]
         undo = ["Ctrl-Z restores"] if self._deleted else []
-        keys = ("Enter opens", "Esc leaves", *undo, "Del deletes", "F2 renames", "Tab branches")
+        new = "Ctrl-O asks this in a new one" if self.query.text.strip() else "Ctrl-O new"
+        keys = ("Enter opens", "Esc leaves", new, *undo, "Del deletes", "F2 renames", "Tab branches")
         return [("class:keys", keys_that_fit(*keys))]
+
+    def _naming(self) -> StyleAndTextTuples:
+        message = f"{sanitize_line(self.message)} " if self.message else ""
+        return [("class:warn", message), ("class:heading", "New name: ")]
 
     # Rows
 
@@ -148,7 +163,8 @@ class SessionPicker:
         session = self.shown[number]
         used = f"{relative_time(session.last_active):>12}"
         name_width = min(max(12, width // 4), 24)
-        excerpt = self.excerpts.get(session.name, "") if self.query.text.strip(' "') else ""
+        hit = self.hits.get(session.name) if session.name not in self._named else None
+        excerpt = hit.excerpt if hit and self.query.text.strip(' "') else ""
         title_width = width - name_width - 3 - (len(used) + 1 if width >= 60 else 0)
         row: StyleAndTextTuples = [
             ("class:bold", f" {pad(sanitize_line(session.name), name_width)} "),
@@ -161,10 +177,7 @@ class SessionPicker:
     def _highlighted(self, excerpt: str, width: int) -> StyleAndTextTuples:
         """As much of an excerpt as fits, with what was found in it."""
         query, text = Query.parse(self.query.text), sanitize_line(excerpt)
-        first = next(iter(query.spans(text)), (0, 0))[0]
-        if first > width // 2 and cell_width(text) > width:
-            text = "…" + text[first - width // 2 :]
-        text = pad(text, width)
+        text = fit_around(text, next(iter(query.spans(text)), (0, 0))[0], width)
         parts: StyleAndTextTuples = []
         end = 0
         for start, stop in query.spans(text):
@@ -176,9 +189,10 @@ class SessionPicker:
     def _branch_row(self, number: int, width: int) -> StyleAndTextTuples:
         branch = self._branches[number]
         mark = "●" if branch.is_current else "○"
-        text = f"{mark} {branch.question} → {branch.reply}"
-        used = f"{relative_time(branch.time):>12}"
-        return [("", " " + pad(sanitize_line(text), width - len(used) - 2)), ("class:faint", " " + used)]
+        question, *reply = (sanitize_line(message.content[:200]) for message in branch.messages)
+        used = f"{relative_time(branch.messages[-1].time):>12}"
+        text = " → ".join([pad(question, max(1, width // 3)).rstrip(), *reply])  # branches often differ in the reply
+        return [("", f" {mark} {pad(text, max(1, width - len(used) - 4))}"), ("class:faint", f" {used}")]
 
     # Finding
 
@@ -186,9 +200,10 @@ class SessionPicker:
         """Show what matches the query by name and title now, and what has it in its text a little later."""
         if self.mode != "delete":
             self.message = ""
-        self.excerpts, self.rows.selected = {}, 0
+        self.hits, self.rows.selected = {}, 0
         words = self.query.text.lower().split()
         self.shown = [s for s in self.sessions if fuzzy.matches(words, _names(s))] if words else self.sessions
+        self._named = {session.name for session in self.shown}
         if words:
             self._in_background(self._search(self.query.text))
 
@@ -196,22 +211,18 @@ class SessionPicker:
         await asyncio.sleep(SEARCH_DELAY)
         if text != self.query.text:
             return
-        excerpts = await in_thread(lambda: self._find_text(text))
+        hits = await in_thread(lambda: self._find_text(text))
         if text != self.query.text or self.mode != "sessions":
             return
-        listed = {session.name for session in self.shown}
-        self.excerpts = {name: excerpt for name, excerpt in excerpts.items() if name not in listed}
-        selected = self._selected()
-        self.shown = [s for s in self.sessions if s.name in listed or s.name in self.excerpts]
-        if selected in self.shown:
-            self.rows.selected = self.shown.index(selected)
+        self.hits = hits
+        self.shown = [*self.shown, *(s for s in self.sessions if s.name in hits and s.name not in self._named)]
 
-    def _find_text(self, text: str) -> dict[str, str]:
-        """The sessions with a message that has these words, and the words with what stands around them."""
-        found: dict[str, str] = {}
+    def _find_text(self, text: str) -> dict[str, Hit]:
+        """The sessions with a message that has these words, and the first such message of each."""
+        found: dict[str, Hit] = {}
         with contextlib.suppress(ChatmemError):
             for hit in self.store.search(Query.parse(text)):
-                found.setdefault(hit.session, hit.excerpt)
+                found.setdefault(hit.session, hit)
                 if len(found) >= MAX_FOUND or text != self.query.text:
                     break
         return found
@@ -238,21 +249,33 @@ class SessionPicker:
             self._in_background(self._read_all())
         session = self._selected()
         if session is None:
-            return [("class:faint", "No session has this." if self.query.text else "No sessions.")]
-        if session.name not in self._previews:
-            self._previews[session.name] = []
-            self._in_background(self._read_preview(session))
+            return [("class:faint", "No session has this. Enter asks it in a new one.")]
+        hit = self.hits.get(session.name)
+        key = session.name, hit.message if hit else ""
+        if key not in self._previews:
+            self._previews[key] = []
+            self._in_background(self._read_preview(session, hit))
         turns = f"{session.turns:,} turns" if session.turns != 1 else "1 turn"
         about = " · ".join(
             filter(None, (turns, session.model or "", session.memory or "", f"begun {session.created[:10]}"))
         )
-        return [("class:heading", session.title), ("class:faint", about), *self._previews[session.name]]
+        return [("class:heading", session.title), ("class:faint", about), *self._previews[key]]
 
-    async def _read_preview(self, session: SessionInfo) -> None:
+    def _branch_preview(self) -> list[tuple[str, str]]:
+        selected = self.branch_rows.selected
+        return _message_lines(self._branches[selected].messages) if selected < len(self._branches) else []
+
+    async def _read_preview(self, session: SessionInfo, hit: Hit | None) -> None:
+        """Read what is shown of a session: its last turn, or the message with the text that was found."""
         if session.messages <= MAX_PREVIEWED_MESSAGES:
             with contextlib.suppress(ChatmemError):
                 found = await in_thread(lambda: self.store.session(session.name))
-                self._previews[session.name] = _last_turn(found)
+                if hit and hit.message in found.messages:
+                    lines = _found_lines(found.messages[hit.message], hit, Query.parse(self.query.text))
+                    self._previews[session.name, hit.message] = lines
+                else:
+                    last = found.turns[-1].messages if found.turns else ()
+                    self._previews[session.name, ""] = _message_lines(last)
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         async def run() -> None:
@@ -277,15 +300,23 @@ class SessionPicker:
         self.rows.bind_keys(keys, in_sessions)
         self.branch_rows.bind_keys(keys, in_branches)
 
+        @keys.add("c-o", filter=in_sessions)
+        def new_session(event: KeyPressEvent) -> None:
+            event.app.exit(result=Picked("", question=self.query.text.strip()))
+
         @keys.add("enter", filter=in_sessions)
         def open_session(event: KeyPressEvent) -> None:
-            if (session := self._selected()) and self._still_exists(session):
+            session = self._selected()
+            if session is None:
+                new_session(event)
+            elif self._still_exists(session):
                 event.app.exit(result=Picked(session.name))
 
         @keys.add("enter", filter=in_branches)
         def open_branch(event: KeyPressEvent) -> None:
             if (session := self._selected()) and self._branches:
-                event.app.exit(result=Picked(session.name, self._branches[self.branch_rows.selected].head))
+                head = self._branches[self.branch_rows.selected].messages[-1].id
+                event.app.exit(result=Picked(session.name, head))
 
         @keys.add("tab", filter=in_sessions)
         def show_branches(event: KeyPressEvent) -> None:
@@ -300,7 +331,7 @@ class SessionPicker:
         @keys.add("escape", filter=renaming)
         @keys.add("c-c", filter=renaming)
         def go_back(event: KeyPressEvent) -> None:
-            self.mode = "sessions"
+            self.mode, self.message = "sessions", ""
             event.app.layout.focus(query)
 
         @keys.add("f2", filter=in_sessions)
@@ -313,9 +344,9 @@ class SessionPicker:
 
         @keys.add("enter", filter=renaming)
         def accept_name(event: KeyPressEvent) -> None:
-            self._rename(self.new_name.text)
-            self.mode = "sessions"
-            event.app.layout.focus(query)
+            if self._rename(self.new_name.text):
+                self.mode = "sessions"
+                event.app.layout.focus(query)
 
         @keys.add("delete", filter=in_sessions & Condition(lambda: self.query.document.is_cursor_at_the_end))
         def delete(event: KeyPressEvent) -> None:
@@ -338,13 +369,15 @@ class SessionPicker:
         keys.add("c-d", filter=in_sessions & Condition(lambda: not self.query.text))(leave)
         return keys
 
-    def _rename(self, name: str) -> None:
-        session = self._chosen
+    def _rename(self, name: str) -> bool:
+        """Rename the session that was chosen. False if that failed, and another name may work."""
+        session, self.message = self._chosen, ""
         if session and name != session.name:
             with self._reporting(session):
                 new = validate(name)
                 self.store.rename(session.name, new)
                 self._replace(session, session._replace(name=new))
+        return not self.message or session not in self.sessions
 
     def _delete(self) -> None:
         if session := self._chosen:
@@ -369,7 +402,7 @@ class SessionPicker:
     def _replace(self, old: SessionInfo, new: SessionInfo | None) -> None:
         row = self.rows.selected
         self.sessions = list(filter(None, (new if s is old else s for s in self.sessions)))
-        self._previews.pop(old.name, None)
+        self._previews = {key: lines for key, lines in self._previews.items() if key[0] != old.name}
         self._filter()
         self.rows.selected = row
 
@@ -396,10 +429,10 @@ def _names(session: SessionInfo) -> str:
     return f"{session.name} {session.title}".lower()
 
 
-def _last_turn(session: Session) -> list[tuple[str, str]]:
-    """The lines of the last turn with their styles."""
+def _message_lines(messages: Sequence[Message]) -> list[tuple[str, str]]:
+    """The first lines of messages with their styles."""
     lines: list[tuple[str, str]] = []
-    for message in session.turns[-1].messages if session.turns else ():
+    for message in messages:
         is_question = message.role == "user"
         lines.append(("", ""))
         for number, line in enumerate(message.content.strip().split("\n")[:MAX_PREVIEW_LINES]):
@@ -408,11 +441,22 @@ def _last_turn(session: Session) -> list[tuple[str, str]]:
     return lines
 
 
+def _found_lines(message: Message, hit: Hit, query: Query) -> list[tuple[str, str]]:
+    """The lines of a message from the one with the text that was found on, which begins near that text."""
+    where = f"turn {hit.turn}" if hit.turn else "another branch"
+    lines = message.content.split("\n")
+    found = next((number for number, line in enumerate(lines) if query.spans(line)), 0)
+    first = next(iter(query.spans(lines[found])), (0, 0))[0]
+    if first > CONTEXT_CHARS:
+        lines[found] = "…" + lines[found][first - CONTEXT_CHARS :]
+    shown = [("class:question" if query.spans(line) else "", line) for line in lines[found : found + MAX_PREVIEW_LINES]]
+    return [("class:faint", f"{where} · {hit.role} · {relative_time(hit.time)}"), ("", ""), *shown]
+
+
 def _branches(session: Session) -> list[_Branch]:
     found = []
     for leaf in session.leaves():
         question = leaf if leaf.role == "user" else session.messages.get(leaf.parent or "", leaf)
-        texts = [" ".join(message.content[:200].split()) for message in (question, leaf)]
-        reply = texts[1] if question is not leaf else ""
-        found.append(_Branch(leaf.id, texts[0], reply, leaf.time, leaf.id == session.head))
+        messages = (question, leaf) if question is not leaf else (leaf,)
+        found.append(_Branch(messages, leaf.id == session.head))
     return found

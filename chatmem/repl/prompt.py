@@ -59,6 +59,8 @@ class Prompt:
         self._session: PromptSession[str] | None = None
         self._prefilled = ""
         self._items: list[toolbar.ToolbarItem] = []
+        self._chooses_model = False
+        """Whether Enter takes the model that the menu offers first."""
 
     def read(self, ready: Callable[[], None] | None = None) -> str:
         """The next message. `ready` is called once keys are taken. Raises EOFError and KeyboardInterrupt."""
@@ -70,6 +72,7 @@ class Prompt:
         if not text:  # text that is edited and sent again may come from a paste
             self.pastes.named_files.clear()
         hand_over(self._input)
+        self._chooses_model = False
         try:
             typed = self._session.prompt("> ", default=text, pre_run=ready)
         finally:
@@ -212,6 +215,15 @@ class Prompt:
         @keys.add("enter", filter=completion_is_selected & ~is_searching)
         def accept_completion(event: KeyPressEvent) -> None:
             event.current_buffer.complete_state = None
+            if self._chooses_model:
+                send(event)
+
+        @keys.add("enter", filter=~is_searching & ~completion_is_selected & Condition(self._has_model_menu))
+        def accept_model(event: KeyPressEvent) -> None:
+            state = event.current_buffer.complete_state
+            assert state
+            event.current_buffer.apply_completion(state.completions[0])
+            send(event)
 
         @keys.add("c-c", filter=~is_searching)
         def clear(event: KeyPressEvent) -> None:
@@ -242,6 +254,7 @@ class Prompt:
             event.current_buffer.text = "/model "
             event.current_buffer.cursor_position = len("/model ")
             event.current_buffer.start_completion()
+            self._chooses_model = True
 
         @keys.add(Keys.BracketedPaste)
         def paste(event: KeyPressEvent) -> None:
@@ -251,6 +264,10 @@ class Prompt:
 
     def _shown_paste(self, text: str) -> str:
         return self.pastes.placeholder(text, self.repl.terminal.size().lines)
+
+    def _has_model_menu(self) -> bool:
+        state = self._session.default_buffer.complete_state if self._session else None
+        return self._chooses_model and state is not None and bool(state.completions)
 
     def _run_command_line(self, line: str, event: KeyPressEvent) -> None:
         """Run a command. What was typed stays in the prompt."""

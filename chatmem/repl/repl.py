@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator
 from chatmem.app import App
 from chatmem.chat.chat import Chat
 from chatmem.errors import Action, ChatmemError, UsageError
+from chatmem.history.session import Session
 from chatmem.models.base import StreamChunk
 from chatmem.process import freeze_gc, on_suspend, switch_threads_often
 from chatmem.repl.actions import describe_action
@@ -43,6 +44,8 @@ class Repl:
         self.reasoning = ""
         self.bell = app.config.settings.screen.bell
         self._preloaded = False
+        self._unshown: Session | None = None
+        """The session whose last turn is shown once Markdown can be rendered."""
         self._warned = False
         terminal.describe_action = describe_action
         app.notify = self.notify
@@ -59,8 +62,8 @@ class Repl:
             with on_suspend(keyboard.release, keyboard.hold):
                 self.print_banner()
                 if question and question.strip():
-                    self.show_question(question)
-                    self.run_safely(lambda: self.send(self._attach_files(question)))
+                    self._show_last_turn()
+                    self.run_safely(lambda: self.ask(question))
                 self._loop()
         finally:
             self.close()
@@ -100,7 +103,14 @@ class Repl:
         self.terminal.info(f"Session {self.chat.name!r}{title} · {turns} · last used {used}")
         if self.chat.open_error:
             self.terminal.error(self.chat.open_error)
-        print_last_turn(self.terminal, session)
+        self._unshown = session
+        if self._preloaded or not self.terminal.interactive or self.terminal.plain:
+            self._show_last_turn()
+
+    def _show_last_turn(self) -> None:
+        session, self._unshown = self._unshown, None
+        if session:
+            print_last_turn(self.terminal, session)
 
     def _has_sessions(self) -> bool:
         try:
@@ -112,6 +122,7 @@ class Repl:
         """Run a command or send a message. Never raises for what was typed."""
         if not line.strip():
             return
+        self._show_last_turn()
         if self.prompt.multiline and line.strip() not in self.prompt.pastes.pasted_texts:
             line = line.rstrip("\n")  # in multiline mode, Enter was pressed before the key that sends
         if is_command(line):
@@ -151,6 +162,11 @@ class Repl:
         except UsageError:
             self.prompt.prefill(line)
             raise
+
+    def ask(self, question: str) -> None:
+        """Show a question, and send it with the files it names."""
+        self.show_question(question)
+        self.send(self._attach_files(question))
 
     def send(self, text: str) -> None:
         """Send a message. If it could not even be stored, it is put back into the prompt."""
@@ -230,4 +246,5 @@ class Repl:
         finally:
             freeze_gc()
         self._preloaded = True
+        self.prompt.print_above(self._show_last_turn)
         self.prompt.refresh()

@@ -27,12 +27,11 @@ def toolbar_items(chat: Chat, app: App) -> list[ToolbarItem]:
     bar = "▰" * round(share * BAR_WIDTH) + "▱" * (BAR_WIDTH - round(share * BAR_WIDTH))
     name, model = sanitize_line(chat.name), sanitize_line(chat.turn_config.model.name)
     usage = f"{context.tokens:,}/{context.budget:,} {context.counter.method}"
-    reason = f"{context.tokens:,} of {context.budget:,} {context.counter.method}; {limit_reason(context)}"
     items: list[ToolbarItem] = [
         (name, name, name, truncate(name, 20), truncate(name, 8)),
         (model, model, model, truncate(model, 20), truncate(model, 8)),
         (format_spec(context.strategy), context.strategy.name),
-        (f"{bar} {reason}", reason, f"{bar} {usage}", usage, f"{share:.0%}"),
+        (f"{bar} {usage}; {limit_reason(context)}", f"{bar} {usage}", usage, usage, f"{share:.0%}"),
     ]
     replies = [m for m in chat.session.path if m.role == "assistant" and m.usage]
     if replies and (reported := replies[-1].usage) and reported.cached and reported.prompt:

@@ -28,17 +28,34 @@ def print_context(terminal: Terminal, context: ContextPlan, session: Session, ev
     messages = pluralize(len(context.messages), "message")
     terminal.write_wrapped(f"{session.name} · {format_spec(context.strategy)} · {usage} · {messages}")
     breakdown = context.token_breakdown
+    if terminal.plain:
+        _print_plain(terminal, context, every_turn)
+        return
     cells = bar_cells(breakdown, max(10, min(terminal.width - 2, MAX_BAR_WIDTH)))
     bar = "".join(
         terminal.styled(text, style if style == "dim" else f"{style} reverse", terminal.out) for text, style in cells
     )
     terminal.raw(bar + "\n")
     terminal.write_wrapped(legend(breakdown) + "\n")
+    _print_notices(terminal, context)
+    for line in _turn_lines(context, terminal.width if terminal.interactive else PIPE_WIDTH, every_turn):
+        terminal.write(line)
+
+
+def _print_plain(terminal: Terminal, context: ContextPlan, every_turn: bool) -> None:
+    """Print the parts and the turns in words, without figures drawn of characters."""
+    sizes = context.token_breakdown
+    terminal.write_wrapped(", ".join(f"{name} {sizes[name]:,}" for name, _, _ in PARTS if sizes.get(name)) + ".")
+    _print_notices(terminal, context)
+    for row in turn_rows(context) if every_turn else map(as_one, runs(turn_rows(context))):
+        turns = f"Turn {row.first}" if row.first == row.last else f"Turns {row.first} to {row.last}"
+        terminal.write_wrapped(f"{turns}, {row.tokens:,} tokens, {row.reason}: {row.title}")
+
+
+def _print_notices(terminal: Terminal, context: ContextPlan) -> None:
     for notice in context.notices:
         is_shown_here = notice.action and notice.action.kind == "show_context"
         terminal.write_wrapped(f"! {notice.text if is_shown_here else terminal.notice_text(notice)}")
-    for line in _turn_lines(context, terminal.width if terminal.interactive else PIPE_WIDTH, every_turn):
-        terminal.write(line)
 
 
 def legend(breakdown: dict[str, int]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
 
@@ -11,10 +12,17 @@ from chatmem.history.session import Session, Turn
 from chatmem.recall import Recalled, search_words
 from chatmem.stores.search import Hit, Query
 from chatmem.terminal.sanitize import sanitize, sanitize_line
-from chatmem.terminal.tables import pad, relative_time
+from chatmem.terminal.tables import fit_around, pad, relative_time
 from chatmem.terminal.terminal import MIN_WIDTH, Terminal, cell_width, wrap
 
 PIPE_WIDTH = 120
+MIN_SHOWN_ROWS = 12
+"""How many rows of the last reply are shown on a small screen."""
+MAX_QUESTION_ROWS = 6
+PASSAGE_LETTERS = 30
+"""How many letters of a passage are looked for in the rows of a reply."""
+MAX_TURN_ROWS = 40
+"""How many rows of a message are shown when a turn is looked at."""
 
 
 def print_conversation(terminal: Terminal, session: Session) -> None:
@@ -60,24 +68,51 @@ def print_tree(terminal: Terminal, session: Session) -> None:
         stack += [(child, depth + (len(following) > 1)) for child in reversed(following)]
 
 
-def print_last_turn(terminal: Terminal, session: Session, max_lines: int = 12) -> None:
-    """Print the last turn, dimmed, in at most `max_lines` lines."""
+def print_last_turn(terminal: Terminal, session: Session) -> None:
+    """Print the last turn, of a reply that is longer than the screen its end."""
     if session.turns:
-        print_turn(terminal, session.turns[-1], max_lines)
+        rows = max(MIN_SHOWN_ROWS, terminal.size().lines - MAX_QUESTION_ROWS - 4)
+        _print_turn(terminal, session.turns[-1], lambda shown: len(shown) - rows, rows)
     if session.unanswered:
         terminal.notify("This question has no reply yet.", Action("retry"))
 
 
-def print_turn(terminal: Terminal, turn: Turn, max_lines: int = 40) -> None:
-    """Print a turn, dimmed, in at most `max_lines` lines."""
+def print_turn(terminal: Terminal, turn: Turn, passage: str = "") -> None:
+    """Print a turn, of a long reply the part with a passage."""
+    _print_turn(terminal, turn, lambda shown: _row_of(passage, shown) - 1, MAX_TURN_ROWS)
+
+
+def _print_turn(terminal: Terminal, turn: Turn, start: Callable[[list[str]], int], max_rows: int) -> None:
+    """Print a turn, of a reply with more rows than `max_rows` those from `start(rows)` on."""
+    render = _markdown_renderer(terminal)
     for message in turn.messages:
-        mark = ">" if message.role == "user" else " "
-        lines = message.content.strip().split("\n")
-        lines = lines if len(lines) <= max_lines // 2 else [*lines[: max_lines // 2 - 1], "…"]
-        for line in lines:
-            terminal.info(f"{mark} {line[: terminal.width * 2]}")
-        if message.role == "assistant" and message.status != "complete":
-            terminal.info(f"  ({message.status})")
+        if message.role == "user":
+            rows = wrap(sanitize(f"> {message.content.strip()}"), terminal.width).split("\n")
+            for row in [*rows[:MAX_QUESTION_ROWS], *["…"] * (len(rows) > MAX_QUESTION_ROWS)]:
+                terminal.info_line(row)
+            continue
+        text = sanitize(message.content.strip("\n"))
+        rows = render(text) if render else wrap(text, terminal.width).split("\n")
+        first = max(0, min(start(rows), len(rows) - max_rows))
+        shown = rows[first : first + max_rows]
+        terminal.raw("\n".join([*["…"] * (first > 0), *shown, *["…"] * (first + len(shown) < len(rows)), ""]))
+        if message.status != "complete":
+            terminal.info(f"({message.status})")
+        if render:
+            terminal.raw("\n")
+
+
+def _row_of(passage: str, rows: Sequence[str]) -> int:
+    """The row in which a passage begins. 0 if it is not found."""
+    wanted = _letters(passage)[:PASSAGE_LETTERS]
+    letters = [_letters(re.sub(r"\x1b\[[\d;]*m", "", row)) for row in rows]
+    position = "".join(letters).find(wanted)
+    ends = itertools.accumulate(map(len, letters))
+    return next((row for row, end in enumerate(ends) if end > position), 0) if position > 0 else 0
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text))
 
 
 def print_hits(terminal: Terminal, hits: Iterable[Hit], query: Query) -> int:
@@ -87,7 +122,12 @@ def print_hits(terminal: Terminal, hits: Iterable[Hit], query: Query) -> int:
         count += 1
         where = f"turn {hit.turn}" if hit.turn else "another branch"
         terminal.dim_line(f"{hit.session} · {where} · {hit.role} · {relative_time(hit.time)}")
-        terminal.write_highlighted(f"  {hit.excerpt}", query.spans(f"  {hit.excerpt}"))
+        excerpt = hit.excerpt
+        if terminal.interactive:
+            excerpt = sanitize_line(excerpt)
+            first = next(iter(query.spans(excerpt)), (0, 0))[0]
+            excerpt = fit_around(excerpt, first, max(1, terminal.width - 2)).rstrip()
+        terminal.write_highlighted(f"  {excerpt}", query.spans(f"  {excerpt}"))
     return count
 
 

@@ -22,6 +22,7 @@ MAX_TYPED_AHEAD = 1 << 24
 
 _PASTE_START, _PASTE_END = b"\x1b[200~", b"\x1b[201~"
 _UNFINISHED_SEQUENCE = re.compile(rb"\x1b\[[0-9;]*\Z")
+_SEQUENCE = re.compile(rb"\x1b(?:\[[0-9;]*[@-~]?|O[@-~]|[ -~])?")
 _before: list[Any] | None = None
 """The modes of the terminal before `hold`. None if the keyboard is not held."""
 _typed = b""
@@ -110,6 +111,20 @@ def unfinished_paste() -> bytes:
     global _typed
     typed, _typed = _typed, b""
     return typed
+
+
+def typed_line() -> str:
+    """What was typed since the last prompt ended, as one line with ⏎ for Enter. It is not taken, and may be hostile."""
+    global _typed
+    if _before is not None:
+        _typed += _read()
+    text = ""
+    for character in _SEQUENCE.sub(b"", _typed).decode("utf-8", "replace"):
+        if character in "\b\x7f":
+            text = text[:-1]
+        elif character.isprintable() or character in "\r\n":
+            text += "⏎ " if character in "\r\n" else character
+    return text
 
 
 def watch_focus(on: bool) -> None:

@@ -17,7 +17,8 @@ from pygments.token import Comment, Generic, Keyword, Name, Number, Operator, St
 from rich.cells import cell_len
 from rich.color import ColorSystem
 from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
-from rich.markdown import CodeBlock, Heading, ListItem, Markdown, MarkdownElement, TableElement
+from rich.markdown import CodeBlock, Heading, HorizontalRule, ListItem, Markdown, MarkdownElement, TableElement
+from rich.rule import Rule
 from rich.segment import Segment
 from rich.style import Style
 from rich.syntax import ANSISyntaxTheme, Syntax
@@ -139,6 +140,13 @@ class WrappingTable(TableElement):
             yield part
 
 
+class Line(HorizontalRule):
+    """A thematic break."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Rule(style=console.get_style("markdown.hr", default="none"))
+
+
 class CompactItem(ListItem):
     """An item of a list without empty rows at its end, which a table has."""
 
@@ -171,6 +179,7 @@ class MarkdownDocument(Markdown):
         "fence": HighlightedCode,
         "code_block": HighlightedCode,
         "heading_open": LeftAlignedHeading,
+        "hr": Line,
         "list_item_open": CompactItem,
         "table_open": WrappingTable,
     }

@@ -20,6 +20,7 @@ from typing import Self
 
 from chatmem.errors import Action, Notice
 from chatmem.process import on_suspend
+from chatmem.terminal import keyboard
 from chatmem.terminal.incremental_markdown import IncrementalMarkdown
 from chatmem.terminal.markdown_renderer import MarkdownRenderer, appended_text, visible_width
 from chatmem.terminal.open_block import OpenBlock
@@ -113,8 +114,7 @@ class MarkdownStream:
 
     def _paint(self) -> None:
         while not self._ended:
-            is_spinning = self._thinking_since or not self._texts
-            self._changed.wait(SPINNER_SECONDS if is_spinning else 1.0)  # to count the seconds of a wait
+            self._changed.wait(SPINNER_SECONDS)  # to show the seconds of a wait, and what is typed
             self._changed.clear()
             started = time.thread_time()
             try:
@@ -227,6 +227,8 @@ class MarkdownStream:
         lines += self._open_block.rows(height)
         if notice := self._waiting_notice():
             lines = [*lines, self._dim(pad(notice, size.columns - 1).rstrip())]
+        if typed := sanitize_line(keyboard.typed_line()):
+            lines = [*lines, self._dim("> " + _end_that_fits(typed, size.columns - 3))]
         return lines[-height:]
 
     def _waiting_notice(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
@@ -22,3 +23,20 @@ def progress(terminal: Terminal, items: Sequence[T], task: str) -> Iterator[T]:
 
     with Progress(console=Console(file=terminal.err, no_color=not terminal.colors.accent), transient=True) as bar:
         yield from bar.track(items, description=task)
+
+
+@contextlib.contextmanager
+def waiting(terminal: Terminal, task: str) -> Iterator[None]:
+    """Show on `err` that the block is at work, and for how many seconds."""
+    if not is_tty(terminal.err) or terminal.plain:
+        terminal.info(f"{task}.")
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(file=terminal.err, no_color=not terminal.colors.accent)
+    columns = SpinnerColumn(), TextColumn(task, markup=False), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True) as shown:
+        shown.add_task("", total=None)
+        yield

@@ -23,12 +23,17 @@ _UNITS = (
 """Units of relative times: name, seconds, and up to how many of them are shown."""
 
 
-def print_sessions(terminal: Terminal, sessions: Sequence[SessionInfo]) -> None:
+def print_sessions(terminal: Terminal, sessions: Sequence[SessionInfo], numbered: bool = False) -> None:
     """Print sessions in columns: on a terminal with how long ago they were used, into a pipe with the time."""
-    headings = ("name", "title", "last used", "turns", "model", "memory")
+    headings: tuple[str, ...] = ("name", "title", "last used", "turns", "model", "memory")
     used = relative_time if terminal.interactive else str
+    rows: list[tuple[str, ...]]
     rows = [(s.name, _title(s), used(s.last_active), str(s.turns), s.model or "", s.memory or "") for s in sessions]
-    print_columns(terminal, headings, rows, numbers={3}, flexible=1)
+    if numbered:
+        headings, rows = ("n", *headings), [(str(number), *row) for number, row in enumerate(rows, 1)]
+        print_columns(terminal, headings, rows, numbers={0, 4}, flexible=2)
+    else:
+        print_columns(terminal, headings, rows, numbers={3}, flexible=1)
 
 
 def print_trash(terminal: Terminal, deleted: Sequence[DeletedSession]) -> None:
@@ -57,15 +62,16 @@ def print_columns(
 ) -> None:
     """Print rows in columns. Columns in `numbers` are right-aligned.
 
-    If the terminal is too narrow, the last columns are dropped and the `flexible` one shrinks. Into a pipe, cells are
-    separated by tabs, and the headings are printed only with `always_headings`.
+    If the terminal is too narrow, the last columns are dropped and the `flexible` one shrinks. So are last columns
+    that are empty. Into a pipe, cells are separated by tabs, and the headings are printed only with `always_headings`.
     """
     rows = [[sanitize_line(cell) for cell in row] for row in rows]
     if not terminal.interactive:
         if lines := [*([headings] if always_headings else ()), *rows]:
             terminal.write("\n".join(map("\t".join, lines)))
         return
-    table = [list(headings), *rows]
+    columns = max((number for row in rows for number, cell in enumerate(row, 1) if cell), default=len(headings))
+    table = [row[:columns] for row in [list(headings), *rows]]
     widths = _column_widths(table, terminal.width, flexible)
     lines = []
     for number, row in enumerate(table):
@@ -102,6 +108,13 @@ def pad(text: str, width: int, right: bool = False) -> str:
         text = text.rstrip() + "…"
     spaces = " " * (width - cell_width(text))
     return spaces + text if right else text + spaces
+
+
+def fit_around(text: str, position: int, width: int) -> str:
+    """The text in exactly `width` columns, from such a place on that what stands at a position is seen."""
+    if position > width // 2 and cell_width(text) > width:
+        text = "…" + text[position - width // 2 :]
+    return pad(text, width)
 
 
 def relative_time(time: str) -> str:

@@ -12,6 +12,8 @@ from chatmem.cli import chat
 from chatmem.cli.main import plain_chat_options
 from chatmem.cli.start_chat import start_chat
 from chatmem.cli.typer_app import build_app
+from tests.conftest import Run
+from tests.server import Server
 
 ACCEPTED = [
     ["chat"],
@@ -63,3 +65,9 @@ def test_every_form_is_left_to_typer_or_means_the_same(monkeypatch: pytest.Monke
 def test_a_shell_that_asks_for_completions_is_answered_by_typer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("_CHATMEM_COMPLETE", "complete_bash")
     assert plain_chat_options(["chat"]) is None
+
+
+def test_an_option_of_chat_without_a_command_is_a_chat(run: Run, server: Server) -> None:
+    run("chat", "-s", "one", input="hello\n")
+    assert "3 messages; last: again" in run("-c", input="again\n").stdout
+    assert "5 messages; last: more" in run("-s", "one", input="more\n").stdout

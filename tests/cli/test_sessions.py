@@ -282,7 +282,7 @@ def test_titles_are_cut_between_words(run: Run, store: FileStore) -> None:
     begin(store, "a", "remember everything about the extraordinarily comfortable accommodation in Lisbon and Porto")
     title = json.loads(run("sessions", "list", "--json").stdout)[0]["title"]
     assert title == "remember everything about the extraordinarily comfortable accommodation in…"
-    one = TerminalSession(program=[sys.executable, "-m", "chatmem", "sessions", "list"], columns=76)
+    one = TerminalSession(program=[sys.executable, "-m", "chatmem", "sessions", "list"], columns=58)
     one.wait_for_exit()
     assert "remember everything about the…" in one.everything
 

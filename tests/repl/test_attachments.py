@@ -88,3 +88,15 @@ def test_two_pastes_of_one_size_have_different_placeholders() -> None:
     assert marks == ["[pasted 1500 lines]", "[pasted 1500 lines #2]", "[pasted 1500 lines]"]
     assert pastes.expand(f"{marks[0]} and {marks[1]}") == f"{one} and {two}"
     assert pastes.placeholder("short") == "short"
+
+
+def test_nothing_is_said_to_be_attached_if_another_file_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "my list.txt").write_text("hello")
+    notices = Notices()
+    with pytest.raises(UsageError, match="Nothing was sent") as caught:
+        attach_files(f"@{tmp_path}/notes.txt and @{tmp_path}/missing.txt", notices)
+    assert notices == [] and caught.value.hint == ""
+    with pytest.raises(UsageError) as caught:
+        attach_files(f"see @{tmp_path}/my list.txt", notices)
+    assert "Quote a path" in caught.value.hint

@@ -29,7 +29,7 @@ def test_every_command_is_in_a_group_and_explained_with_an_example(type_keys: Ty
             assert f"/{one.name}" in shown
             assert one.example.startswith(f"/{one.name} ") or not one.usage, one.name
     assert "Example: /retry" in type_keys("/help /retry\r") and "Example: /clear" in type_keys("/help clear\r")
-    assert "/pin N" in type_keys("/help memory\r")
+    assert "/pin [N]" in type_keys("/help memory\r")
 
 
 def test_copy_without_a_number_offers_the_code_blocks(type_keys: TypeKeys, server: Server) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import Run
 from tests.fakes import wait_until
-from tests.repl.test_pty import CTRL_C, Gate, Start, TerminalSession, asked, ready, start
+from tests.repl.test_pty import CTRL_C, Gate, Start, TerminalSession, asked, in_reply, ready, start
 from tests.server import Server
 
 __all__ = ["start"]
@@ -43,11 +43,7 @@ def program(path: Path, script: str) -> str:
 
 def test_a_file_that_a_paste_names_is_not_attached_after_ctrl_c(start: Start, server: Server, home: Path) -> None:
     (home / "secret.txt").write_text("a secret of mine")
-    gate = Gate(server, "streaming")
-    one = start("-s", "t")
-    ready(one)
-    one.type("go\r")
-    one.until("What arrived.")
+    gate, one = in_reply(start, server)
     one.type(f"\x1b[200~see @{home}/secret.txt please\x1b[201~" + CTRL_C)
     one.until("secret.txt please")
     gate.go.set()
@@ -59,11 +55,7 @@ def test_a_file_that_a_paste_names_is_not_attached_after_ctrl_c(start: Start, se
 
 def test_a_long_paste_during_a_reply_is_a_placeholder_after_ctrl_c(start: Start, server: Server) -> None:
     text = "\n".join(f"line {number}" for number in range(48))
-    gate = Gate(server, "streaming")
-    one = start("-s", "t")
-    ready(one)
-    one.type("go\r")
-    one.until("What arrived.")
+    gate, one = in_reply(start, server)
     one.type(f"\x1b[200~{text}\x1b[201~" + CTRL_C)
     one.until("[pasted 48 lines]")
     gate.go.set()
@@ -75,11 +67,7 @@ def test_a_long_paste_during_a_reply_is_a_placeholder_after_ctrl_c(start: Start,
 @pytest.mark.parametrize("cut", [0, 4, 9])
 def test_a_paste_that_has_not_ended_when_a_reply_ends_stays_one_message(start: Start, server: Server, cut: int) -> None:
     text = "\x1b[200~one\rtwo"
-    gate = Gate(server, "streaming")
-    one = start("-s", "t")
-    ready(one)
-    one.type("go\r")
-    one.until("What arrived.")
+    gate, one = in_reply(start, server)
     one.type(text[: len(text) - cut])
     gate.go.set()
     one.until("The rest.")

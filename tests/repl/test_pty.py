@@ -21,7 +21,7 @@ from chatmem.history.records import header
 from chatmem.stores import open_store
 from tests.conftest import Run
 from tests.fakes import wait_until
-from tests.server import OK, Server, delta
+from tests.server import OK, Server, delta, stream
 
 CTRL_C, CTRL_D = "\x03", "\x04"
 
@@ -133,6 +133,16 @@ def ready(session: TerminalSession) -> None:
     session.until(lambda text: "\n>" in text)
 
 
+def in_reply(start: Start, server: Server) -> tuple[Gate, TerminalSession]:
+    """A chat in the middle of its first reply, and what lets the reply go on."""
+    gate = Gate(server, "streaming")
+    one = start("-s", "t")
+    ready(one)
+    one.type("go\r")
+    one.until("What arrived.")
+    return gate, one
+
+
 def test_a_question_is_answered_and_ctrl_d_quits(start: Start, server: Server) -> None:
     one = start("-s", "t")
     ready(one)
@@ -233,6 +243,63 @@ def test_what_was_typed_ahead_does_not_answer_a_question_of_the_program(start: S
     assert "Nothing was changed." in one.everything
 
 
+def test_what_is_typed_during_a_reply_is_shown_below_it_until_the_prompt_is_back(start: Start, server: Server) -> None:
+    gate, one = in_reply(start, server)
+    one.type("second\rthirx\x7fd\x1b[D")
+    one.until("> second⏎ third")
+    gate.go.set()
+    one.until("last: second")
+    one.until("\n> third")
+    assert "⏎" not in one.everything
+
+
+def test_a_resumed_session_shows_its_last_reply_as_markdown(start: Start, server: Server) -> None:
+    server.answers = [stream("A **bold** word.\n\n```python\nprint(1)\n```\n")]
+    one = start("-s", "t")
+    ready(one)
+    one.type("go\r")
+    one.until("print(1)")
+    one.type(CTRL_D)
+    one.wait_for_exit()
+    two = start("-s", "t")
+    two.until("── 1 · python")
+    assert "A bold word." in two.everything and "> go" in two.everything and two.everything.count("print(1)") == 1
+    two.type("next\r")
+    two.until("last: next")
+
+
+def test_a_long_last_reply_shows_its_end(start: Start, server: Server) -> None:
+    server.answers = [stream("\n\n".join(f"paragraph {number}" for number in range(90)))]
+    one = start("-s", "t")
+    ready(one)
+    one.type("go\r")
+    one.until("paragraph 89")
+    one.type(CTRL_D)
+    one.wait_for_exit()
+    two = start("-s", "t")
+    two.until("paragraph 89")
+    assert "…" in two.everything and "paragraph 50" not in two.everything
+
+
+def test_enter_takes_the_model_that_the_menu_offers(start: Start, server: Server) -> None:
+    server.models = [{"id": name} for name in ("alpha-1", "beta-2", "gamma-3")]
+    one = start("-s", "t")
+    ready(one)
+    one.type("go\r")
+    one.until("last: go")
+    one.type("\x18m")
+    one.until("beta-2")
+    one.type("\x1b[B\x1b[B\r")
+    one.until(lambda text: "Model: " in text)
+    first = re.findall(r"Model: (\S+),", one.everything)[-1]
+    one.type("\x18mbeta")
+    one.until("/model beta")
+    one.until(lambda text: "beta-2" in text.rpartition("/model beta")[2])
+    one.type("\r")
+    one.until("Model: beta-2")
+    assert first != "beta"
+
+
 def test_a_paste_of_three_lines_is_one_message(start: Start, server: Server) -> None:
     one = start("-s", "t")
     ready(one)
@@ -258,11 +325,7 @@ def test_a_long_paste_shows_its_number_of_lines_and_is_sent_completely(start: St
 def test_a_signal_during_a_reply_stores_it_and_exits(
     start: Start, server: Server, run: Run, sent: signal.Signals, code: int
 ) -> None:
-    gate = Gate(server, "streaming")
-    one = start("-s", "t")
-    ready(one)
-    one.type("go\r")
-    one.until("What arrived.")
+    gate, one = in_reply(start, server)
     one.process.kill(sent)
     assert one.wait_for_exit() == code
     gate.go.set()
@@ -270,11 +333,7 @@ def test_a_signal_during_a_reply_stores_it_and_exits(
 
 
 def test_a_terminal_that_is_closed_during_a_reply_loses_nothing(start: Start, server: Server, run: Run) -> None:
-    gate = Gate(server, "streaming")
-    one = start("-s", "t")
-    ready(one)
-    one.type("go\r")
-    one.until("What arrived.")
+    gate, one = in_reply(start, server)
     one.process.close(force=False)
     gate.go.set()
     wait_until(lambda: not one.process.isalive())
@@ -282,11 +341,7 @@ def test_a_terminal_that_is_closed_during_a_reply_loses_nothing(start: Start, se
 
 
 def test_a_resize_during_a_reply_is_handled(start: Start, server: Server) -> None:
-    gate = Gate(server, "streaming")
-    one = start("-s", "t")
-    ready(one)
-    one.type("go\r")
-    one.until("What arrived.")
+    gate, one = in_reply(start, server)
     for columns in (40, 100, 20, 80):
         one.process.setwinsize(24, columns)
         one.screen.resize(24, columns)

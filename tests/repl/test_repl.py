@@ -284,7 +284,7 @@ def test_the_toolbar_shows_what_fits(repl: Repl) -> None:
 
     repl.prompt.refresh()
     items = repl.prompt._items
-    assert [item[0] for item in items[:3]] == ["work", "test-model", "summary"] and " of 6,144 " in items[3][0]
+    assert [item[0] for item in items[:3]] == ["work", "test-model", "summary"] and "/6,144 " in items[3][0]
     assert fit_to_width(items, 60).count("▱") == 10 and fit_to_width(items, 50).endswith("estimated")
     assert fit_to_width(items, 32).endswith("%") and fit_to_width(items, 3) in ("wo…", "wor")
     long = [("x" * 64, "x" * 19 + "…", "x" * 7 + "…"), *items[1:]]

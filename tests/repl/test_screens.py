@@ -97,7 +97,9 @@ def test_sessions_are_renamed_deleted_and_restored_in_the_picker(screen: Screen,
     one.type(CTRL_Z)
     one.until("Restored 'visa'.")
     one.type(DOWN + F2 + "\x15boats\r")  # a name that is taken
-    one.until("already a session")
+    one.until("already a session 'boats'.")
+    one.type("2\r")  # the name can be corrected
+    one.until(lambda _: " boats2 " in shown(one))
     one.type(CTRL_C)
     assert one.wait_for_exit() == 0
     assert len(json.loads(run("sessions", "list", "--json").stdout)) == 3
@@ -154,6 +156,37 @@ def test_tab_shows_branches_and_enter_continues_one(screen: Screen, run: Run, se
     assert [m["content"] for m in server.chats[-1]["messages"] if m["role"] == "user"] == ["first question", "and now?"]
 
 
+@pytest.mark.usefixtures("three")
+def test_ctrl_o_asks_what_was_typed_in_a_new_session(screen: Screen, run: Run, server: Server) -> None:
+    one = screen()
+    one.until("Ctrl-O new")
+    one.type("red boats?")
+    one.until("Ctrl-O asks this in a new one")
+    one.type("\x0f")
+    one.until("last: red boats?")
+    one.type("/open\r")
+    one.until("of 4")
+    one.type("nothing has this")
+    one.until("Enter asks it in a new one")
+    one.type("\r")
+    one.until("last: nothing has this")
+    assert len(json.loads(run("sessions", "list", "--json").stdout)) == 5
+
+
+@pytest.mark.usefixtures("server")
+def test_sessions_found_by_name_come_first_and_the_preview_shows_what_was_found(screen: Screen, home: Path) -> None:
+    long = "word " * 100 + "a quite hidden Xanadu here.\nand the line after it"
+    begin(home, "older", "xanadu trip?", "yes", day=1)
+    begin(home, "newer", "a question", long, "another question", "the last reply", day=2)
+    one = screen()
+    one.until("2 of 2")
+    one.type("xanadu")
+    one.until(lambda _: "2 of 2" in shown(one) and shown(one).index(" older ") < shown(one).index(" newer "))
+    one.type(DOWN)
+    one.until(lambda _: "turn 1 · assistant" in shown(one) and "and the line after it" in shown(one))
+    assert "the last reply" not in shown(one)
+
+
 def test_escape_leaves_the_picker_and_without_sessions_a_chat_starts(
     screen: Screen, home: Path, server: Server
 ) -> None:
@@ -205,7 +238,7 @@ def test_the_context_screen_pins_excludes_and_undoes_with_the_change_of_the_budg
     one.until(lambda _: bool(re.search(r"○ +3 ", shown(one))))
     one.type(DOWN * 3 + " ")
     one.until(lambda _: "Turn 3 is pinned: +" in shown(one))
-    one.type(DOWN * 9 + "x")
+    one.type(DOWN * 10 + "x")
     one.until("Turn 12 is excluded:")
     assert [n for n, (pinned, _) in enumerate(flags(run, "long"), 1) if pinned] == [3]
     assert [n for n, (_, excluded) in enumerate(flags(run, "long"), 1) if excluded] == [12]
@@ -275,17 +308,17 @@ def test_the_plain_theme_lists_and_asks_instead_of_drawing_screens(
     begin(home, "boat", "Which boat?", "The **red** one.\n\n| a | b |\n|---|---|\n| 1 | 2 |")
     (home / "config.toml").open("a").write('\n[screen]\ntheme = "plain"\n')
     one = screen()
-    one.until("Open which session?")
-    one.type("boat\r")
+    one.until("Open which one")
+    one.type("1\r")
     one.until("Session 'boat'")
     one.type("hello\r")
     one.until("3 messages")
     one.type("/context\r")
-    one.until("sent verbatim")
+    one.until("tokens, sent verbatim: hello")
     one.type(CTRL_D)
     assert one.wait_for_exit() == 0
     drawn = one.raw.decode("utf-8", "replace")
-    assert not re.search("[\u2500-\u259f\u2800-\u28ff]", drawn) and "\x1b[3" not in drawn and "\x1b[?1049h" not in drawn
+    assert not re.search("[\u2500-\u25ff\u2800-\u28ff]", drawn) and "\x1b[3" not in drawn and "\x1b[?1049h" not in drawn
 
 
 @pytest.mark.usefixtures("three")

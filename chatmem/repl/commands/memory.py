@@ -13,6 +13,7 @@ from chatmem.repl.commands.base import command, parse_number
 from chatmem.repl.context import ReplContext
 from chatmem.terminal.context_view import print_comparison, print_context, print_why, turns_text
 from chatmem.terminal.pager import paged
+from chatmem.terminal.progress import waiting
 from chatmem.text import span_text, truncate
 
 MAX_LISTED_MATCHES = 12
@@ -61,17 +62,17 @@ def why(repl: ReplContext, argument: str) -> None:
     print_why(repl.terminal, repl.chat.session, turn.number, repl.chat.facts.texts())
 
 
-@command("pin", "N", "/pin 3")
+@command("pin", "[N]", "/pin 3")
 def pin(repl: ReplContext, argument: str) -> None:
-    """Always send turn N verbatim."""
-    turn = _set_flags(repl, argument, pinned=True)
+    """Always send turn N verbatim, by default the last one."""
+    turn = _set_flags(repl, argument or _last_number(repl), pinned=True)
     repl.terminal.info(f"Turn {turn.number} is pinned and always sent. /unpin {turn.number} removes the pin.")
 
 
-@command("unpin", "N", "/unpin 3")
+@command("unpin", "[N]", "/unpin 3")
 def unpin(repl: ReplContext, argument: str) -> None:
-    """Remove the pin from turn N."""
-    turn = _set_flags(repl, argument, pinned=False)
+    """Remove the pin from turn N, by default from the last one."""
+    turn = _set_flags(repl, argument or _last_number(repl), pinned=False)
     repl.terminal.info(f"Unpinned turn {turn.number}.")
 
 
@@ -102,9 +103,9 @@ def compact(repl: ReplContext, argument: str) -> None:
             repl.terminal.info("Nothing was changed.")
             return
         strategy = SummaryStrategy()
-    repl.terminal.info("Summarising. Ctrl-C cancels.")
     try:
-        segment = repl.chat.summary.summarize(repl.chat.turn_config, strategy, repl.chat.counter, argument)
+        with waiting(repl.terminal, "Summarising; Ctrl-C cancels"):
+            segment = repl.chat.summary.summarize(repl.chat.turn_config, strategy, repl.chat.counter, argument)
     except KeyboardInterrupt:
         repl.terminal.info("Cancelled. Nothing was changed.")
         return
@@ -200,6 +201,10 @@ def _set_flags(repl: ReplContext, argument: str, **flags: bool) -> Turn:
     turn = repl.chat.set_turn_flags(parse_number(argument), **flags)
     _warn_of_lost_summary(repl, before)
     return turn
+
+
+def _last_number(repl: ReplContext) -> str:
+    return str(repl.chat.turn(None).number)
 
 
 def _span(repl: ReplContext, segment: Summary) -> str:

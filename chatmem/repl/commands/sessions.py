@@ -39,7 +39,9 @@ def open(repl: ReplContext, argument: str) -> None:
     if not argument:
         picked = pick_session(store, repl.terminal, repl.prompt.ask, repl.chat.name if repl.chat.exists else "")
         if picked:
-            repl.open_session(picked.name, picked.head)
+            repl.open_session(picked.name or store.unused_name(), picked.head)
+            if picked.question:
+                repl.ask(picked.question)
         return
     try:
         repl.open_session(store.find(argument))
@@ -93,7 +95,7 @@ def recall(repl: ReplContext, argument: str) -> None:
     repl.open_session(passage.session)
     if passage.turn:
         repl.terminal.info(f"Turn {passage.turn}:")
-        print_turn(repl.terminal, repl.chat.turn(passage.turn))
+        print_turn(repl.terminal, repl.chat.turn(passage.turn), passage.text)
 
 
 @command("rename", "NAME", "/rename lisbon")
