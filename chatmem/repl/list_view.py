@@ -115,13 +115,12 @@ def text_line(text: Callable[[], StyleAndTextTuples], style: str = "") -> Window
 
 
 def keys_that_fit(*hints: str) -> str:
-    """The hints that fit on one line, the most important ones first."""
+    """The hints that fit on one line, of which the first ones are the most important."""
     width, line = get_app().output.get_size().columns, ""
     for hint in hints:
         longer = f"{line} · {hint}" if line else hint
-        if cell_width(longer) > width:
-            break
-        line = longer
+        if cell_width(longer) <= width:
+            line = longer
     return line
 
 

@@ -13,7 +13,15 @@ from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
-from prompt_toolkit.layout import BufferControl, DynamicContainer, FormattedTextControl, HSplit, VSplit, Window
+from prompt_toolkit.layout import (
+    BufferControl,
+    DynamicContainer,
+    FormattedTextControl,
+    HSplit,
+    VSplit,
+    Window,
+    WindowAlign,
+)
 
 from chatmem.errors import ChatmemError, SessionNotFoundError
 from chatmem.history.names import validate
@@ -140,7 +148,7 @@ class SessionPicker:
             return [("class:faint", f"{len(self.shown):,} of {len(self.sessions):,}{more}")]
 
         window = text_line(text)
-        window.width = 20
+        window.width, window.align = 20, WindowAlign.RIGHT
         return window
 
     def _keys(self) -> StyleAndTextTuples:

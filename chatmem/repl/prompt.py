@@ -337,7 +337,7 @@ def prompt_style(colors: Colors) -> Style:
             "completion-menu.completion.current": "noinherit reverse",
             "completion-menu.meta.completion": f"noinherit {ansi_color(colors.faint)}",
             "completion-menu.meta.completion.current": "noinherit reverse",
-            "completion-menu.completion fuzzymatch.outside": "",
+            "completion-menu.completion fuzzymatch.outside": "fg:default",
             "completion-menu.completion fuzzymatch.inside": "bold",
             "completion-menu.completion fuzzymatch.inside.character": f"bold {ansi_color(colors.accent)}",
             "completion-menu.completion.current fuzzymatch.inside.character": "bold",

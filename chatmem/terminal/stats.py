@@ -16,6 +16,8 @@ from chatmem.terminal.terminal import Terminal, cell_width
 from chatmem.text import pluralize
 
 BAR_WIDTH = 20
+MIN_BAR_SCREEN = 72
+"""Columns of a terminal from which on bars are drawn."""
 SHOWN_DAYS = 30
 
 
@@ -101,7 +103,8 @@ def print_stats(terminal: Terminal, statistics: Statistics) -> None:
             widest, most = max(map(cell_width, map(sanitize_line, table))), max(t.replies for t in table.values())
             for key, totals in table.items():
                 bar = "▇" * max(1, round(totals.replies * BAR_WIDTH / most))
-                terminal.write(f"  {pad(sanitize_line(key), widest)}  {bar:<{BAR_WIDTH}}  {totals.summary()}")
+                bar = f"  {bar:<{BAR_WIDTH}}" if terminal.width >= MIN_BAR_SCREEN and not terminal.plain else ""
+                terminal.write_wrapped(f"  {pad(sanitize_line(key), widest)}{bar}  {totals.summary()}")
 
 
 def print_usage(terminal: Terminal, session: Session, prices: Mapping[str, Price]) -> None:
