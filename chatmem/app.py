@@ -12,7 +12,7 @@ from typing import Any
 
 from chatmem.chat.chat import Chat
 from chatmem.chat.fact_book import FactBook
-from chatmem.chat.turn_config import TurnConfig
+from chatmem.chat.turn_config import ResolveTurn, TurnConfig
 from chatmem.config import loading
 from chatmem.config.loading import Config, Layer
 from chatmem.config.schema import parse_duration
@@ -68,6 +68,9 @@ class App:
     progress: Progress = no_progress
     offline: bool = False
     """Whether the offline model is used if no other model is configured."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of a program, which those of a session override."""
+    uses_config_file: bool = True
 
     _reported: list[list[str]] = field(default_factory=list)
     _cache: _ConfigCache | None = None
@@ -92,14 +95,16 @@ class App:
         if invalid and invalid not in self._reported:
             self._reported.append(invalid)
             self.notify(f"Ignored invalid settings of this session: {', '.join(invalid)}.")
-        layers = [Layer("session", SCHEMA.nested(valid)), Layer("flags", SCHEMA.nested(self.flags))]
+        layers = [Layer("defaults", SCHEMA.nested(self.defaults))] if self.defaults else []
+        layers += [Layer("session", SCHEMA.nested(valid)), Layer("flags", SCHEMA.nested(self.flags))]
         return loading.resolve(SCHEMA, [*self._current_cache().layers, *layers])
 
     def _current_cache(self) -> _ConfigCache:
         """The cache for the config file and the flags as they are now. Empty after a change of either."""
-        version = loading.file_version(self.paths.config), dict(self.flags)
+        path = self.paths.config if self.uses_config_file else None
+        version = path and loading.file_version(path), dict(self.flags)
         if self._cache is None or self._cache.version != version:
-            self._cache = _ConfigCache(version, loading.base_layers(SCHEMA, self.paths.config))
+            self._cache = _ConfigCache(version, loading.base_layers(SCHEMA, path))
         return self._cache
 
     # Stores
@@ -129,17 +134,20 @@ class App:
         store: SessionStore | None = None,
         read_only: bool = False,
         facts: FactBook | None = None,
+        resolve: ResolveTurn | None = None,
+        external_id: str | None = None,
     ) -> Chat:
         """The chat on a session. See `Chat`. By default it is told the facts about the user of the store."""
         return Chat(
             store or self.store,
             name,
-            self.resolve_turn,
+            resolve or self.resolve_turn,
             self._forward,
             self.wait,
             initial_settings,
             read_only,
             facts=facts or self.facts,
+            external_id=external_id,
         )
 
     @cached_property

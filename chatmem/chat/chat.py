@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
@@ -68,10 +68,12 @@ class Chat:
         initial_settings: Record | None = None,
         read_only: bool = False,
         facts: FactBook | None = None,
+        external_id: str | None = None,
     ) -> None:
         """Open session `name`. If it does not exist, its first record creates it.
 
         `initial_settings` are stored in the session. With `read_only`, nothing is locked, repaired or stored.
+        `external_id` is the name that a program gave a new session, see `name_for_id`.
         """
         self.journal = Journal(store, name, notify, wait)
         self.background = BackgroundSummaries()
@@ -80,6 +82,8 @@ class Chat:
         """The question of the current or last turn. None if it could not be stored."""
         self.last_reply: Message | None = None
         """The last reply that was stored. None if nothing arrived."""
+        self.last_plan: ContextPlan | None = None
+        """What the model was sent for it."""
         self._reply_seconds = 0.0
         self._resolve = resolve
         self._overrides: Record = {}
@@ -92,7 +96,7 @@ class Chat:
             self.journal.load()
             return
         initial_settings = initial_settings or {}
-        self.journal.open(initial_settings)
+        self.journal.open(initial_settings, external_id)
         stored = self.session.settings
         changed = {
             n: v for n, v in initial_settings.items() if current_names({n: stored.get(n)}) != current_names({n: v})
@@ -174,7 +178,7 @@ class Chat:
 
     def _stream(self, context: ContextPlan) -> Iterator[StreamChunk]:
         """Send a context, and store what arrives with its status."""
-        model = self.turn_config.model
+        model, self.last_plan = self.turn_config.model, context
         reply = Message(
             new_id(), self.session.head, "assistant", "", utc_now(), model.name, plan_digest=context.digest()
         )
@@ -374,6 +378,16 @@ class Chat:
     def rename(self, name: str) -> None:
         """Give the session another name. Raises UsageError if it is taken."""
         self.journal.rename(name)
+
+    def append(self, messages: Iterable[tuple[str, str]]) -> None:
+        """Add messages, each a role and a content, to the end of the conversation, all or none. Raises StorageError."""
+        with self._transaction(required=True):
+            records, parent = [], self.session.head
+            for role, content in messages:
+                message = Message(new_id(), parent, role, fix_surrogates(content), utc_now())
+                records.append(message.record())
+                parent = message.id
+            self.journal.append(*records, required=True)
 
     def update_settings(self, **settings: Any) -> None:
         """Store settings in this session, and use them from now on. None resets a setting."""

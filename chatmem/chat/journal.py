@@ -58,13 +58,13 @@ class Journal:
         """Read the session without opening it for writing. Raises SessionNotFoundError."""
         self.session = self.store.session(self.name)
 
-    def open(self, initial_settings: Record) -> None:
-        """Open the session. One that does not exist is created with its first record."""
+    def open(self, initial_settings: Record, external_id: str | None = None) -> None:
+        """Open the session. One that does not exist is created with its first record, and has the `external_id`."""
         name = None
         with contextlib.suppress(StorageError):
             name = self.store.lookup(self.name)
         if name is None:
-            self._unsaved = [header(self.name)]
+            self._unsaved = [header(self.name) | ({"external_id": external_id} if external_id is not None else {})]
             self._unsaved += [{"type": "settings", **initial_settings}] if initial_settings else []
             self._apply(self._unsaved)
             return

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from chatmem.chat.usage import Statistics
 from chatmem.cli.command import command
 from chatmem.cli.fast_params import FastParamsGroup
 from chatmem.cli.options import AllOrName, Json, MaybeName, Name, New, Purge, Yes, session_names
@@ -29,7 +30,7 @@ from chatmem.terminal.conversation_view import print_conversation, print_hits, p
 from chatmem.terminal.pager import paged
 from chatmem.terminal.progress import progress
 from chatmem.terminal.sanitize import sanitize_line
-from chatmem.terminal.stats import Statistics, print_stats
+from chatmem.terminal.stats import print_stats
 from chatmem.terminal.tables import print_sessions, print_trash
 from chatmem.terminal.terminal import is_tty
 from chatmem.text import pluralize

@@ -50,10 +50,10 @@ def resolve(schema: ConfigSchema, layers: list[Layer]) -> Config:
     return Config(from_mapping(schema.settings_class, table), origins)
 
 
-def base_layers(schema: ConfigSchema, path: Path) -> list[Layer]:
-    """The layers that are the same for every session: the config file and the environment."""
+def base_layers(schema: ConfigSchema, path: Path | None) -> list[Layer]:
+    """The layers that are the same for every session: the config file, unless `path` is None, and the environment."""
     return [
-        Layer(str(path), load_file(schema, path)),
+        *([Layer(str(path), load_file(schema, path))] if path else []),
         Layer("environment", _usual_variables()),
         Layer("CHATMEM_*", _own_variables(schema)),
     ]

@@ -7,6 +7,7 @@ session need suffixes), and is not a reserved Windows name. Names are unique ign
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
 import unicodedata
@@ -17,6 +18,10 @@ from chatmem.text import truncate
 
 MAX_CHARS = 64
 MAX_BYTES = 200
+MAX_ID_CHARS = 512
+"""The most characters of the id that a program gives a session or a user."""
+MAX_SLUG_CHARS = 40
+ID_DIGEST_CHARS = 12
 
 _INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 _RESERVED = {"con", "prn", "aux", "nul", "conin$", "conout$"}
@@ -57,6 +62,20 @@ def validate(name: str, what: str = "session") -> str:
 def is_valid(name: str) -> bool:
     """Whether a name is valid and in its stored form."""
     return bool(_PLAIN.fullmatch(name)) or (unicodedata.is_normalized("NFC", name) and not _problem(name))
+
+
+def name_for_id(ident: str, what: str = "session") -> str:
+    """The name of the session, or user, that a program calls `ident`: any text of up to 512 characters.
+
+    Different ids, also those that differ in case only, have different names. An id that is a valid name in lower case
+    is its own name. Any other name ends with the beginning of the id's SHA-256. Raises UsageError.
+    """
+    if not isinstance(ident, str) or not 0 < len(ident) <= MAX_ID_CHARS:
+        raise UsageError(f"The id of a {what} is a text of 1 to {MAX_ID_CHARS} characters.")
+    if is_valid(ident) and canonical_key(ident) == ident:
+        return ident
+    digest = hashlib.sha256(ident.encode("utf-8", "surrogatepass")).hexdigest()[:ID_DIGEST_CHARS]
+    return slugify(f"{slugify(canonical_key(ident))[:MAX_SLUG_CHARS]}-{digest}")
 
 
 def canonical_key(name: str) -> str:

@@ -140,6 +140,12 @@ class Session:
         return str(self.header.get("id", ""))
 
     @property
+    def external_id(self) -> str | None:
+        """What the program that created the session calls it. None for one that a person created."""
+        ident = self.header.get("external_id")
+        return ident if isinstance(ident, str) else None
+
+    @property
     def created(self) -> str:
         first = next(iter(self.messages.values()), None)
         return str(self.header.get("created") or (first.time if first else ""))

@@ -13,12 +13,13 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from chatmem.api import session_name
 from chatmem.app import App
 from chatmem.chat.journal import Journal
 from chatmem.errors import SessionNotFoundError
 from chatmem.formats.base import content_text
 from chatmem.formats.langchain import TYPES, to_langchain
-from chatmem.history.names import validate
+from chatmem.history.names import name_for_id
 from chatmem.history.records import Message, Record, Usage, new_id, utc_now
 from chatmem.history.session import Session
 from chatmem.text import fix_surrogates
@@ -33,14 +34,15 @@ except ImportError as error:
 class ChatmemHistory(BaseChatMessageHistory):
     """The conversation of one session: the path to its head, without excluded turns.
 
-    `user` and `store` are those of the command line. Without them the environment and the config decide. Raises
-    UsageError for an invalid session name, and StorageError if the store refuses.
+    `session` and `user` are names, or any ids of the program: see `chatmem.history.names.name_for_id`. `store` is that
+    of the command line. Without them the environment and the config decide. Raises UsageError, and StorageError if the
+    store refuses.
     """
 
     def __init__(self, session: str, *, user: str | None = None, store: str | None = None) -> None:
-        given = {"user": user or None, "store": store}
+        given = {"user": name_for_id(user, "user") if user else None, "store": store}
         self.store = App({name: value for name, value in given.items() if value is not None}).store
-        self.session = validate(session)
+        self.session, self._id = session_name(self.store, session), session
 
     @property
     def messages(self) -> list[BaseMessage]:  # type: ignore[override]  # callers expect a list
@@ -76,7 +78,7 @@ class ChatmemHistory(BaseChatMessageHistory):
         """A transaction on the session. Raises StorageError if it could not be saved."""
         journal = Journal(self.store, self.session)
         try:
-            journal.open({})
+            journal.open({}, self._id)
             with journal.transaction(required=True):
                 yield journal
         finally:

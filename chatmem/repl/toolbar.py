@@ -19,8 +19,8 @@ ToolbarItem = tuple[str, ...]
 
 def toolbar_items(chat: Chat, app: App) -> list[ToolbarItem]:
     """The items of the toolbar, most important first. Resolves the model, which may take a moment."""
+    from chatmem.chat.usage import reply_cost
     from chatmem.terminal.context_view import limit_reason  # imported lazily: slow
-    from chatmem.terminal.stats import reply_cost
 
     context = chat.plan()
     share = min(1.0, context.tokens / max(1, context.budget))

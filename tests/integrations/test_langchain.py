@@ -109,9 +109,17 @@ def test_the_history_can_use_a_database(tmp_path: Path) -> None:
     assert ChatmemHistory("work", store=url).messages == [] == ChatmemHistory("work", user="ann").messages
 
 
-def test_an_invalid_name_and_an_unwritable_directory_are_errors(tmp_path: Path) -> None:
+def test_any_id_of_a_program_is_a_session_of_its_own_inside_the_data_directory(tmp_path: Path) -> None:
+    ids = ["../../etc/passwd", "user:42", "USER:42", "x" * 300]
+    for ident in ids:
+        ChatmemHistory(ident, user="auth0|x").add_messages([HumanMessage(ident)])
+    assert [ChatmemHistory(ident, user="auth0|x").messages[0].content for ident in ids] == ids
+    assert len(list((tmp_path / "data").rglob("sessions/*.jsonl"))) == len(ids)
+
+
+def test_an_empty_id_and_an_unwritable_directory_are_errors(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
-        ChatmemHistory("../../etc/passwd")
+        ChatmemHistory("")
     (tmp_path / "data").write_text("a file where a directory should be")
     with pytest.raises(StorageError):
         ChatmemHistory("work").add_messages([HumanMessage("hi")])

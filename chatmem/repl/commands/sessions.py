@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import itertools
 
+from chatmem.chat.usage import Statistics
 from chatmem.errors import Action, SessionNotFoundError, UsageError
 from chatmem.history import names
 from chatmem.recall import recall as find_passages
@@ -14,7 +15,7 @@ from chatmem.repl.picker import pick_session
 from chatmem.stores.search import Query
 from chatmem.terminal.conversation_view import print_hits, print_last_turn, print_recalled, print_turn
 from chatmem.terminal.pager import paged
-from chatmem.terminal.stats import Statistics, print_stats, print_usage
+from chatmem.terminal.stats import print_stats, print_usage
 from chatmem.terminal.tables import print_sessions, relative_time
 from chatmem.text import truncate
 
