@@ -69,6 +69,7 @@ class Library:
         values = _checked(settings)
         if "user" in values:
             values["user"] = name_for_id(values["user"], "user")
+        values.setdefault("titles", "off")  # a program expects one request per question
         self._app = App(defaults=values, uses_config_file=config, notify=notify)
         self._chats: list[ChatSession] = []
         self._is_closed = False

@@ -172,6 +172,7 @@ class App:
             settings.options,
             settings.system or "",
             facts_tokens=settings.facts_tokens if settings.facts == "on" else 0,
+            makes_titles=settings.titles == "on",
             provider=settings.provider or "",
             summary_model=LazyModel(replace(settings, model=summary_model), self) if summary_model else None,
             assumed_window=lambda: self._proven_window(model),

@@ -37,7 +37,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("CHATMEM_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("CHATMEM_CONFIG", str(tmp_path / "config.toml"))
-    (tmp_path / "config.toml").write_text("discover = false\n")
+    (tmp_path / "config.toml").write_text('discover = false\ntitles = "off"\n')  # so that tests can count requests
     return tmp_path
 
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from chatmem.chat.background_summaries import BackgroundSummaries
+from chatmem.chat.background_title import BackgroundTitle
 from chatmem.chat.fact_book import FactBook
 from chatmem.chat.journal import Journal
 from chatmem.chat.turn_config import ResolveTurn, TurnConfig
@@ -77,6 +78,7 @@ class Chat:
         """
         self.journal = Journal(store, name, notify, wait)
         self.background = BackgroundSummaries()
+        self._new_title = BackgroundTitle()
         self.facts = facts or FactBook(None)
         self.last_question: Message | None = None
         """The question of the current or last turn. None if it could not be stored."""
@@ -109,7 +111,7 @@ class Chat:
     def send(self, text: str) -> Generator[StreamChunk]:
         """Ask the model. The question is on disk before the request is sent, the reply before this ends."""
         self.last_question = None
-        self._stop_summary()
+        self._make_way()
         with self._transaction(required=True):
             question = Message(new_id(), self.session.head, "user", fix_surrogates(text), utc_now())
             self._append_question(question)
@@ -120,7 +122,7 @@ class Chat:
 
         The conversation moves to the new branch with the first part of a reply. If nothing arrives, it stays as it was.
         """
-        self._stop_summary()
+        self._make_way()
         with self._transaction(required=True):
             question, head = self.turn(number).question, self.session.head
             if text is not None:
@@ -133,10 +135,11 @@ class Chat:
                 if self.session.head == question.id:
                     self.session.apply({"type": "head", "message": head})
 
-    def _stop_summary(self) -> None:
-        """End a summary that is being made, if the server may not answer a question at the same time."""
-        if self.background.running:
-            self.background.make_way(self.turn_config.model.server)
+    def _make_way(self) -> None:
+        """End what is made in the background, if the server may not answer a question at the same time."""
+        for job in (self.background, self._new_title):
+            if job.running:
+                job.make_way(self.turn_config.model.server)
 
     def _append_question(self, question: Message, *more: Record) -> None:
         """Make a question durable. Raises StorageError if that is not possible: then it is not sent."""
@@ -175,6 +178,8 @@ class Chat:
         model = self.turn_config.summary_model or self.turn_config.model
         self._reply_seconds = time.monotonic() - started
         self.background.start_if_due(context, self.session, model, self.counter)
+        if self.turn_config.makes_titles:
+            self._new_title.start_if_due(self.session, model)
 
     def _stream(self, context: ContextPlan) -> Iterator[StreamChunk]:
         """Send a context, and store what arrives with its status."""
@@ -238,14 +243,16 @@ class Chat:
 
     @contextlib.contextmanager
     def _transaction(self, required: bool = False) -> Iterator[None]:
-        """Hold the session's lock, and store the summaries that were made in the background.
+        """Hold the session's lock, and store what was made in the background.
 
         A `required` transaction raises StorageError if nothing can be stored. See `Journal.transaction`.
         """
         try:
             with self.journal.transaction(required):
-                if self.journal.is_locked and (records := self.background.take_records(self.session)):
-                    self.journal.append(*records)
+                if self.journal.is_locked:
+                    jobs = self.background, self._new_title
+                    if records := [record for job in jobs for record in job.take_records(self.session)]:
+                        self.journal.append(*records)
                 self._settings_version = -1  # the config may have changed since the last turn
                 yield
         except StorageError as error:
@@ -436,8 +443,8 @@ class Chat:
                 pass
 
     def close(self) -> None:
-        """Store finished summaries, try once more to save what could not be saved, and close. Waits for nothing."""
-        if self.background.has_results and self.exists:
+        """Store what was made in the background, and what could not be saved before, and close. Waits for nothing."""
+        if (self.background.has_results or self._new_title.has_result) and self.exists:
             self.journal.wait = False
             with contextlib.suppress(ChatmemError), self._transaction():
                 pass

@@ -29,6 +29,8 @@ class TurnConfig:
     """The window to assume while none is known. 0: the default."""
     facts_tokens: int = 0
     """The most tokens of the facts about the user. 0: none are sent."""
+    makes_titles: bool = False
+    """Whether a session without a title gets one after its first reply."""
     provider: str = ""
     """Whose models a server on this machine passes on. Empty: its own."""
     summary_model: Model | None = None

@@ -48,6 +48,7 @@ def ask(
     context.errors_as_json = json_
     question = _read_question(text)
     given = context.apply_flags(no_facts, model=model, memory=memory, system=system)
+    context.flags["titles"] = "off"  # the program ends before one is made
     terminal = context.terminal
     name = session if session is not None else context.latest() if continue_ else None
     store = context.app.store if name is not None else MemoryStore(terminal.notify)

@@ -93,6 +93,7 @@ def run_piped(context: CommandContext, conversation: Chat, text: str | None = No
 
     The exit code is 7 if something is not saved in the end, otherwise that of the first failure.
     """
+    context.flags["titles"] = "off"  # the program ends before one is made
     failures: list[int] = []
     try:
         for line in filter(str.strip, itertools.chain([text or ""], _lines(sys.stdin.buffer))):

@@ -147,6 +147,9 @@ class Settings(ProviderSettings):
     facts_tokens: int = option_field(
         400, "The most tokens of these facts, and at most a tenth of the budget. The newest ones are sent.", minimum=0
     )
+    titles: Literal["on", "off"] = option_field(
+        "on", "Whether the model that makes summaries also makes a title for a session, after its first reply."
+    )
     options: dict[str, Any] = option_field({}, "Sampling options sent with each request, such as temperature = 0.7.")
     memory: Any = None
     summaries: SummarySettings = option_field(

@@ -26,7 +26,8 @@ def key_presses(typed: bytes) -> list[KeyPress]:
 
 def hand_over(input: Input) -> None:
     """Give what was read of the keyboard to the prompt or screen that reads it next, which may end within a paste."""
-    store_typeahead(input, key_presses(keyboard.typed_early()))
+    if typed := keyboard.typed_early():
+        store_typeahead(input, key_presses(typed))
     begun = keyboard.unfinished_paste()
     if begun:
         from prompt_toolkit.input.vt100 import Vt100Input  # only where the keyboard is held

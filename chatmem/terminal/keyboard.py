@@ -21,8 +21,8 @@ MAX_TYPED_AHEAD = 1 << 24
 """Bytes that are read at once."""
 
 _PASTE_START, _PASTE_END = b"\x1b[200~", b"\x1b[201~"
-_UNFINISHED_SEQUENCE = re.compile(rb"\x1b\[[0-9;]*\Z")
-_SEQUENCE = re.compile(rb"\x1b(?:\[[0-9;]*[@-~]?|O[@-~]|[ -~])?")
+_UNFINISHED_SEQUENCE = rb"\x1b\[[0-9;]*\Z"
+_SEQUENCE = rb"\x1b(?:\[[0-9;]*[@-~]?|O[@-~]|[ -~])?"
 _before: list[Any] | None = None
 """The modes of the terminal before `hold`. None if the keyboard is not held."""
 _typed = b""
@@ -92,7 +92,7 @@ def typed_early() -> bytes:
     global _typed
     start = _typed.rfind(_PASTE_START)
     if start < 0 or _typed.find(_PASTE_END, start) >= 0:
-        unfinished = _UNFINISHED_SEQUENCE.search(_typed)
+        unfinished = re.search(_UNFINISHED_SEQUENCE, _typed) if _typed else None
         start = unfinished.start() if unfinished else len(_typed)
     typed, _typed = _typed[:start], _typed[start:]
     return typed
@@ -119,7 +119,7 @@ def typed_line() -> str:
     if _before is not None:
         _typed += _read()
     text = ""
-    for character in _SEQUENCE.sub(b"", _typed).decode("utf-8", "replace"):
+    for character in re.sub(_SEQUENCE, b"", _typed).decode("utf-8", "replace"):
         if character in "\b\x7f":
             text = text[:-1]
         elif character.isprintable() or character in "\r\n":

@@ -436,7 +436,7 @@ def test_undo_removes_no_turn_that_was_never_shown(keys: PipeInput, server: Serv
 def test_the_configured_system_prompt_applies_when_another_process_created_the_session(
     keys: PipeInput, server: Server, home: Any
 ) -> None:
-    (home / "config.toml").write_text('system = "CONFIGSYS"\n')
+    (home / "config.toml").write_text('system = "CONFIGSYS"\ntitles = "off"\n')
     screen, app = io.StringIO(), App(offline=True)
     repl = Repl(app.chat("work", {"model": "mine"}), app, Terminal(screen, screen))
     repl.chat.plan()
