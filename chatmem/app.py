@@ -25,11 +25,12 @@ from chatmem.models.base import OFFLINE, Model, Options, StreamChunk, is_nearby
 from chatmem.models.discovery import context_window_of, find_local_servers
 from chatmem.models.model_facts import ModelFacts
 from chatmem.models.prices import PublicModel, PublicModels, cost
+from chatmem.models.spending import Meter, MeteredModel, Spending
 from chatmem.paths import Paths
 from chatmem.stores import SessionStore, open_store
 from chatmem.stores.base import Progress, no_progress
 from chatmem.tokens.calibration import Calibration
-from chatmem.tokens.counter import Counter, counter_for_model
+from chatmem.tokens.counter import REQUEST_OVERHEAD, Counter, counter_for_model
 
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_MODEL = "gpt-6-luna"
@@ -203,6 +204,10 @@ class App:
         return ModelFacts(self.paths.cache / "servers.json")
 
     @cached_property
+    def spending(self) -> Spending:
+        return Spending(self.paths.state / "spending", self.config.settings.user or "")
+
+    @cached_property
     def public_models(self) -> PublicModels:
         return PublicModels(self.model_facts)
 
@@ -293,6 +298,7 @@ class LazyModel:
         """Whether the server was asked for the window of the model."""
         self._has_replied = False
         self._resolving = threading.Lock()
+        self._meter = Meter(app.spending, lambda: app.config.settings.limits.per_day, self.cost, self._count)
 
     @property
     def model(self) -> Model:
@@ -360,7 +366,7 @@ class LazyModel:
                 self.app.model_facts.put(self.server, self.name, **facts)
 
     def stream(self, messages: Sequence[Mapping[str, str]], options: Options) -> Iterator[StreamChunk]:
-        yield from self.model.stream(messages, options)
+        yield from self._meter.stream(self.model, messages, options)
         if not self._has_replied:  # some servers load a model with its first request
             self._has_replied, self._has_asked = True, False
             _ = self.window
@@ -377,7 +383,11 @@ class LazyModel:
         self.model.preload()
 
     def for_background(self) -> Model:
-        return self.model.for_background()
+        return MeteredModel(self.model.for_background(), self._meter)
+
+    def _count(self, messages: Sequence[Mapping[str, str]]) -> int:
+        counter = self.app.counter_for_model(self.name, self.server)
+        return REQUEST_OVERHEAD + sum(counter.count_message(message["content"]) for message in messages)
 
     def cancel(self) -> None:
         self.model.cancel()

@@ -127,6 +127,12 @@ class RateLimitError(ChatmemError):
     exit_code = 5
 
 
+class SpendingLimitError(ChatmemError):
+    """The request may exceed the limit of costs per day. Nothing was sent."""
+
+    exit_code = 5
+
+
 class IncompleteReplyError(ChatmemError):
     """The reply ended before the server said it was complete. The part that arrived is saved."""
 

@@ -89,6 +89,19 @@ class TimeoutSettings:
 
 
 @dataclass(frozen=True)
+class LimitSettings:
+    """Limits of what replies may cost."""
+
+    per_day: float | None = option_field(
+        None,
+        "The most dollars per day, of your requests on this machine. A request that may exceed it is not sent. Models "
+        "without a price are not stopped.",
+        minimum=0,
+        example=2.0,
+    )
+
+
+@dataclass(frozen=True)
 class RetentionSettings:
     """How long sessions are kept."""
 
@@ -156,6 +169,7 @@ class Settings(ProviderSettings):
         SummarySettings, "Settings for summaries of older turns.", former_name="fold"
     )
     timeouts: TimeoutSettings = option_field(TimeoutSettings, "Time limits for servers.")
+    limits: LimitSettings = option_field(LimitSettings, "Limits of what replies may cost.")
     sessions: RetentionSettings = option_field(RetentionSettings, "How long sessions are kept.")
     screen: UISettings = option_field(UISettings, "Appearance and key bindings.")
     profiles: dict[str, ProviderSettings] = option_field({}, "Named servers and models, for --profile and /profile.")

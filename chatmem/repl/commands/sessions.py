@@ -182,4 +182,9 @@ def stats(repl: ReplContext, argument: str) -> None:
 @command("usage")
 def usage(repl: ReplContext, argument: str) -> None:
     """Show what the last reply and this session took, and what that cost."""
-    print_usage(repl.terminal, repl.chat.session, repl.app.config.settings.prices)
+    settings = repl.app.config.settings
+    print_usage(repl.terminal, repl.chat.session, settings.prices)
+    today, limit = repl.app.spending.today(), settings.limits.per_day
+    if today or limit is not None:
+        of_limit = f" of ${limit:.2f}" if limit is not None else ""
+        repl.terminal.info(f"Today, all sessions: ${today:.4f}{of_limit}")
