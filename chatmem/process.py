@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -15,6 +16,9 @@ from chatmem.errors import Terminated
 
 _SWITCH_INTERVAL = sys.getswitchinterval()
 _environment_lock = threading.Lock()
+TERMINATION_SECONDS = 4.0
+"""Seconds after which a signal that has not ended the process is sent again, and then the process is ended."""
+REPEAT_SECONDS = 0.02
 
 
 @contextlib.contextmanager
@@ -39,17 +43,56 @@ def defer_signals() -> Iterator[None]:
 
 
 def raise_on_termination() -> None:
-    """Turn SIGTERM and SIGHUP into a `Terminated` exception, so that what arrived is saved."""
+    """Turn SIGTERM and SIGHUP into a `Terminated` exception, so that what arrived is saved.
+
+    Python discards an exception that is raised during an import or in a destructor, and so may a library. The signal is
+    then sent again. A process that still does not end is ended: what was acknowledged is stored.
+    """
 
     def terminate(number: int, frame: object) -> None:
-        # A closing terminal may send SIGHUP twice. A second SIGTERM kills.
-        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
+        if not _Termination.number:
+            threading.Thread(target=_insist, args=(number,), daemon=True, name="termination").start()
+        elif number != _Termination.number or (number != signal.SIGTERM and not _Termination.is_repeated):
+            return  # a closing terminal may send SIGHUP twice, and SIGTERM as well
+        _Termination.number, _Termination.is_repeated = number, False
         raise Terminated(number)
 
+    sys.unraisablehook = _repeat_lost_signal
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, terminate)
+
+
+class _Termination:
+    """The signal that ends this process, 0 for none, and whether this process sent it again."""
+
+    number = 0
+    is_repeated = False
+
+
+def _insist(number: int) -> None:
+    """End the process if the exception for a signal does not do that in time."""
+    time.sleep(TERMINATION_SECONDS)
+    _send_again(number)
+    time.sleep(TERMINATION_SECONDS)
+    os._exit(128 + number)
+
+
+def _repeat_lost_signal(lost: sys.UnraisableHookArgs) -> None:
+    """Send the signal again whose exception Python has discarded. Anything else is reported as usual."""
+    if isinstance(lost.exc_value, Terminated | KeyboardInterrupt):
+        number = lost.exc_value.exit_code - 128 if isinstance(lost.exc_value, Terminated) else signal.SIGINT
+        timer = threading.Timer(REPEAT_SECONDS, _send_again, (number,))
+        timer.daemon = True
+        timer.start()
+    else:
+        sys.__unraisablehook__(lost)
+
+
+def _send_again(number: int) -> None:
+    _Termination.is_repeated = True
+    os.kill(os.getpid(), number)
 
 
 @contextlib.contextmanager

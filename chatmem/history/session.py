@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from chatmem.history.records import MAX_TOKENS, VERSION, Message, Record, Summary
 from chatmem.process import pause_gc
-from chatmem.text import truncate
+from chatmem.text import fix_surrogates, truncate
 
 MAX_TITLE_CHARS = 80
 """How much of the first question becomes the title."""
@@ -158,8 +158,9 @@ class Session:
 
     @property
     def system(self) -> str:
-        """The current system prompt, byte for byte. Empty for none."""
-        return str(self.settings.get("system") or "") if self.system_override is None else self.system_override
+        """The current system prompt. Empty for none."""
+        system = self.settings.get("system") or "" if self.system_override is None else self.system_override
+        return fix_surrogates(str(system))
 
     @property
     def title(self) -> str:

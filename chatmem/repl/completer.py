@@ -18,7 +18,7 @@ from chatmem.memory.strategies import STRATEGIES
 from chatmem.models.base import OPTION_HELP
 from chatmem.repl.commands.base import Command
 from chatmem.repl.context import ReplContext
-from chatmem.terminal.sanitize import sanitize_line
+from chatmem.terminal.sanitize import limit_zero_width, sanitize_line
 from chatmem.text import truncate
 
 MAX_SESSIONS = 100
@@ -26,6 +26,8 @@ MAX_SESSIONS = 100
 MAX_PATHS = 500
 """How many paths are offered."""
 MAX_BRANCH_CHARS = 60
+MAX_SHOWN_CHARS = 300
+"""How much of a text is shown in the menu."""
 MIN_GROUP_WIDTH = 60
 """Columns of a terminal from which on the menu has groups and arguments, besides what a command does."""
 SWITCH = (("on", ""), ("off", ""))
@@ -175,6 +177,11 @@ def _paths(typed: str) -> list[str]:
         return []
 
 
+def _shown(text: str) -> str:
+    """A text that others wrote, as a menu shows it."""
+    return limit_zero_width(sanitize_line(text[:MAX_SHOWN_CHARS]))
+
+
 class _WholeLineCompleter(Completer):
     """Completes a whole argument from a list of words."""
 
@@ -186,6 +193,6 @@ class _WholeLineCompleter(Completer):
             yield Completion(
                 word,
                 -len(document.text_before_cursor),
-                display=sanitize_line(word),
-                display_meta=sanitize_line(description),
+                display=_shown(word),
+                display_meta=_shown(description),
             )

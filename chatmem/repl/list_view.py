@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-import re
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -22,7 +21,7 @@ from prompt_toolkit.styles import Style
 from chatmem.repl.typed_ahead import hand_over
 from chatmem.terminal import keyboard
 from chatmem.terminal.colors import Colors, ansi_color
-from chatmem.terminal.sanitize import sanitize
+from chatmem.terminal.sanitize import limit_zero_width, sanitize
 from chatmem.terminal.tables import pad
 from chatmem.terminal.terminal import Terminal, cell_width, wrap
 
@@ -37,8 +36,6 @@ T = TypeVar("T")
 TAB_COLUMNS = 4
 MAX_LINE_CHARS = 5_000
 """How much of a line is shown in a preview."""
-_INVISIBLE = r"[\u0300-\u036f\u200b-\u200f\u20d0-\u20ff\ufe00-\ufe0f]"
-_ZERO_WIDTH = re.compile(f"({_INVISIBLE}{{8}}){_INVISIBLE}+")
 RenderRow = Callable[[int, int], StyleAndTextTuples]
 """Renders the row with a number in a number of columns."""
 
@@ -60,7 +57,7 @@ class ListView(UIControl):
         return UIContent(lambda number: lines[number] if lines else [], max(1, len(lines)), show_cursor=False)
 
     def _line(self, number: int, width: int) -> StyleAndTextTuples:
-        line: StyleAndTextTuples = [(part[0], _bounded(part[1])) for part in self.render(number, width)]
+        line: StyleAndTextTuples = [(part[0], limit_zero_width(part[1])) for part in self.render(number, width)]
         if number != self.selected:
             return line
         missing = width - sum(cell_width(part[1]) for part in line)
@@ -93,7 +90,7 @@ class Preview(UIControl):
         for style, text in self.lines():
             if len(rows) >= height:
                 break
-            line = sanitize(_bounded(text[:MAX_LINE_CHARS]).expandtabs(TAB_COLUMNS)).replace("\n", " ")
+            line = sanitize(limit_zero_width(text[:MAX_LINE_CHARS]).expandtabs(TAB_COLUMNS)).replace("\n", " ")
             for row in wrap(line, width).split("\n"):
                 while row and len(rows) < height and cell_width(row) > width:  # a long word
                     head = pad(row, width + 1)[:-1].rstrip("…")
@@ -102,11 +99,6 @@ class Preview(UIControl):
                 rows.append([(style, row)])
         rows = rows[:height] or [[]]
         return UIContent(lambda number: rows[number], len(rows), show_cursor=False)
-
-
-def _bounded(text: str) -> str:
-    """The text with at most eight zero-width characters in a row: more make drawing slow."""
-    return text if text.isascii() else _ZERO_WIDTH.sub(r"\1", text)
 
 
 def text_line(text: Callable[[], StyleAndTextTuples], style: str = "") -> Window:
@@ -212,6 +204,7 @@ def screen_style(colors: Colors) -> Style:
     )
 
 
-def leave(event: KeyPressEvent) -> None:
-    """End the screen without a result."""
-    event.app.exit(result=None)
+def leave(event: KeyPressEvent, result: object = None) -> None:
+    """End the screen with a result, unless an earlier key has ended it."""
+    if event.app.is_running and not event.app.is_done:
+        event.app.exit(result=result)

@@ -310,7 +310,7 @@ class SessionPicker:
 
         @keys.add("c-o", filter=in_sessions)
         def new_session(event: KeyPressEvent) -> None:
-            event.app.exit(result=Picked("", question=self.query.text.strip()))
+            leave(event, Picked("", question=self.query.text.strip()))
 
         @keys.add("enter", filter=in_sessions)
         def open_session(event: KeyPressEvent) -> None:
@@ -318,13 +318,13 @@ class SessionPicker:
             if session is None:
                 new_session(event)
             elif self._still_exists(session):
-                event.app.exit(result=Picked(session.name))
+                leave(event, Picked(session.name))
 
         @keys.add("enter", filter=in_branches)
         def open_branch(event: KeyPressEvent) -> None:
             if (session := self._selected()) and self._branches:
                 head = self._branches[self.branch_rows.selected].messages[-1].id
-                event.app.exit(result=Picked(session.name, head))
+                leave(event, Picked(session.name, head))
 
         @keys.add("tab", filter=in_sessions)
         def show_branches(event: KeyPressEvent) -> None:

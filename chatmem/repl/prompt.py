@@ -128,6 +128,13 @@ class Prompt:
         hand_over(self._input)
         keys = KeyBindings()
         keys.add(Keys.BracketedPaste)(lambda event: earlier.extend(event.key_sequence))  # a message, not an answer
+
+        @keys.add("c-c")
+        @keys.add("<sigint>")
+        def cancel(event: KeyPressEvent) -> None:
+            if event.app.is_running and not event.app.is_done:
+                event.app.exit(exception=KeyboardInterrupt, style="class:aborting")
+
         try:
             if os.environ.get("TERM", "") in ("", "dumb") and sys.stdin.isatty():
                 return input(question)
@@ -226,10 +233,11 @@ class Prompt:
             send(event)
 
         @keys.add("c-c", filter=~is_searching)
+        @keys.add("<sigint>")
         def clear(event: KeyPressEvent) -> None:
             if event.current_buffer.text:
                 event.current_buffer.reset()
-            else:
+            elif event.app.is_running and not event.app.is_done:  # the signal may come when the prompt has ended
                 event.app.exit(exception=KeyboardInterrupt, style="class:aborting")
 
         @keys.add("c-x", "c-e")

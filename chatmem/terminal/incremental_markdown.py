@@ -18,6 +18,7 @@ from typing import Any
 
 from markdown_it import MarkdownIt
 from markdown_it.common.utils import normalizeReference
+from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
 
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
@@ -25,6 +26,8 @@ _LABEL = re.compile(r"\[([^\[\]]+)\]")
 
 
 TAB_COLUMNS = 4
+_NEVER_EMPTY = {"hr", "fence", "code_block", "list_item_open", "table_open"}
+"""Blocks that take a row even if they have no text."""
 PARSES_PER_CHARACTER = 8
 """How often a character of a long open part is parsed at most, on average, to find out which blocks are final."""
 
@@ -35,7 +38,18 @@ References = ChainMap[str, Any]
 @cache
 def parser() -> MarkdownIt:
     """CommonMark with tables and strikethrough. Raw HTML is shown as text."""
-    return MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    parser.core.ruler.push("images_as_text", _images_as_text)
+    return parser
+
+
+def _images_as_text(state: StateCore) -> None:
+    """Show images as their text and address, where they stand."""
+    for token in state.tokens:
+        for child in token.children or ():
+            if child.type == "image":
+                child.type, child.tag, child.children = "text", "", None
+                child.content = f"{child.content or 'image'} ({child.attrGet('src')})"
 
 
 @dataclass(frozen=True)
@@ -162,7 +176,7 @@ class IncrementalMarkdown:
     def _final(self, source: str) -> Iterator[MarkdownPart]:
         references = self._references.new_child()
         tokens = self._parse(source, references)
-        if any(t.level == 0 for t in tokens):
+        if any(t.content.strip() or t.type in _NEVER_EMPTY for t in tokens):
             yield MarkdownPart(tuple(tokens), blank_before=self.blank_before_rest)
             self._blank_before = True
             self._is_continued = False

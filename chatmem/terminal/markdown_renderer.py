@@ -100,7 +100,7 @@ class HighlightedCode(CodeBlock):
     @classmethod
     def create(cls, markdown: Markdown, token: Token) -> Self:
         assert isinstance(markdown, MarkdownDocument)
-        return cls(markdown.renderer, token.info.partition(" ")[0])
+        return cls(markdown.renderer, (token.info.split() or [""])[0])
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         is_nested = options.max_width < UNLIMITED_WIDTH
@@ -274,7 +274,7 @@ class MarkdownRenderer:
                     block.pop()
                 while block and not block[0]:
                     block.pop(0)
-                lines += ["", *block] if index and lines else block
+                lines += ["", *block] if block and lines else block  # an empty heading takes no row
         return lines
 
     def next_code_number(self) -> int:

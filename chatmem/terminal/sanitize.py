@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 
+MAX_ZERO_WIDTH = 8
+"""The most characters without a width in a row: more make drawing slow."""
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
 )
@@ -27,6 +30,21 @@ def sanitize_line(text: str) -> str:
     if text.isalnum() and text.isascii():
         return text
     return " ".join(sanitize(text).split())
+
+
+@lru_cache(maxsize=4096)
+def limit_zero_width(text: str) -> str:
+    """The text with at most `MAX_ZERO_WIDTH` zero-width characters, such as accents, in a row."""
+    if text.isascii():
+        return text
+    from wcwidth import wcwidth  # imported lazily: slow
+
+    kept, run = [], 0
+    for character in text:
+        run = 0 if character.isascii() or wcwidth(character) else run + 1
+        if run <= MAX_ZERO_WIDTH:
+            kept.append(character)
+    return "".join(kept)
 
 
 def escape_json(text: str) -> str:

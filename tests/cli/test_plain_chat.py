@@ -67,6 +67,12 @@ def test_a_shell_that_asks_for_completions_is_answered_by_typer(monkeypatch: pyt
     assert plain_chat_options(["chat"]) is None
 
 
+def test_a_system_prompt_with_an_invalid_byte_is_sent_without_it(run: Run, server: Server) -> None:
+    for _ in range(2):
+        assert run("ask", "-s", "one", "--system", "bad \udcff", "hello").returncode == 0
+    assert server.chats[-1]["messages"][0]["content"].startswith("bad \ufffd")
+
+
 def test_an_option_of_chat_without_a_command_is_a_chat(run: Run, server: Server) -> None:
     run("chat", "-s", "one", input="hello\n")
     assert "3 messages; last: again" in run("-c", input="again\n").stdout

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 import termios
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+from prompt_toolkit.key_binding import KeyPressEvent
 
+from chatmem.repl.list_view import leave
 from tests.conftest import Run
 from tests.fakes import wait_until
 from tests.repl.test_pty import CTRL_C, Gate, Start, TerminalSession, asked, in_reply, ready, start
@@ -200,3 +205,69 @@ def test_ctrl_z_turns_off_what_a_reply_turned_on_each_time(server: Server) -> No
     one.type("typed afterwards\r")
     one.until("> typed afterwards")
     one.process.close(force=True)
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+@pytest.mark.parametrize("text", ["", "some text"])
+@pytest.mark.usefixtures("server")
+def test_a_terminal_that_is_closed_while_the_program_is_suspended_ends_it(text: str) -> None:
+    one = TerminalSession(program=["bash", "--norc", "-i"], PS1="shell> ")
+    one.until("shell>")
+    one.type(f"{sys.executable} -m chatmem chat -s t\r")
+    ready(one)
+    one.type(text + "\x1a")
+    until_count(one, "Stopped", 1)
+    (pid,) = children(one.process.pid)
+    one.process.close(force=True)
+    wait_until(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2])
+
+
+LOST_SIGNAL = """
+import os, signal, sys, time
+from chatmem.process import raise_on_termination
+raise_on_termination()
+def trace(frame, event, argument):  # Python discards what is raised in this callback of its imports
+    if frame.f_code.co_name == "cb" and event == "call":
+        sys.settrace(None)
+        os.kill(os.getpid(), int(sys.argv[1]))
+sys.settrace(trace)
+import colorsys
+sys.settrace(None)
+while True:
+    time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, -signal.SIGINT)]
+)
+def test_a_signal_whose_exception_python_discards_ends_the_program(sent: int, code: int) -> None:
+    done = subprocess.run([sys.executable, "-c", LOST_SIGNAL, str(int(sent))], capture_output=True, timeout=20)
+    assert done.returncode == code and b"ignored" not in done.stderr
+
+
+STUBBORN = """
+import os, signal, threading, time
+from chatmem import process
+process.TERMINATION_SECONDS = 0.1
+process.raise_on_termination()
+threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM)).start()
+while True:
+    try:
+        time.sleep(0.01)
+    except BaseException:
+        pass
+"""
+
+
+def test_a_program_that_catches_the_exception_for_a_signal_ends_all_the_same() -> None:
+    assert subprocess.run([sys.executable, "-c", STUBBORN], timeout=20).returncode == 143
+
+
+def test_a_key_that_leaves_a_screen_which_has_ended_is_ignored() -> None:
+    app = SimpleNamespace(is_running=True, is_done=True, exit=lambda **result: pytest.fail("it has ended"))
+    leave(cast(KeyPressEvent, SimpleNamespace(app=app)))

@@ -21,6 +21,7 @@ from chatmem.errors import SessionNotFoundError, StorageError, UsageError
 from chatmem.history.records import header, new_id, utc_now
 from chatmem.history.session import Session
 from chatmem.stores.codec import MALFORMED, decode, decode_all, encode, is_changed
+from chatmem.stores.file.log import FileLog
 from chatmem.stores.file.store import FileStore
 from tests.conftest import RecordProperty
 from tests.fakes import Notices
@@ -194,6 +195,27 @@ def test_a_replaced_file_is_read_again(store: FileStore, notices: Notices) -> No
         log.append([message("after")])
     assert replaced and [r.get("content") for r in records] == [None, "new"] and "replaced" in notices[0]
     assert contents(store) == ["new", "after"]
+
+
+@pytest.mark.parametrize(("mine", "other"), [("delete", "delete"), ("rename", "delete"), ("delete", "rename")])
+def test_a_session_that_another_process_deletes_or_renames_at_the_same_time_is_there_once(
+    store: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mine: str, other: str
+) -> None:
+    begin(store, "kept")
+    exclusive, second = FileLog.exclusive, FileStore(tmp_path / "data" / "sessions")
+
+    def change(store: FileStore, how: str) -> None:
+        store.delete("work") if how == "delete" else store.rename("work", "new")
+
+    def late(self: FileLog, wait: bool = True) -> contextlib.AbstractContextManager[None]:
+        monkeypatch.setattr(FileLog, "exclusive", exclusive)
+        change(second, other)
+        return exclusive(self, wait)
+
+    monkeypatch.setattr(FileLog, "exclusive", late)
+    with pytest.raises(SessionNotFoundError, match="another process"):
+        change(store, mine)
+    assert len(store.names()) + len(store.trash()) == 1
 
 
 def test_only_regular_files_with_a_valid_time_are_in_the_trash(store: FileStore) -> None:

@@ -258,6 +258,25 @@ def test_code_blocks_are_numbered_in_order_wherever_they_stand() -> None:
     assert heads == ["── 1 · py", "── 2", "── 3", "── 4 · sh"]
 
 
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("before ![alt](http://x/y.png) after", ["before alt (http://x/y.png) after"]),
+        ("- one\n- two ![a](b) tail", [" • one", " • two a (b) tail"]),
+        ("[![badge](b.svg)](http://l)", ["badge (b.svg) (http://l)"]),
+        ("![](u)", ["image (u)"]),
+        ("#####\n\ntext", ["text"]),
+        ("> \n\ntext", ["text"]),
+        ("a\n\n#####\n\nb", ["a", "", "b"]),
+        ("``` js\nx\n```", ["── 1 · js " + "─" * 50, "x", "─" * 60]),
+    ],
+)
+def test_images_are_shown_where_they_stand_and_empty_blocks_not_at_all(
+    rng: random.Random, text: str, lines: list[str]
+) -> None:
+    assert without_color(MarkdownRenderer(80).render(text)) == lines == without_color(stream_lines(text, rng, 80))
+
+
 def test_links_show_their_target() -> None:
     assert "(https://evil.example/x)" in " ".join(
         without_color(MarkdownRenderer(80).render("[https://good.example](https://evil.example/x)"))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from chatmem.errors import ServerError
 from chatmem.terminal.markdown_renderer import MarkdownRenderer
 from chatmem.terminal.markdown_stream import MarkdownStream
-from chatmem.terminal.sanitize import escape_json, sanitize, sanitize_line
+from chatmem.terminal.sanitize import MAX_ZERO_WIDTH, escape_json, limit_zero_width, sanitize, sanitize_line
 from chatmem.terminal.terminal import Terminal, wrap
 
 PAYLOADS = [
@@ -124,3 +124,9 @@ def test_escaped_json_has_no_unsafe_character_and_the_same_value(text: str) -> N
     escaped = escape_json(json.dumps({"text": text}, ensure_ascii=False, indent=1))
     assert json.loads(escaped) == {"text": text}
     assert sanitize(escaped) == escaped and escaped.startswith("{\n") and ("é" in escaped) == ("é" in text)
+
+
+@pytest.mark.parametrize("mark", ["\u0301", "\u0e47", "\U000e0100", "\u05b0", "\u2060", "\ufe20", "\u064b"])
+def test_a_long_run_of_characters_without_width_is_cut_and_text_is_kept(mark: str) -> None:
+    assert limit_zero_width("a" + mark * 1000 + "b") == "a" + mark * MAX_ZERO_WIDTH + "b"
+    assert limit_zero_width("Ã©" + "e\u0301" * 100 + "日本") == "Ã©" + "e\u0301" * 100 + "日本"

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from chatmem.errors import SessionNotFoundError
 from chatmem.history.records import Record
 from chatmem.history.session import Session
 from chatmem.stores.base import SessionInfo, SessionLog
@@ -28,7 +29,9 @@ from chatmem.stores.file.posix_io import (
 class FileLog(SessionLog):
     """One session file, open for reading and appending."""
 
-    def __init__(self, directory: SessionDirectory, name: str) -> None:
+    def __init__(self, directory: SessionDirectory, name: str, follows: bool = True) -> None:
+        """`follows` says what to do if the file is renamed or deleted: follow it, or raise SessionNotFoundError."""
+        self._follows = follows
         self.directory, self.system, self.name = directory, directory.system, name
         self.draft = DraftFile(self.system)
         self._descriptor = -1
@@ -163,6 +166,8 @@ class FileLog(SessionLog):
             self.close()
             self._open()
             self._replaced = True
+        elif not self._follows:
+            raise SessionNotFoundError(f"Session {self.name!r} was renamed or deleted by another process.")
         elif new_name := self._find_by_inode(opened):
             self.directory.notify(f"Session {self.name!r} was renamed to {new_name!r}.")
             self.name = new_name

@@ -324,7 +324,7 @@ class FileStore(SessionStore):
             self.directory.move(self.path(name, LINK_SUFFIX), self.path(new, LINK_SUFFIX))
             return
         is_new_file = canonical_key(new) != canonical_key(name)
-        log = FileLog(self.directory, name)
+        log = FileLog(self.directory, name, follows=False)
         try:
             with (
                 self.directory.changing(),
@@ -379,7 +379,7 @@ class FileStore(SessionStore):
         if self._resolve(name)[0] is not self:
             self.directory.remove(self.path(name, LINK_SUFFIX))  # the session itself belongs to its owner
             return
-        log = FileLog(self.directory, name)
+        log = FileLog(self.directory, name, follows=False)
         try:
             with self.directory.changing(), log.exclusive(wait=False):
                 data = self.read_bytes(name)
