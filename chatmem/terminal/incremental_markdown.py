@@ -26,7 +26,7 @@ _LABEL = re.compile(r"\[([^\[\]]+)\]")
 
 
 TAB_COLUMNS = 4
-_NEVER_EMPTY = {"hr", "fence", "code_block", "list_item_open", "table_open"}
+_NEVER_EMPTY = {"hr", "fence", "code_block", "table_open"}
 """Blocks that take a row even if they have no text."""
 PARSES_PER_CHARACTER = 8
 """How often a character of a long open part is parsed at most, on average, to find out which blocks are final."""
@@ -41,6 +41,12 @@ def parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
     parser.core.ruler.push("images_as_text", _images_as_text)
     return parser
+
+
+def _takes_rows(token: Token) -> bool:
+    """Whether a block with this token is shown. Empty headings, quotes and items are not, unless in another block."""
+    is_nested_heading = token.type == "heading_open" and token.level > 0
+    return bool(token.content.strip(" \t\n")) or token.type in _NEVER_EMPTY or is_nested_heading
 
 
 def _images_as_text(state: StateCore) -> None:
@@ -161,14 +167,16 @@ class IncrementalMarkdown:
             start = last.map[0]
             if start > 0:
                 yield from self._final("".join(lines[:start]))
+                self._is_continued = False
                 lines = lines[start:]
             if last.type == "fence" and (opening := _FENCE.match(lines[0])):
                 yield from self._begin_fence(lines[0], opening)
                 self._rest = "".join(lines[1:]) + self._rest[end:]
                 continue
             if last.type == "bullet_list_open" and (items := _item_starts(tokens, start)) and items[-1] > 0:
-                yield from self._final("".join(lines[: items[-1]]))
-                self._is_continued = True
+                was_continued, parts = self._is_continued, list(self._final("".join(lines[: items[-1]])))
+                yield from parts
+                self._is_continued = was_continued or bool(parts)  # empty items are not shown
                 lines = lines[items[-1] :]
             self._rest = "".join(lines) + self._rest[end:]
             return
@@ -176,7 +184,7 @@ class IncrementalMarkdown:
     def _final(self, source: str) -> Iterator[MarkdownPart]:
         references = self._references.new_child()
         tokens = self._parse(source, references)
-        if any(t.content.strip() or t.type in _NEVER_EMPTY for t in tokens):
+        if any(map(_takes_rows, tokens)):
             yield MarkdownPart(tuple(tokens), blank_before=self.blank_before_rest)
             self._blank_before = True
             self._is_continued = False
