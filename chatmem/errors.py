@@ -27,6 +27,7 @@ ActionKind = Literal[
     "list_facts",
     "list_models",
     "list_sessions",
+    "list_templates",
     "list_trash",
     "new_session",
     "pin",

@@ -12,6 +12,7 @@ ACTIONS: dict[ActionKind, str] = {
     "list_facts": "chatmem facts list shows them.",
     "list_models": "chatmem models lists what is available.",
     "list_sessions": "chatmem sessions list shows them.",
+    "list_templates": "chatmem templates list shows them.",
     "list_trash": "chatmem sessions list --trash shows what is there.",
     "new_session": "chatmem chat starts another session.",
     "pin": "",

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from chatmem.cli.command import command
-from chatmem.cli.options import Continue, Json, Memory, Model, NoFacts, Session, System
+from chatmem.cli.options import Continue, Json, Memory, Model, NoFacts, Parameter, Session, System, Template
 from chatmem.cli.runner import CommandContext
 from chatmem.errors import IncompleteReplyError, UsageError
 from chatmem.history.names import validate
@@ -38,6 +38,8 @@ def ask(
     memory: Memory = None,
     system: System = None,
     no_facts: NoFacts = False,
+    template: Template = None,
+    param: Parameter = None,
     json_: Json = False,
     raw: Annotated[
         bool,
@@ -47,7 +49,11 @@ def ask(
     """Ask one question. Nothing is saved without -s or -c."""
     context.errors_as_json = json_
     question = _read_question(text)
-    given = context.apply_flags(no_facts, model=model, memory=memory, system=system)
+    filled = context.fill_template(template, param, question)
+    question = filled.question if filled else question
+    if not question.strip():
+        raise UsageError("Missing question.", "Run chatmem ask 'TEXT', or pipe it in.")
+    given = context.apply_flags(no_facts, filled, model=model, memory=memory, system=system)
     context.flags["titles"] = "off"  # the program ends before one is made
     terminal = context.terminal
     name = session if session is not None else context.latest() if continue_ else None
@@ -101,7 +107,7 @@ class _RawTerminal(Terminal):
 
 
 def _read_question(text: str | None) -> str:
-    """The question: the argument, the piped input, or both separated by a blank line."""
+    """The question: the argument, the piped input, or both separated by a blank line. Empty if there is neither."""
     piped = ""
     if not is_tty(sys.stdin):
         piped = read_stream(sys.stdin.buffer, MAX_INPUT_BYTES).decode("utf-8", "replace").replace("\r\n", "\n")
@@ -109,6 +115,4 @@ def _read_question(text: str | None) -> str:
     if text and text != "-" and piped.strip():
         return f"{text}\n\n{piped}"
     question = piped if piped.strip() else text or ""
-    if not question.strip() or question == "-":
-        raise UsageError("Missing question.", "Run chatmem ask 'TEXT', or pipe it in.")
-    return question
+    return "" if question == "-" else question

@@ -103,7 +103,7 @@ def compare(
 
 def _open_read_only(context: CommandContext, name: str | None, no_facts: bool, **flags: str | None) -> Chat:
     """The chat on a session, without storing anything in it."""
-    context.apply_flags(no_facts, **flags)
+    context.apply_flags(no_facts, None, **flags)
     context.app.offline = True
     context.app.notify = ignore_notices
     store = context.app.store

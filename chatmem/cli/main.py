@@ -15,7 +15,7 @@ from chatmem.terminal import keyboard
 
 
 def plain_chat_options(arguments: Sequence[str]) -> dict[str, Any] | None:
-    """What Typer makes of `chat` with at most TEXT, `-c` and `-s NAME`. None for the rest, which is left to Typer."""
+    """What Typer makes of `chat` with at most TEXT, `-c`, `-s NAME` and `-t NAME`. None for the rest, left to Typer."""
     if "_CHATMEM_COMPLETE" in os.environ or arguments[:1] != ["chat"]:  # or a shell asks for completions
         return None
     options: dict[str, Any] = {}
@@ -25,6 +25,8 @@ def plain_chat_options(arguments: Sequence[str]) -> dict[str, Any] | None:
             name, value = "continue_", "yes"
         elif word in ("-s", "--session"):
             name, value = "session", next(words, "")
+        elif word in ("-t", "--template"):
+            name, value = "template", next(words, "")
         else:
             name, value = "text", word
         if name in options or not value or value.startswith("-"):

@@ -32,6 +32,14 @@ def memory_specs(incomplete: str) -> list[tuple[str, str]]:
     return [(name, help) for name, help in found if name.startswith(incomplete)]
 
 
+def template_names(incomplete: str) -> list[str]:
+    """The templates whose name starts with what was typed, for shell completion."""
+    from chatmem.paths import Paths
+    from chatmem.templates import Templates
+
+    return [name for name in Templates(Paths.from_environment().config).names() if name.startswith(incomplete)]
+
+
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="The session.", autocompletion=session_names, show_default=False)
 ]
@@ -81,6 +89,21 @@ Memory = Annotated[
 ]
 System = Annotated[
     str | None, typer.Option("--system", metavar="TEXT|@FILE", help="The system prompt.", show_default=False)
+]
+Template = Annotated[
+    str | None,
+    typer.Option(
+        "--template",
+        "-t",
+        metavar="NAME",
+        help="A template: see chatmem templates.",
+        autocompletion=template_names,
+        show_default=False,
+    ),
+]
+Parameter = Annotated[
+    list[str] | None,
+    typer.Option("--param", "-p", metavar="NAME=VALUE", help="A variable of the template.", show_default=False),
 ]
 NoFacts = Annotated[
     bool, typer.Option("--no-facts", help="Do not tell the model the facts about you.", show_default=False)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chatmem.app import App
 from chatmem.cli.actions import describe_action
@@ -23,6 +23,9 @@ from chatmem.terminal.progress import progress
 from chatmem.terminal.sanitize import sanitize
 from chatmem.terminal.terminal import Terminal
 from chatmem.text import redact
+
+if TYPE_CHECKING:
+    from chatmem.templates import Ask, Filled
 
 
 @dataclass
@@ -90,8 +93,23 @@ class CommandContext:
         except StorageError:
             return unique_name(())
 
-    def apply_flags(self, no_facts: bool = False, **flags: Any) -> dict[str, Any]:
-        """Add a command's own flags. Returns those that were given, in the form in which a session stores them."""
+    def fill_template(
+        self, name: str | None, params: list[str] | None, text: str, ask: Ask | None = None
+    ) -> Filled | None:
+        """The template with that name, filled in. None without a name."""
+        if name is None:
+            if params:
+                raise UsageError("-p gives a template its values.", "Name the template with -t.")
+            return None
+        from chatmem.templates import Templates, parse_values  # imported lazily: rarely used
+
+        return Templates(self.app.paths.config).load(name).fill(parse_values(params or []), text, ask)
+
+    def apply_flags(self, no_facts: bool = False, template: Filled | None = None, **flags: Any) -> dict[str, Any]:
+        """Add a command's own flags, and the settings of a template that they do not override.
+
+        Returns what was given, in the form in which a session stores it.
+        """
         flags["facts"] = "off" if no_facts else None
         for name, value in flags.items():
             if value == "" and name != "system":
@@ -101,8 +119,11 @@ class CommandContext:
         if text := flags.get("system"):
             flags["system"] = read_system_prompt(text)
         given = {name: value for name, value in flags.items() if value is not None}
+        from_template = dict(template.settings) if template else {}
+        used = {"template": from_template.pop("template")} if from_template else {}
+        given = from_template | given
         self.flags |= given
-        return given
+        return given | used
 
 
 def run_command(function: Callable[..., None], values: Mapping[str, Any], **common: Any) -> None:

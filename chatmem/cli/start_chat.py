@@ -29,10 +29,15 @@ def start_chat(
     memory: str | None = None,
     system: str | None = None,
     no_facts: bool = False,
+    template: str | None = None,
+    param: list[str] | None = None,
     ephemeral: bool = False,
 ) -> None:
     """Chat until the user leaves, or until the piped input ends. The parameters are those of `chatmem chat`."""
-    settings = context.apply_flags(no_facts, model=model, memory=memory, system=system)
+    is_terminal = is_tty(sys.stdin) and is_tty(sys.stdout)
+    filled = context.fill_template(template, param, text or "", _ask if is_terminal else None)
+    question = filled.question if filled else text
+    settings = context.apply_flags(no_facts, filled, model=model, memory=memory, system=system)
     if "profile" in context.flags:
         settings["profile"] = context.flags["profile"]
     context.app.offline = True
@@ -50,11 +55,18 @@ def start_chat(
         expire_sessions(context, except_for=name)
     conversation = context.app.chat(name, settings, store, facts=FactBook(None) if ephemeral else None)
     for stored in settings:  # from now on they are settings of the session, which can be changed there
-        del context.flags[stored]
-    if is_tty(sys.stdin) and is_tty(sys.stdout):
-        run_repl(context, conversation, text)
+        context.flags.pop(stored, None)
+    if is_terminal:
+        run_repl(context, conversation, question)
     else:
-        run_piped(context, conversation, text)
+        run_piped(context, conversation, question)
+
+
+def _ask(question: str) -> str:
+    """A line that the user types before the chat begins. Empty for Ctrl-D."""
+    with keyboard.released(), contextlib.suppress(EOFError):
+        return input(question)
+    return ""
 
 
 def run_repl(context: CommandContext, conversation: Chat, text: str | None = None) -> None:
@@ -72,12 +84,7 @@ def pick_chat(context: CommandContext) -> None:
         return
     from chatmem.repl.picker import pick_session  # imported lazily: slow
 
-    def ask(question: str) -> str:
-        with keyboard.released(), contextlib.suppress(EOFError):
-            return input(question)
-        return ""
-
-    picked = pick_session(store, context.terminal, ask)
+    picked = pick_session(store, context.terminal, _ask)
     if picked and not picked.name:
         start_chat(context, picked.question)
     elif picked:

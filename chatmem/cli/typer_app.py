@@ -15,6 +15,7 @@ GROUPS = {
     "sessions": ("sessions",),
     "export": ("export", "import"),
     "context": ("context", "compare"),
+    "templates": ("templates",),
     "facts": ("facts",),
     "recall": ("recall",),
     "models": ("models", "doctor"),

@@ -12,6 +12,7 @@ ACTIONS: dict[ActionKind, str] = {
     "list_facts": "/facts lists them.",
     "list_models": "chatmem models lists what is available.",
     "list_sessions": "/sessions lists them.",
+    "list_templates": "/template lists them.",
     "list_trash": "chatmem sessions list --trash shows what is there.",
     "new_session": "/new starts another session.",
     "pin": "/pin {} keeps it in the context.",

@@ -18,6 +18,7 @@ from chatmem.memory.strategies import STRATEGIES
 from chatmem.models.base import OPTION_HELP
 from chatmem.repl.commands.base import Command
 from chatmem.repl.context import ReplContext
+from chatmem.templates import Templates
 from chatmem.terminal.sanitize import limit_zero_width, sanitize_line
 from chatmem.text import truncate
 
@@ -53,6 +54,7 @@ class ReplCompleter(Completer):
             "model": self._models,
             "retry": self._models,
             "profile": self._profiles,
+            "template": lambda typed: ((name, "") for name in Templates(self.repl.app.paths.config).names()),
             "memory": self._strategies,
             "delete": self._sessions,
             "copy": lambda typed: iter([("all", "the whole reply")]),

@@ -72,19 +72,19 @@ class Repl:
     def _loop(self) -> None:
         preloading = threading.Thread(target=self._preload, daemon=True, name="preload")
         while not self.should_exit:
-            if self._preloaded:
-                self.prompt.refresh()
             try:
-                line = self.prompt.read(ready=preloading.start if preloading.ident is None else None)
+                if self._preloaded:
+                    self.prompt.refresh()
+                try:
+                    line = self.prompt.read(ready=preloading.start if preloading.ident is None else None)
+                except EOFError:
+                    self.exit()
+                except OSError:
+                    return
+                else:
+                    self.handle_line(line)
             except KeyboardInterrupt:
                 self.terminal.info("Ctrl-D to quit. Ctrl-C stops a reply.")
-                continue
-            except EOFError:
-                self.exit()
-                continue
-            except OSError:
-                return
-            self.handle_line(line)
 
     def print_banner(self) -> None:
         """Print one line about the session and its last turn, or an introduction for a new user."""

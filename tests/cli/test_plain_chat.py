@@ -26,8 +26,26 @@ ACCEPTED = [
     ["chat", "hello", "-s", "work"],
     ["chat", "-c", "hello"],
     ["chat", "-s", "work", "-c", "hello"],
+    ["chat", "-t", "review"],
+    ["chat", "--template", "review", "-s", "work", "hello"],
 ]
-WORDS = ["chat", "ask", "-s", "--session", "-c", "--continue", "work", "", "-", "--", "-h", "--session=work", "-swork"]
+WORDS = [
+    "chat",
+    "ask",
+    "-s",
+    "--session",
+    "-c",
+    "--continue",
+    "work",
+    "",
+    "-",
+    "--",
+    "-h",
+    "--session=work",
+    "-swork",
+    "-t",
+    "-p",
+]
 
 
 def as_typer_reads(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:

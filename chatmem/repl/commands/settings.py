@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from difflib import get_close_matches
 from typing import Any
 
@@ -11,6 +12,7 @@ from chatmem.errors import ChatmemError, UsageError
 from chatmem.models.base import OPTION_HELP, check_options
 from chatmem.repl.commands.base import command, parse_toggle
 from chatmem.repl.context import ReplContext
+from chatmem.templates import Templates, parse_values
 from chatmem.text import pluralize
 
 
@@ -42,6 +44,28 @@ def system(repl: ReplContext, argument: str) -> None:
     if argument:
         _update(repl, system=None if argument == "-" else read_system_prompt(argument))
     repl.terminal.info(f"System prompt: {repl.chat.turn_config.system or '(none)'}")
+
+
+@command("template", "[NAME] [KEY=VALUE …]", "/template review kind=strict")
+def template(repl: ReplContext, argument: str) -> None:
+    """List the templates, or use one in this session. Its question is put into the prompt."""
+    templates = Templates(repl.app.paths.config)
+    if not argument:
+        names = ", ".join(templates.names()) or "none; chatmem templates new NAME writes one"
+        repl.terminal.info(f"Templates: {names}. In use: {repl.chat.session.settings.get('template') or 'none'}.")
+        return
+    name, *pairs = _words(argument)
+    filled = templates.load(name).fill(parse_values(pairs), ask=repl.prompt.ask)
+    _update(repl, **filled.settings)
+    repl.prompt.prefill(filled.question)
+    repl.terminal.info(f"This session uses the template {name!r}. /system shows its system prompt.")
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UsageError(f"The quotes do not match: {error}.") from error
 
 
 @command("set", "[NAME VALUE]", "/set temperature 0.7")
