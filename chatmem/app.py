@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chatmem.chat.chat import Chat
 from chatmem.chat.fact_book import FactBook
@@ -25,12 +25,14 @@ from chatmem.models.base import OFFLINE, Model, Options, StreamChunk, is_nearby
 from chatmem.models.discovery import context_window_of, find_local_servers
 from chatmem.models.model_facts import ModelFacts
 from chatmem.models.prices import PublicModel, PublicModels, cost
-from chatmem.models.spending import Meter, MeteredModel, Spending
 from chatmem.paths import Paths
 from chatmem.stores import SessionStore, open_store
 from chatmem.stores.base import Progress, no_progress
 from chatmem.tokens.calibration import Calibration
 from chatmem.tokens.counter import REQUEST_OVERHEAD, Counter, counter_for_model
+
+if TYPE_CHECKING:
+    from chatmem.models.spending import Meter, Spending
 
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_MODEL = "gpt-6-luna"
@@ -205,6 +207,8 @@ class App:
 
     @cached_property
     def spending(self) -> Spending:
+        from chatmem.models.spending import Spending
+
         return Spending(self.paths.state / "spending", self.config.settings.user or "")
 
     @cached_property
@@ -298,7 +302,6 @@ class LazyModel:
         """Whether the server was asked for the window of the model."""
         self._has_replied = False
         self._resolving = threading.Lock()
-        self._meter = Meter(app.spending, lambda: app.config.settings.limits.per_day, self.cost, self._count)
 
     @property
     def model(self) -> Model:
@@ -383,7 +386,15 @@ class LazyModel:
         self.model.preload()
 
     def for_background(self) -> Model:
+        from chatmem.models.spending import MeteredModel
+
         return MeteredModel(self.model.for_background(), self._meter)
+
+    @cached_property
+    def _meter(self) -> Meter:
+        from chatmem.models.spending import Meter  # imported lazily: the prompt is there before
+
+        return Meter(self.app.spending, lambda: self.app.config.settings.limits.per_day, self.cost, self._count)
 
     def _count(self, messages: Sequence[Mapping[str, str]]) -> int:
         counter = self.app.counter_for_model(self.name, self.server)

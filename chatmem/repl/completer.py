@@ -18,7 +18,6 @@ from chatmem.memory.strategies import STRATEGIES
 from chatmem.models.base import OPTION_HELP
 from chatmem.repl.commands.base import Command
 from chatmem.repl.context import ReplContext
-from chatmem.templates import Templates
 from chatmem.terminal.sanitize import limit_zero_width, sanitize_line
 from chatmem.text import truncate
 
@@ -54,7 +53,7 @@ class ReplCompleter(Completer):
             "model": self._models,
             "retry": self._models,
             "profile": self._profiles,
-            "template": lambda typed: ((name, "") for name in Templates(self.repl.app.paths.config).names()),
+            "template": self._templates,
             "memory": self._strategies,
             "delete": self._sessions,
             "copy": lambda typed: iter([("all", "the whole reply")]),
@@ -140,6 +139,11 @@ class ReplCompleter(Completer):
     def _profiles(self, typed: str) -> Words:
         for name, profile in self.repl.app.config.settings.profiles.items():
             yield name, profile.model or profile.base_url or ""
+
+    def _templates(self, typed: str) -> Words:
+        from chatmem.templates import Templates  # imported lazily: rarely used
+
+        yield from ((name, "") for name in Templates(self.repl.app.paths.config).names())
 
     def _strategies(self, typed: str) -> Words:
         for name, strategy in STRATEGIES.items():
