@@ -263,7 +263,9 @@ class ChatSession:
         return self.library.store.share(self.name, name_for_id(user, "user"))
 
     def rename(self, name: str) -> None:
-        """Rename the session. Its id stays."""
+        """Rename the session. Raises UsageError for one that is opened by its id, which leads to its name."""
+        if self._chat.session.external_id is not None:
+            raise UsageError("A session that is opened by its id keeps its name.", "Set a title instead.")
         self._open_chat.rename(name)
 
     def export(self, format: str = "markdown") -> str:

@@ -36,7 +36,7 @@ from chatmem.memory.strategies.base import Strategy
 from chatmem.models.base import StreamChunk
 from chatmem.process import defer_signals
 from chatmem.stores.base import SessionStore
-from chatmem.text import fix_surrogates, pluralize
+from chatmem.text import fix_surrogates, pluralize, truncate
 from chatmem.tokens.calibration import calibrate
 from chatmem.tokens.counter import Counter
 
@@ -52,6 +52,7 @@ MATCHING_TOKENS = 64
 """The tokens by which it may differ in any case: what a server adds to every request."""
 MIN_SUMMARY_WAIT = 1.0
 """Seconds that `wait_for_summary` waits even after a fast reply."""
+RENAMED_ID = "A program opens this session by its id {!r}, which leads to the former name: it will start a new one."
 MAX_ATTEMPTS = 3
 """How often a question is sent if the server refuses it as too long."""
 
@@ -385,6 +386,8 @@ class Chat:
     def rename(self, name: str) -> None:
         """Give the session another name. Raises UsageError if it is taken."""
         self.journal.rename(name)
+        if self.session.external_id is not None:
+            self.journal.notify(RENAMED_ID.format(truncate(self.session.external_id)))
 
     def append(self, messages: Iterable[tuple[str, str]]) -> None:
         """Add messages, each a role and a content, to the end of the conversation, all or none. Raises StorageError."""

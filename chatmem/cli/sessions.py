@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from chatmem.chat.chat import RENAMED_ID
 from chatmem.chat.usage import Statistics
 from chatmem.cli.command import command
 from chatmem.cli.fast_params import FastParamsGroup
@@ -33,7 +34,7 @@ from chatmem.terminal.sanitize import sanitize_line
 from chatmem.terminal.stats import print_stats
 from chatmem.terminal.tables import print_sessions, print_trash
 from chatmem.terminal.terminal import is_tty
-from chatmem.text import pluralize
+from chatmem.text import pluralize, truncate
 
 MAX_REPORTED_LINES = 10
 
@@ -112,7 +113,10 @@ def rename(context: CommandContext, name: Name, new: New) -> None:
     store = context.app.store
     name = store.find(name)
     store.rename(name, new)
-    context.terminal.info(f"Renamed session {name!r} to {store.find(new)!r}.")
+    new = store.find(new)
+    context.terminal.info(f"Renamed session {name!r} to {new!r}.")
+    if (ident := store.session(new).external_id) is not None:
+        context.terminal.info(RENAMED_ID.format(truncate(ident)), "warn")
 
 
 @command(app, "delete")

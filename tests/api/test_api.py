@@ -121,6 +121,16 @@ def test_a_name_and_an_id_lead_to_the_same_session(library: Library, run: Run, s
     assert header["external_id"] == "user:42" and header["name"] == chat.name
 
 
+def test_renaming_a_session_that_a_program_opens_by_its_id_is_refused_or_warned_of(library: Library, run: Run) -> None:
+    chat = library.session(id="user:42", model=ScriptedModel())
+    chat.ask("hello")
+    with pytest.raises(UsageError, match="keeps its name"):
+        chat.rename("other")
+    done = run("sessions", "rename", chat.name, "other")
+    assert done.returncode == 0 and "by its id 'user:42'" in done.stderr
+    assert "program" not in run("sessions", "fork", "other", "copy").stderr
+
+
 def test_a_session_that_an_earlier_version_named_like_an_id_is_found_by_it(library: Library, run: Run) -> None:
     run("chat", "-s", "ThreadOne", "--model", "offline", input="hello\n")
     assert library.exists(id="ThreadOne") and not library.exists(id="threadOne")
