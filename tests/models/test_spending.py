@@ -14,7 +14,7 @@ import pytest
 
 import chatmem
 from chatmem.errors import SpendingLimitError
-from chatmem.models.spending import Spending
+from chatmem.models.spending import MeteredModel, Spending
 from tests.conftest import Run
 from tests.fakes import Notices, wait_until
 from tests.server import Server, stream
@@ -140,3 +140,19 @@ def test_costs_that_many_processes_add_at_once_all_count(tmp_path: Path) -> None
     for thread in threads:
         thread.join()
     assert Spending(tmp_path / "s", "ann").today() == pytest.approx(0.4)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_counting_leaves_no_file_open(tmp_path: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(20):
+        Spending(tmp_path / "s", "ann").add(0.001)
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1
+
+
+def test_a_metered_model_is_the_model_in_all_else(server: Server) -> None:
+    with open_with(None, model="offline") as library:
+        model = library.session("plan")._chat.turn_config.model
+        metered = model.for_background()
+        assert isinstance(metered, MeteredModel) and isinstance(metered.for_background(), MeteredModel)
+        assert (metered.name, metered.server, metered.window) == ("offline", "", 8192) and metered.list_models() == []
