@@ -116,7 +116,7 @@ class Templates:
 
             near = get_close_matches(name, self.names(), 1, 0.5)
             hint, action = (f"Did you mean {near[0]!r}?", None) if near else ("", Action("list_templates"))
-            raise UsageError(f"There is no template {truncate(name)!r}.", hint, action) from None
+            raise UsageError(f"Template {truncate(name)!r} not found.", hint, action) from None
         except OSError as error:
             raise UsageError(f"Cannot read the template {name!r}: {error.strerror}.") from error
         return parse(name, data)

@@ -38,7 +38,7 @@ def attach_files(text: str, notify: Notify = ignore_notices, pasted: Container[s
             path = _find_file(mention, is_quoted=bool(quoted), is_pasted=mention in pasted)
             if path is None:
                 if re.search(r"\.\w{1,5}$", mention) and mention not in pasted:
-                    notices.append(f"Sent as words: @{truncate(mention)}. There is no such file here.")
+                    notices.append(f"Sent as words: @{truncate(mention)}. The file does not exist.")
                 continue
             if mention in pasted:
                 notices.append(

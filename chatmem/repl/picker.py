@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -25,8 +25,6 @@ from prompt_toolkit.layout import (
 
 from chatmem.errors import ChatmemError, SessionNotFoundError
 from chatmem.history.names import validate
-from chatmem.history.records import Message
-from chatmem.history.session import Session
 from chatmem.repl import fuzzy
 from chatmem.repl.list_view import (
     ListView,
@@ -38,9 +36,10 @@ from chatmem.repl.list_view import (
     text_line,
     with_preview,
 )
+from chatmem.repl.previews import Branch, branches_of, found_lines, message_lines
 from chatmem.stores import SessionInfo, SessionStore
 from chatmem.stores.base import no_progress
-from chatmem.stores.search import CONTEXT_CHARS, Hit, Query
+from chatmem.stores.search import Hit, Query
 from chatmem.terminal.sanitize import sanitize_line
 from chatmem.terminal.tables import fit_around, pad, print_sessions, relative_time
 from chatmem.terminal.terminal import Terminal
@@ -53,8 +52,6 @@ MAX_FOUND = 200
 """In how many sessions a text is found at most."""
 MAX_PREVIEWED_MESSAGES = 5_000
 """Longer sessions are not read for a preview."""
-MAX_PREVIEW_LINES = 30
-"""Lines of a message that are shown in a preview."""
 MAX_LISTED = 20
 """How many sessions are listed where a full screen cannot be shown."""
 
@@ -67,13 +64,6 @@ class Picked(NamedTuple):
     head: str | None = None
     question: str = ""
     """The first question of a new session."""
-
-
-class _Branch(NamedTuple):
-    """The end of a branch: a question, and its reply if there is one."""
-
-    messages: Sequence[Message]
-    is_current: bool
 
 
 def pick_session(
@@ -107,7 +97,7 @@ class SessionPicker:
         """The sessions that the query finds by name or title."""
         self.mode: Literal["sessions", "branches", "rename", "delete"] = "sessions"
         self.message = ""
-        self._branches: list[_Branch] = []
+        self._branches: list[Branch] = []
         self._previews: dict[tuple[str, str], list[tuple[str, str]]] = {}
         """By session, and the message that was found."""
         self._chosen: SessionInfo | None = None
@@ -271,7 +261,7 @@ class SessionPicker:
 
     def _branch_preview(self) -> list[tuple[str, str]]:
         selected = self.branch_rows.selected
-        return _message_lines(self._branches[selected].messages) if selected < len(self._branches) else []
+        return message_lines(self._branches[selected].messages) if selected < len(self._branches) else []
 
     async def _read_preview(self, session: SessionInfo, hit: Hit | None) -> None:
         """Read what is shown of a session: its last turn, or the message with the text that was found."""
@@ -279,11 +269,11 @@ class SessionPicker:
             with contextlib.suppress(ChatmemError):
                 found = await in_thread(lambda: self.store.session(session.name))
                 if hit and hit.message in found.messages:
-                    lines = _found_lines(found.messages[hit.message], hit, Query.parse(self.query.text))
+                    lines = found_lines(found.messages[hit.message], hit, Query.parse(self.query.text))
                     self._previews[session.name, hit.message] = lines
                 else:
                     last = found.turns[-1].messages if found.turns else ()
-                    self._previews[session.name, ""] = _message_lines(last)
+                    self._previews[session.name, ""] = message_lines(last)
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         async def run() -> None:
@@ -330,7 +320,7 @@ class SessionPicker:
         def show_branches(event: KeyPressEvent) -> None:
             if session := self._selected():
                 with self._reporting(session):
-                    self._branches = _branches(self.store.session(session.name))
+                    self._branches = branches_of(self.store.session(session.name))
                     self.mode, self.branch_rows.selected = "branches", 0
 
         @keys.add("tab", filter=in_branches)
@@ -435,36 +425,3 @@ class SessionPicker:
 def _names(session: SessionInfo) -> str:
     """What a query is compared with."""
     return f"{session.name} {session.title}".lower()
-
-
-def _message_lines(messages: Sequence[Message]) -> list[tuple[str, str]]:
-    """The first lines of messages with their styles."""
-    lines: list[tuple[str, str]] = []
-    for message in messages:
-        is_question = message.role == "user"
-        lines.append(("", ""))
-        for number, line in enumerate(message.content.strip().split("\n")[:MAX_PREVIEW_LINES]):
-            mark = "> " if is_question and number == 0 else ""
-            lines.append(("class:question" if is_question else "", mark + line))
-    return lines
-
-
-def _found_lines(message: Message, hit: Hit, query: Query) -> list[tuple[str, str]]:
-    """The lines of a message from the one with the text that was found on, which begins near that text."""
-    where = f"turn {hit.turn}" if hit.turn else "another branch"
-    lines = message.content.split("\n")
-    found = next((number for number, line in enumerate(lines) if query.spans(line)), 0)
-    first = next(iter(query.spans(lines[found])), (0, 0))[0]
-    if first > CONTEXT_CHARS:
-        lines[found] = "…" + lines[found][first - CONTEXT_CHARS :]
-    shown = [("class:question" if query.spans(line) else "", line) for line in lines[found : found + MAX_PREVIEW_LINES]]
-    return [("class:faint", f"{where} · {hit.role} · {relative_time(hit.time)}"), ("", ""), *shown]
-
-
-def _branches(session: Session) -> list[_Branch]:
-    found = []
-    for leaf in session.leaves():
-        question = leaf if leaf.role == "user" else session.messages.get(leaf.parent or "", leaf)
-        messages = (question, leaf) if question is not leaf else (leaf,)
-        found.append(_Branch(messages, leaf.id == session.head))
-    return found

@@ -222,7 +222,7 @@ def test_the_config_file_counts_only_if_that_is_asked_for(home: Path, server: Se
         lambda: chatmem.open().session(memory="window:x"),
         lambda: chatmem.open().session(model=ScriptedModel()).ask(" "),
         lambda: chatmem.open().session(model=ScriptedModel()).ask(7),  # type: ignore[arg-type]
-        lambda: chatmem.open().session().append({"role": "nobody", "content": "x"}),
+        lambda: chatmem.open().session().append({"role": "unknown", "content": "x"}),
         lambda: chatmem.open().session().append({"role": "user"}),
         lambda: chatmem.open().session().export("nosuch"),
         lambda: chatmem.open(facts_tokens="many").session().plan(),

@@ -91,7 +91,7 @@ def test_a_template_is_used_in_the_middle_of_a_chat(write: Write, type_keys: Typ
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-t", "nosuch", "x"], "There is no template 'nosuch'"),
+        (["-t", "nosuch", "x"], "Template 'nosuch' not found"),
         (["-t", "reviw", "x"], "Did you mean 'review'?"),
         (["-t", "review", "x"], "-p what=VALUE"),
         (["-t", "review", "-p", "what=x"], "Pipe it in"),

@@ -61,7 +61,7 @@ def test_words_that_look_like_files_or_addresses_are_sent_with_a_notice() -> Non
     notices = Notices()
     for text in ("ask @example.org now", "read @https://example.org/a//b?c=1 for me"):
         assert attach_files(text, notices) == text
-    assert notices[0] == "Sent as words: @example.org. There is no such file here."
+    assert notices[0] == "Sent as words: @example.org. The file does not exist."
     assert notices[1] == "Sent as words: @https://example.org/a//b?c=1. Web pages are not fetched."
 
 

@@ -211,7 +211,7 @@ def test_a_session_that_was_removed_gets_no_name(open_: Open) -> None:
     store.delete("work")
     (deleted,) = store.trash()
     store.database.purge(deleted.key)
-    with pytest.raises(SessionNotFoundError, match="no longer in the trash"):
+    with pytest.raises(SessionNotFoundError, match="removed from the trash"):
         store._restore(deleted, "work")
     assert not store.database.link(store.user, "work", "work", deleted.key, None)
     begin(store, "work", question("the name is free"))

@@ -78,4 +78,4 @@ class DatabaseTrash:
 
 
 def _gone(deleted: DeletedSession) -> SessionNotFoundError:
-    return SessionNotFoundError(f"Session {deleted.name!r} is no longer in the trash: the database removed it.")
+    return SessionNotFoundError(f"Session {deleted.name!r} was removed from the trash.")
